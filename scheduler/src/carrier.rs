@@ -1,0 +1,218 @@
+//! What a goroutine runs on: a stack slot with a coroutine in it. The only file that names corosensei.
+//!
+//! A carrier is a loop: run a goroutine to its end, suspend with [`Suspended::Exit`], get the next one. So a
+//! goroutine's end costs one switch and no set-up, and a worker whose goroutines never block uses one hot stack
+//! for all of them. Used by `worker` (resume), `park` (suspend), `processor` (the caches).
+//!
+//! ```text
+//!  high │ Carrier (this struct)      │ in the slot's top page, with the first frames
+//!       │ frames of the loop         │
+//!       │ frames of the goroutine    │ ...
+//!   low │ guard page                 │
+//! ```
+//!
+//! * **K1.** A carrier is on one processor's cache, in the shared pool, or under one started goroutine.
+//! * **K2.** Only the worker that owns the goroutine (G1) resumes its carrier; a started goroutine stays with its
+//!   worker, so what is on its stack never changes threads (which is why user frames need not be `Send`).
+//! * **K3.** When a carrier suspends with `Exit`, its stack holds nothing but the loop's own frames, none of
+//!   which has anything to drop: it may be forgotten.
+
+use crate::goroutine::Goroutine;
+use crate::stack::{self, Slot, StackClass, StackError};
+use crate::unwind::AbortOnUnwind;
+use corosensei::stack::{Stack, StackPointer};
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+use std::cell::{Cell, UnsafeCell};
+use std::mem::{ManuallyDrop, align_of, size_of};
+use std::ptr::{self, NonNull};
+
+/// Why control came back to the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspended {
+    /// The goroutine waits; it has armed its parker.
+    Park,
+    /// It wants to go to the end of the queue.
+    Yield,
+    /// It has ended; the carrier is free.
+    Exit,
+}
+
+type Next = *const Goroutine;
+type Loop = Coroutine<Next, Suspended, (), SlotStack>;
+
+/// The part of a slot below the `Carrier`.
+struct SlotStack {
+    base: StackPointer,
+    limit: StackPointer,
+}
+
+// SAFETY: the slot has a guard page at its low end (stack::take), is at least 16 KiB and mapped for good; base
+// and limit are 16-aligned.
+unsafe impl Stack for SlotStack {
+    fn base(&self) -> StackPointer {
+        self.base
+    }
+    fn limit(&self) -> StackPointer {
+        self.limit
+    }
+}
+
+/// Lives at the top of its own slot.
+pub(crate) struct Carrier {
+    coroutine: UnsafeCell<ManuallyDrop<Loop>>,
+    yielder: Cell<*const Yielder<Next, Suspended>>,
+    /// Whom it carries: for the overflow report.
+    goroutine: Cell<*const Goroutine>,
+    /// Link of the cache it is in.
+    next: Cell<*mut Carrier>,
+    slot: Slot,
+}
+
+const RESERVED: usize = size_of::<Carrier>().next_multiple_of(64);
+const _: () = assert!(align_of::<Carrier>() <= 64);
+
+impl Carrier {
+    /// Takes a slot (reserved before) and builds the loop in it.
+    pub(crate) fn create(class: StackClass) -> Result<NonNull<Carrier>, StackError> {
+        let slot = stack::take(class)?;
+        let carrier = (slot.top() as usize - RESERVED) as *mut Carrier;
+        let at = carrier as usize;
+        let base = StackPointer::new(at).expect("a slot is not at address 0");
+        let limit = StackPointer::new(slot.limit() as usize).expect("a slot is not at address 0");
+        let coroutine = Loop::with_stack(SlotStack { base, limit }, move |yielder, first: Next| {
+            // SAFETY: K2: we run on this carrier's stack, so it is written and alive.
+            let carrier = unsafe { &*(at as *const Carrier) };
+            carrier.yielder.set(yielder);
+            let mut goroutine = first;
+            loop {
+                let bomb = AbortOnUnwind("a panic left a goroutine");
+                // SAFETY: K2 and G1: the worker resumed us with a goroutine that it owns.
+                crate::exit::run_to_end(unsafe { &*goroutine });
+                bomb.pass();
+                goroutine = yielder.suspend(Suspended::Exit);
+            }
+        });
+        // SAFETY: the top of the slot is ours (K1), mapped, aligned (slots are page-aligned, RESERVED is a
+        // multiple of 64).
+        unsafe {
+            carrier.write(Carrier {
+                coroutine: UnsafeCell::new(ManuallyDrop::new(coroutine)),
+                yielder: Cell::new(ptr::null()),
+                goroutine: Cell::new(ptr::null()),
+                next: Cell::new(ptr::null_mut()),
+                slot,
+            });
+        }
+        Ok(NonNull::new(carrier).expect("a slot is not at address 0"))
+    }
+
+    /// Runs `g` on `carrier` until it suspends.
+    ///
+    /// # Safety
+    /// K1 and K2: the caller owns `g` and `carrier`, which is `g`'s or free.
+    pub(crate) unsafe fn resume(carrier: NonNull<Carrier>, g: &Goroutine) -> Suspended {
+        // SAFETY: by the caller.
+        let this = unsafe { carrier.as_ref() };
+        this.goroutine.set(g);
+        // SAFETY: K2: nobody else resumes or looks at the coroutine meanwhile; the running loop itself only uses
+        // the yielder.
+        let coroutine = unsafe { &mut *this.coroutine.get() };
+        match coroutine.resume(g) {
+            CoroutineResult::Yield(why) => why,
+            CoroutineResult::Return(()) => unreachable!("a carrier's loop has no end"),
+        }
+    }
+
+    pub(crate) fn class(&self) -> StackClass {
+        self.slot.class()
+    }
+
+    /// Gives the slot back to the arena, with or without its pages.
+    ///
+    /// # Safety
+    /// K3: the carrier is free, and never used again.
+    pub(crate) unsafe fn release(carrier: NonNull<Carrier>, keep_pages: bool) {
+        // SAFETY: by the caller; the coroutine is forgotten, not dropped (K3).
+        let slot = unsafe { ptr::read(&raw const (*carrier.as_ptr()).slot) };
+        stack::give_back(slot, keep_pages);
+    }
+}
+
+/// Leaves the current goroutine's stack for its worker's, until it is resumed.
+pub(crate) fn suspend(g: &Goroutine, why: Suspended) {
+    let carrier = g.carrier.get();
+    // SAFETY: a running goroutine has a carrier (K1), whose loop set the yielder before it ran the goroutine and
+    // whose frame, on this very stack, keeps it alive.
+    let yielder = unsafe { &*(*carrier).yielder.get() };
+    let _same = yielder.suspend(why);
+}
+
+/// Free carriers of one class, last in first out: the hottest stack first.
+#[derive(Debug)]
+pub(crate) struct CarrierList {
+    head: Cell<*mut Carrier>,
+    len: Cell<usize>,
+}
+
+impl CarrierList {
+    pub(crate) const fn new() -> CarrierList {
+        CarrierList { head: Cell::new(ptr::null_mut()), len: Cell::new(0) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    pub(crate) fn push(&self, carrier: NonNull<Carrier>) {
+        // SAFETY: K1: ours.
+        unsafe { carrier.as_ref() }.next.set(self.head.get());
+        self.head.set(carrier.as_ptr());
+        self.len.set(self.len.get() + 1);
+    }
+
+    pub(crate) fn pop(&self) -> Option<NonNull<Carrier>> {
+        let carrier = NonNull::new(self.head.get())?;
+        // SAFETY: K1: on our list.
+        self.head.set(unsafe { carrier.as_ref() }.next.get());
+        self.len.set(self.len.get() - 1);
+        Some(carrier)
+    }
+}
+
+/// Runs `f` on a stack of at least `bytes`, and comes back with its result; a panic comes back too.
+///
+/// For deep recursion in an otherwise small goroutine. The goroutine may block inside `f`.
+///
+/// # Errors
+/// When there is no stack of that size to be had; `f` is not run then.
+pub fn grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError> {
+    struct Taken(Option<Slot>);
+    impl Drop for Taken {
+        fn drop(&mut self) {
+            let slot = self.0.take().expect("given back once");
+            let class = slot.class();
+            stack::give_back(slot, false);
+            stack::unreserve(class, 1);
+        }
+    }
+    let class = StackClass::for_size(bytes)?;
+    stack::reserve(class, 1)?;
+    let slot = stack::take(class).inspect_err(|_| stack::unreserve(class, 1))?;
+    // The word at the slot's top tells the overflow report that no carrier lives here.
+    let top = slot.top() as usize - RESERVED;
+    // SAFETY: the top of the slot is ours; a null goroutine for the report.
+    unsafe { (&raw mut (*(top as *mut Carrier)).goroutine).write(Cell::new(ptr::null())) };
+    let limit = slot.limit() as usize;
+    let pointer = |at| StackPointer::new(at).expect("a slot is not at address 0");
+    let stack = SlotStack { base: pointer(top), limit: pointer(limit) };
+    let _taken = Taken(Some(slot));
+    Ok(corosensei::on_stack(stack, f))
+}
+
+/// For the overflow report: whose stack has its top at `top`. Called in a signal handler: reads memory only.
+pub(crate) fn goroutine_at(top: usize) -> Option<&'static Goroutine> {
+    let carrier = (top - RESERVED) as *const Carrier;
+    // SAFETY: the handler found a slot of the arena that somebody was running on, so `create` or `grow` has
+    // written this field.
+    unsafe { (*carrier).goroutine.get().as_ref() }
+}

@@ -1,0 +1,108 @@
+//! The crate's only thread-locals: which goroutine runs here, and whose storage record is in force.
+//!
+//! Set by `worker` around each resume; read by everything that asks "who am I". A started goroutine keeps its
+//! thread (pinned mode), so an address computed before a suspension is right after it too.
+//!
+//! * **T1.** `goroutine` is non-null exactly while a goroutine's own stack is in use on this thread.
+//! * **T2.** `record` is the running goroutine's; on a plain thread, and on a worker between goroutines, the
+//!   thread's own, made at its first use and dropped at the thread's exit.
+
+use crate::goroutine::{Goroutine, Locals};
+use crate::processor::Processor;
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+struct Current {
+    goroutine: Cell<*const Goroutine>,
+    record: Cell<*const Locals>,
+}
+
+thread_local! {
+    static CURRENT: Current = const {
+        Current { goroutine: Cell::new(ptr::null()), record: Cell::new(ptr::null()) }
+    };
+    static THREAD_RECORD: ThreadRecord = ThreadRecord::new();
+}
+
+/// Ids are given out in batches from here; 0 is nobody's.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// `n` ids, from the returned one on.
+pub(crate) fn take_ids(n: u64) -> u64 {
+    // Relaxed: uniqueness is all that is asked.
+    NEXT_ID.fetch_add(n, Ordering::Relaxed)
+}
+
+/// A plain thread's storage, which goes through the same exit path as a goroutine's when the thread ends.
+struct ThreadRecord(Locals);
+
+impl ThreadRecord {
+    fn new() -> ThreadRecord {
+        let locals = Locals::new();
+        locals.set_id(take_ids(1));
+        ThreadRecord(locals)
+    }
+}
+
+impl Drop for ThreadRecord {
+    fn drop(&mut self) {
+        // T2 still holds: handlers and destructors reach this record while they run.
+        self.0.run_exit();
+        CURRENT.with(|c| {
+            if ptr::eq(c.record.get(), &raw const self.0) {
+                c.record.set(ptr::null());
+            }
+        });
+    }
+}
+
+/// The storage record of the running goroutine, or of this plain thread. `None` on a thread that is past the
+/// destruction of its record.
+///
+/// The record stays where it is until the goroutine, or the thread, ends.
+#[inline]
+#[must_use]
+pub fn record() -> Option<NonNull<Locals>> {
+    match NonNull::new(CURRENT.with(|c| c.record.get()).cast_mut()) {
+        None => thread_record(),
+        record => record,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn thread_record() -> Option<NonNull<Locals>> {
+    let record = THREAD_RECORD.try_with(|r| NonNull::from(&r.0)).ok()?;
+    CURRENT.with(|c| c.record.set(record.as_ptr()));
+    Some(record)
+}
+
+/// The goroutine on whose stack we are. It lives at least as long as the caller's frame, which is on it.
+#[inline]
+pub(crate) fn goroutine<'a>() -> Option<&'a Goroutine> {
+    // SAFETY: T1, and blocks are type-stable.
+    unsafe { CURRENT.with(|c| c.goroutine.get()).as_ref() }
+}
+
+/// The processor that the current goroutine runs on. Not valid over a suspension.
+#[inline]
+pub(crate) fn processor<'a>() -> Option<&'a Processor> {
+    // SAFETY: the worker sets `processor` before each resume and outlives the goroutine's turn.
+    goroutine().and_then(|g| unsafe { g.processor.get().as_ref() })
+}
+
+/// Runs `f` (a resume) with `g` as the current goroutine. The scheduler's own `f` does not unwind.
+#[inline]
+pub(crate) fn with_goroutine<R>(g: &Goroutine, f: impl FnOnce() -> R) -> R {
+    let before = CURRENT.with(|c| {
+        c.goroutine.set(g);
+        c.record.replace(&raw const g.locals)
+    });
+    let result = f();
+    CURRENT.with(|c| {
+        c.goroutine.set(ptr::null());
+        c.record.set(before);
+    });
+    result
+}

@@ -1,0 +1,70 @@
+//! The trampoline and the exit path: what runs at the foot of every goroutine's stack.
+//!
+//! Called by the carrier's loop (`run_to_end`, on the goroutine's own stack) and by `worker` (`retire`, on its
+//! own). gorun owns the trampoline, so the "hijacked goexit" of go-tls is a field: the control block's storage
+//! record holds the **return target**, [`bare_exit`](crate::goroutine) until storage or a handler is first
+//! used, the cleaning exit from then on.
+//!
+//! The order, on every way out (return, panic, `goexit`, abort, abort before the first run):
+//!
+//! 1. the closure has returned, unwound, or was dropped unrun; its result is in the payload;
+//! 2. through the return target: at-exit handlers, last in first out, then storage in reverse order of
+//!    initialisation, in bounded rounds (`goroutine/locals`);
+//! 3. **X1** the result is published and the joiner woken: a result that is visible means storage that is gone;
+//! 4. or, if nobody will take it, it is dropped (and what that stored is cleaned by another pass of 2);
+//! 5. on the worker's stack: the carrier goes back, the reference is dropped.
+
+use crate::goroutine::{Goroutine, Handle, Published, Ref};
+use crate::processor::Processor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+/// Runs `g` and takes it through its exit path. Does not unwind.
+pub(crate) fn run_to_end(g: &Goroutine) {
+    let entry = g.entry.get().expect("a live goroutine has an entry");
+    // Relaxed: a hint, looked at again at every cancellation point.
+    if g.abort.load(Ordering::Relaxed) {
+        g.exiting.set(true);
+        // SAFETY: G1; the payload holds the closure, which never ran.
+        unsafe { (entry.cancel)(g.payload()) };
+    } else {
+        // SAFETY: as above.
+        unsafe { (entry.run)(g.payload()) };
+        g.exiting.set(true);
+    }
+    // The return target: an empty function, or the cleaning exit.
+    g.locals.run_exit();
+    let finished = || {
+        // SAFETY: the worker set it before this turn.
+        unsafe { &*g.processor.get() }.seat_ref().count_finish();
+    };
+    if g.done.publish(finished) == Published::Detached {
+        drop_result(g);
+        finished();
+        g.done.finish_detached();
+    }
+    // SAFETY: as above.
+    unsafe { &*g.processor.get() }.shared.check_drained();
+}
+
+fn drop_result(g: &Goroutine) {
+    let entry = g.entry.get().expect("a live goroutine has an entry");
+    // SAFETY: G1 and C3: the result is in the payload, and the goroutine's to drop.
+    // A destructor that panics has been reported by the panic hook; the payload of that panic may panic again,
+    // so it is forgotten.
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| unsafe { (entry.drop_result)(g.payload()) })) {
+        std::mem::forget(payload);
+    }
+    g.locals.run_exit();
+}
+
+/// The worker's half: the goroutine has left its stack for good.
+pub(crate) fn retire(processor: &Processor, g: Ref) {
+    let carrier = g.carrier.replace(ptr::null_mut());
+    processor.give_carrier(ptr::NonNull::new(carrier).expect("it ran, so it had a carrier"));
+    g.processor.set(ptr::null());
+    g.home.set(ptr::null());
+    // SAFETY: the scheduler's own reference, counted by spawn.
+    drop(unsafe { Handle::adopt(g) });
+}

@@ -1,0 +1,213 @@
+//! How a goroutine's end reaches the one who waits for it.
+//!
+//! Written by `exit` (publish), read and waited on by the join handle (`gorun::JoinHandle`).
+//!
+//! ```text
+//!  EMPTY ──register──▶ waiter ──publish──▶ CLOSING ──▶ DONE
+//!    │ ▲────unregister──┘ │                   ▲
+//!    └─────detach─────────┴──▶ DETACHED ──────┘
+//! ```
+//!
+//! * **C1.** The result is written before the exchange that makes the word `CLOSING` (Release), and read only by
+//!   one who saw `CLOSING` or `DONE` (Acquire).
+//! * **C2.** Between `CLOSING` and `DONE` the publisher may touch the waiter it took out. A waiter whose wait
+//!   ended otherwise (abort) and which can't take itself out any more waits for `DONE`: a handful of the
+//!   publisher's instructions.
+//! * **C3.** Whoever turns the word `DETACHED` or finds `CLOSING`/`DONE` when it wants to decides who drops
+//!   the result: the goroutine in the first case, the handle in the second.
+
+use crate::park::{Blocker, WaitReason};
+use crate::parker::{Parker, Token};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+
+const EMPTY: usize = 0;
+const DETACHED: usize = 1;
+const CLOSING: usize = 2;
+const DONE: usize = 3;
+
+/// Aligned, so that its address is none of the four states.
+#[repr(align(8))]
+enum Waiter {
+    /// On the stack of a blocked joiner.
+    Parked(NonNull<Parker>),
+    /// Boxed, for a joiner that is a future.
+    Task(Waker),
+}
+
+/// The word.
+#[derive(Debug)]
+pub struct Completion(AtomicUsize);
+
+/// What `publish` found.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Published {
+    /// Nobody will take the result: the goroutine drops it.
+    Detached,
+    /// A handle exists; whether it waits or not, it sees to the result.
+    Handed,
+}
+
+impl Completion {
+    pub(super) const fn new() -> Completion {
+        Completion(AtomicUsize::new(EMPTY))
+    }
+
+    pub(super) fn reset(&self) {
+        // Relaxed: the block is the spawner's alone (G2).
+        self.0.store(EMPTY, Ordering::Relaxed);
+    }
+
+    /// Whether the result is there.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        // Acquire: C1.
+        matches!(self.0.load(Ordering::Acquire), CLOSING | DONE)
+    }
+
+    /// By the goroutine, once its result is in the payload and its storage is gone. `counted` runs when it is
+    /// sure that a handle will see to the result, and before the joiner wakes. After [`Published::Detached`]
+    /// the goroutine drops the result and calls [`Completion::finish_detached`].
+    pub(crate) fn publish(&self, counted: impl FnOnce()) -> Published {
+        // Acquire, here and below on failure: the waiter's fields.
+        let mut found = self.0.load(Ordering::Acquire);
+        loop {
+            if found == DETACHED {
+                return Published::Detached;
+            }
+            // AcqRel: Release is C1.
+            match self.0.compare_exchange(found, CLOSING, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => found = now,
+            }
+        }
+        counted();
+        if found == EMPTY {
+            self.0.store(DONE, Ordering::Release); // C2: pairs with `wait_done`.
+            return Published::Handed;
+        }
+        let waiter = found as *mut Waiter;
+        // SAFETY: C2: the waiter was registered, and stays until we store DONE (parked) or is ours (boxed).
+        match unsafe { &*waiter } {
+            Waiter::Parked(parker) => {
+                // SAFETY: C2 stands for the lock of P3: the joiner does not leave before DONE.
+                let wake = unsafe { Parker::claim(*parker, Token::DONE) };
+                self.0.store(DONE, Ordering::Release); // C2: pairs with `wait_done`.
+                if let Some(wake) = wake {
+                    wake.wake();
+                }
+            }
+            Waiter::Task(_) => {
+                // SAFETY: boxed in `poll_register`, and taken out by our exchange.
+                let waiter = unsafe { Box::from_raw(waiter) };
+                self.0.store(DONE, Ordering::Release); // C1, for symmetry.
+                if let Waiter::Task(waker) = *waiter {
+                    waker.wake();
+                }
+            }
+        }
+        Published::Handed
+    }
+
+    pub(crate) fn finish_detached(&self) {
+        // Relaxed: no handle is left that could look.
+        self.0.store(DONE, Ordering::Relaxed);
+    }
+
+    /// By the handle that gives up the result. `false`: the result is there, and the handle's to drop.
+    #[must_use]
+    pub fn detach(&self) -> bool {
+        loop {
+            let found = self.0.load(Ordering::Acquire); // C1
+            match found {
+                CLOSING | DONE => return false,
+                DETACHED => return true,
+                _ => {
+                    // Release/Acquire: hands nothing over but takes back the boxed waiter.
+                    if self.0.compare_exchange(found, DETACHED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                        if found != EMPTY {
+                            // SAFETY: a handle is detached by its owner, which isn't parked in `wait` then: the
+                            // waiter is a boxed one, and our exchange took it out.
+                            drop(unsafe { Box::from_raw(found as *mut Waiter) });
+                        }
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Blocks the current goroutine or thread until the result is there. [`Token::ABORT`] if the goroutine was
+    /// aborted first; [`Token::DONE`] otherwise.
+    #[must_use]
+    pub fn wait(&self, reason: WaitReason, shielded: bool) -> Token {
+        if self.is_finished() {
+            return Token::DONE;
+        }
+        self.take_back_waker();
+        let blocker = Blocker::current();
+        if shielded {
+            blocker.arm_shielded()
+        } else {
+            blocker.arm()
+        }
+        let waiter = Waiter::Parked(blocker.parker());
+        let address = (&raw const waiter) as usize;
+        // Release: the waiter's fields, for `publish`. Acquire on failure: C1.
+        if self.0.compare_exchange(EMPTY, address, Ordering::Release, Ordering::Acquire).is_err() {
+            let disarmed = blocker.disarm();
+            if !disarmed {
+                // An abort won meanwhile; the result is there all the same, and the next cancellation point acts.
+                let _ = blocker.park(reason, None);
+            }
+            return Token::DONE;
+        }
+        let token = blocker.park(reason, None);
+        if token != Token::DONE {
+            // Relaxed on success: the waiter is ours again, nobody wrote to it.
+            if self.0.compare_exchange(address, EMPTY, Ordering::Relaxed, Ordering::Acquire).is_err() {
+                self.wait_done();
+            }
+        }
+        token
+    }
+
+    /// C2.
+    fn wait_done(&self) {
+        let backoff = crossbeam_utils::Backoff::new();
+        while self.0.load(Ordering::Acquire) != DONE {
+            backoff.snooze();
+        }
+    }
+
+    fn take_back_waker(&self) {
+        let found = self.0.load(Ordering::Relaxed);
+        if !matches!(found, EMPTY | DETACHED | CLOSING | DONE)
+            && self.0.compare_exchange(found, EMPTY, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        {
+            // SAFETY: only the handle registers, and it isn't parked: a boxed waiter, taken out by our exchange.
+            drop(unsafe { Box::from_raw(found as *mut Waiter) });
+        }
+    }
+
+    /// For a joiner that is a future: `true` if the result is there, else `waker` will be woken when it is.
+    #[must_use]
+    pub fn poll_register(&self, waker: &Waker) -> bool {
+        if self.is_finished() {
+            return true;
+        }
+        self.take_back_waker();
+        let waiter = Box::into_raw(Box::new(Waiter::Task(waker.clone())));
+        // Release: the waiter's fields, for `publish`. Acquire on failure: C1.
+        match self.0.compare_exchange(EMPTY, waiter as usize, Ordering::Release, Ordering::Acquire) {
+            Ok(_) => false,
+            Err(_) => {
+                // SAFETY: it was never registered.
+                drop(unsafe { Box::from_raw(waiter) });
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The control block: everything the runtime knows of one goroutine, in one type-stable block.
+//!
+//! Made by `spawn`, run by `worker` and `exit`, waited for through `completion`. A block comes from the slab
+//! (`slab.rs`), is never given back to the allocator, and is used again for other goroutines: that is why a
+//! late look at a finished goroutine's block is a wrong answer at worst and never a fault.
+//!
+//! # Who may touch what, when
+//!
+//! | field | who | when | ordered by |
+//! |---|---|---|---|
+//! | `parker` | waiter, its worker, claimers | always | the protocol in `parker` |
+//! | `abort`, `done`, `refs` | anybody with a counted reference | always | atomics |
+//! | `scheduler` | written by spawn, read by anybody | from spawn on | `refs` Release/Acquire |
+//! | `carrier`, `processor`, `home`, `exiting`, `next` | G1: who owns the goroutine: the queue that holds it, the worker that runs it, or the goroutine itself | between spawn and retire | hand-over through queue or claim |
+//! | `payload` | spawner, then the goroutine, then whoever takes the result | | `done` |
+//! | `locals` | the goroutine itself; the spawner before it is published | | queue |
+//! | `name`, `site`, `class`, `vtable` | written by spawn only | read while referenced | `refs` |
+//!
+//! **G1.** At any time exactly one party owns a live goroutine: a run queue, a worker, or (parked) whoever wins
+//! the claim. **G2.** A block with `refs == 0` belongs to the slab.
+
+mod completion;
+mod locals;
+mod slab;
+
+pub use completion::Completion;
+pub(crate) use completion::Published;
+pub use locals::*;
+pub(crate) use slab::{BlockList, for_each_live, give_back_unused, take_block};
+
+use crate::carrier::Carrier;
+use crate::parker::{Parker, Token};
+use crate::processor::Processor;
+use crate::shared::{Seat, Shared};
+use crate::stack::StackClass;
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::num::NonZeroU64;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
+
+/// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed.
+pub const PAYLOAD: usize = 112;
+
+/// The number of a goroutine (or of a plain thread's record): unique in the process, never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GoroutineId(NonZeroU64);
+
+impl GoroutineId {
+    pub(crate) fn new(id: u64) -> GoroutineId {
+        GoroutineId(NonZeroU64::new(id).expect("ids count from 1"))
+    }
+
+    /// The number itself.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for GoroutineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for GoroutineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GoroutineId({})", self.0)
+    }
+}
+
+/// What the scheduler does with a payload it knows nothing of.
+#[derive(Debug)]
+pub struct Entry {
+    /// Moves the closure out of the payload, runs it, catches its panic and leaves a result there.
+    pub run: unsafe fn(*mut u8),
+    /// Drops the closure, which never ran, and leaves the result "aborted".
+    pub cancel: unsafe fn(*mut u8),
+    /// Drops the result.
+    pub drop_result: unsafe fn(*mut u8),
+}
+
+/// Bytes for a payload, aligned for anything that is put in inline.
+#[repr(C, align(16))]
+struct Payload(MaybeUninit<[u8; PAYLOAD]>);
+
+/// The control block. See the module for who may touch what.
+#[repr(C, align(64))]
+pub struct Goroutine {
+    /// First: a pointer to the parker is a pointer to the goroutine.
+    pub(crate) parker: Parker,
+    refs: AtomicU32,
+    pub(crate) abort: AtomicBool,
+    pub(crate) reason: AtomicU8,
+    /// In its exit path: an abort comes too late.
+    pub(crate) exiting: Cell<bool>,
+    pub(crate) class: Cell<StackClass>,
+    pub(crate) done: Completion,
+    pub(crate) carrier: Cell<*mut Carrier>,
+    pub(crate) processor: Cell<*const Processor>,
+    pub(crate) home: Cell<*const Seat>,
+    pub(crate) next: Cell<*const Goroutine>,
+    pub(crate) scheduler: AtomicPtr<Shared>,
+    pub(crate) entry: Cell<Option<&'static Entry>>,
+    site: Cell<Option<&'static Location<'static>>>,
+    name: UnsafeCell<Option<Arc<str>>>,
+    payload: UnsafeCell<Payload>,
+    pub(crate) locals: Locals,
+}
+
+// SAFETY: the table above: every non-atomic field has one owner at a time (G1), and ownership is handed over
+// through a queue or a claim, which order the accesses. What the payload holds is Send by `spawn`'s contract;
+// what `locals` holds never leaves the goroutine, except what is inherited, which is Send.
+unsafe impl Sync for Goroutine {}
+
+impl fmt::Debug for Goroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Goroutine").field("id", &self.locals.id()).finish_non_exhaustive()
+    }
+}
+
+impl Goroutine {
+    fn empty() -> Goroutine {
+        Goroutine {
+            parker: Parker::for_goroutine(),
+            refs: AtomicU32::new(0),
+            abort: AtomicBool::new(false),
+            reason: AtomicU8::new(0),
+            exiting: Cell::new(false),
+            class: Cell::new(StackClass::default()),
+            done: Completion::new(),
+            carrier: Cell::new(ptr::null_mut()),
+            processor: Cell::new(ptr::null()),
+            home: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+            scheduler: AtomicPtr::new(ptr::null_mut()),
+            entry: Cell::new(None),
+            site: Cell::new(None),
+            name: UnsafeCell::new(None),
+            payload: UnsafeCell::new(Payload(MaybeUninit::uninit())),
+            locals: Locals::new(),
+        }
+    }
+
+    /// Where the closure, and later its result, lies.
+    pub(crate) fn payload(&self) -> *mut u8 {
+        self.payload.get().cast()
+    }
+
+    /// Fills a block taken from the slab. It becomes visible to `for_each_live` with [`Goroutine::publish`].
+    pub(crate) fn prepare(
+        &self,
+        id: u64,
+        class: StackClass,
+        entry: &'static Entry,
+        name: Option<Arc<str>>,
+        site: &'static Location<'static>,
+        scheduler: *const Shared,
+    ) {
+        debug_assert!(self.locals.is_empty(), "a block taken from the slab has empty storage");
+        self.locals.set_id(id);
+        self.class.set(class);
+        self.entry.set(Some(entry));
+        self.site.set(Some(site));
+        // SAFETY: G2: refs is 0 and the block was taken from the slab, so nobody else looks at it.
+        unsafe { *self.name.get() = name };
+        self.exiting.set(false);
+        self.home.set(ptr::null());
+        self.done.reset();
+        // Relaxed, all three: published by the Release in `publish`.
+        self.abort.store(false, Ordering::Relaxed);
+        self.reason.store(0, Ordering::Relaxed);
+        self.scheduler.store(scheduler.cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Makes the block live, with `refs` references.
+    pub(crate) fn publish(&self, refs: u32) {
+        // Release: pairs with the Acquire in `try_ref`.
+        self.refs.store(refs, Ordering::Release);
+    }
+
+    /// The runtime it belongs to.
+    pub(crate) fn shared(&self) -> *const Shared {
+        // Relaxed: written before `publish`; every reader has a reference, or the Acquire of `try_ref`.
+        self.scheduler.load(Ordering::Relaxed)
+    }
+
+    fn try_ref(&self) -> Option<Handle> {
+        // Relaxed: only a hint for the exchange.
+        let mut refs = self.refs.load(Ordering::Relaxed);
+        while refs != 0 {
+            // Acquire: pairs with the Release in `publish`.
+            match self.refs.compare_exchange_weak(refs, refs + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Handle(NonNull::from(self))),
+                Err(now) => refs = now,
+            }
+        }
+        None
+    }
+}
+
+/// An uncounted reference: a run queue's, a worker's or a claim's title to the goroutine (G1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ref(NonNull<Goroutine>);
+
+// SAFETY: a title to the goroutine may be handed to another thread; `Goroutine` is Sync.
+unsafe impl Send for Ref {}
+
+impl Ref {
+    /// # Safety
+    /// The pointer is to a control block of the slab, and the caller owns the goroutine (G1).
+    pub(crate) unsafe fn from_ptr(ptr: NonNull<Goroutine>) -> Ref {
+        Ref(ptr)
+    }
+
+    pub(crate) fn as_ptr(self) -> *const Goroutine {
+        self.0.as_ptr()
+    }
+}
+
+impl std::ops::Deref for Ref {
+    type Target = Goroutine;
+    fn deref(&self) -> &Goroutine {
+        // SAFETY: blocks are type-stable: the memory is a `Goroutine` for the life of the process.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// A counted reference to a goroutine, alive or finished.
+pub struct Handle(NonNull<Goroutine>);
+
+// SAFETY: `Goroutine` is Sync and the count is atomic.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// # Safety
+    /// The caller has a reference to give away (one of those counted by `publish`).
+    pub(crate) unsafe fn adopt(g: Ref) -> Handle {
+        Handle(g.0)
+    }
+
+    /// Counts a reference more to a goroutine that the caller keeps alive.
+    pub(crate) fn of(g: &Goroutine) -> Handle {
+        // Relaxed: whoever has a reference may make another, as in Arc.
+        let refs = g.refs.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(refs > 0);
+        assert!(refs < u32::MAX / 2, "more than 2^31 references to one goroutine");
+        Handle(NonNull::from(g))
+    }
+
+    pub(crate) fn block(&self) -> &Goroutine {
+        // SAFETY: type-stable, and counted by us.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> GoroutineId {
+        GoroutineId::new(self.block().locals.id())
+    }
+
+    /// Its name, if it was given one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        // SAFETY: written before `publish`, cleared only after the last reference (G2), and we hold one.
+        unsafe { (*self.block().name.get()).as_deref() }
+    }
+
+    /// Where it was spawned.
+    ///
+    /// # Panics
+    /// Never: every goroutine has a spawn site.
+    #[must_use]
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.block().site.get().expect("a live block has a spawn site")
+    }
+
+    /// Where the result lies once [`Handle::completion`] says that it is there.
+    #[must_use]
+    pub fn payload(&self) -> *mut u8 {
+        self.block().payload()
+    }
+
+    /// The state of its result.
+    #[must_use]
+    pub fn completion(&self) -> &Completion {
+        &self.block().done
+    }
+
+    /// Asks the goroutine to end: it unwinds at its next cancellation point, at once if it waits at one, and takes
+    /// its exit path. A goroutine that has not begun never will. Too late for one that is in its exit path.
+    ///
+    /// Without unwinding (`panic = "abort"`) only goroutines that have not begun can be aborted.
+    pub fn abort(&self) {
+        let g = self.block();
+        // SeqCst: the flag, then the word; the worker's commit writes the word, then reads the flag. One of the
+        // two sees the other, so a goroutine never sleeps through its abort.
+        g.abort.store(true, Ordering::SeqCst);
+        if cfg!(panic = "unwind") {
+            // SAFETY: type-stable and counted by us; the waiter is in its operation for as long as it isn't claimed.
+            if let Some(wake) = unsafe { Parker::claim_unshielded(NonNull::from(g).cast(), Token::ABORT) } {
+                wake.wake();
+            }
+        }
+    }
+
+    /// Whether it has been asked to end.
+    #[must_use]
+    pub fn is_aborting(&self) -> bool {
+        // Relaxed: a snapshot.
+        self.block().abort.load(Ordering::Relaxed)
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Handle {
+        Handle::of(self.block())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let g = self.block();
+        // Release: our last uses come before the block's next life; pairs with the Acquire below.
+        if g.refs.fetch_sub(1, Ordering::Release) == 1 {
+            // Acquire: all other references' last uses are over.
+            std::sync::atomic::fence(Ordering::Acquire);
+            // SAFETY: G2: we had the last reference.
+            unsafe { *g.name.get() = None };
+            slab::give_back(Ref(self.0));
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// For the overflow report, which runs on a signal stack of the goroutine's own thread: id, name, spawn site.
+pub(crate) fn describe(g: &Goroutine, out: &mut crate::stack::Report) {
+    out.write_str("goroutine ");
+    out.write_usize(usize::try_from(g.locals.id()).unwrap_or(usize::MAX));
+    // SAFETY: the goroutine runs on this very thread, so it is live and its name is not being written.
+    if let Some(name) = unsafe { (*g.name.get()).as_deref() } {
+        out.write_str(" \"");
+        out.write_str(name);
+        out.write_str("\"");
+    }
+    if let Some(site) = g.site.get() {
+        out.write_str(", spawned at ");
+        out.write_str(site.file());
+        out.write_str(":");
+        out.write_usize(site.line() as usize);
+        out.write_str(",");
+    }
+}

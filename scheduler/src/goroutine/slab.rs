@@ -1,0 +1,135 @@
+//! Where control blocks come from: chunks that are never given back, so that blocks are type-stable.
+//!
+//! Called by `spawn` (take), by the last `Handle` (give back) and by `scheduler` (walk the live ones). Each
+//! processor keeps a free list of its own ([`BlockList`]); the lock here is taken once for many blocks.
+
+use super::{Goroutine, Handle, Ref};
+use crate::shim::Lock;
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+
+const CHUNK: usize = 128;
+/// A processor's list gives half of itself back when it grows past this.
+const LIST_MAX: usize = 512;
+
+struct Slab {
+    chunks: Vec<&'static [Goroutine]>,
+    /// Linked through `Goroutine::next`.
+    free: *const Goroutine,
+    unused: usize,
+}
+
+// SAFETY: the pointer is to type-stable blocks and followed only under the lock around the slab.
+unsafe impl Send for Slab {}
+
+static SLAB: Lock<Slab> = Lock::new(Slab { chunks: Vec::new(), free: ptr::null(), unused: 0 });
+
+impl Slab {
+    fn take(&mut self) -> Option<Ref> {
+        if let Some(block) = NonNull::new(self.free.cast_mut()) {
+            // SAFETY: type-stable, and on the free list: ours.
+            self.free = unsafe { block.as_ref() }.next.get();
+            return Some(Ref(block));
+        }
+        if self.unused == 0 {
+            let mut chunk = Vec::new();
+            chunk.try_reserve_exact(CHUNK).ok()?;
+            self.chunks.try_reserve(1).ok()?;
+            chunk.extend((0..CHUNK).map(|_| Goroutine::empty()));
+            self.chunks.push(Vec::leak(chunk));
+            self.unused = CHUNK;
+        }
+        let chunk = self.chunks.last()?;
+        self.unused -= 1;
+        Some(Ref(NonNull::from(&chunk[CHUNK - 1 - self.unused])))
+    }
+
+    fn give(&mut self, block: Ref) {
+        block.next.set(self.free);
+        self.free = block.as_ptr();
+    }
+}
+
+/// A processor's free blocks, last in first out.
+#[derive(Debug)]
+pub(crate) struct BlockList {
+    head: Cell<*const Goroutine>,
+    len: Cell<usize>,
+}
+
+impl BlockList {
+    pub(crate) const fn new() -> BlockList {
+        BlockList { head: Cell::new(ptr::null()), len: Cell::new(0) }
+    }
+
+    fn pop(&self) -> Option<Ref> {
+        let block = NonNull::new(self.head.get().cast_mut())?;
+        // SAFETY: type-stable and on our list.
+        self.head.set(unsafe { block.as_ref() }.next.get());
+        self.len.set(self.len.get() - 1);
+        Some(Ref(block))
+    }
+
+    fn push(&self, block: Ref) {
+        block.next.set(self.head.get());
+        self.head.set(block.as_ptr());
+        self.len.set(self.len.get() + 1);
+    }
+
+    fn trim_to(&self, keep: usize) {
+        let mut slab = SLAB.lock();
+        while self.len.get() > keep {
+            let Some(block) = self.pop() else { break };
+            slab.give(block);
+        }
+    }
+}
+
+impl Drop for BlockList {
+    fn drop(&mut self) {
+        self.trim_to(0);
+    }
+}
+
+/// A block with `refs == 0` that belongs to the caller now. `None`: no memory.
+pub(crate) fn take_block(list: Option<&BlockList>) -> Option<Ref> {
+    let Some(list) = list else { return SLAB.lock().take() };
+    if let Some(block) = list.pop() {
+        return Some(block);
+    }
+    let mut slab = SLAB.lock();
+    for _ in 0..LIST_MAX / 8 {
+        match slab.take() {
+            Some(block) => list.push(block),
+            None => break,
+        }
+    }
+    list.pop()
+}
+
+pub(super) fn give_back(block: Ref) {
+    match crate::current::processor() {
+        Some(processor) => {
+            processor.blocks.push(block);
+            if processor.blocks.len.get() > LIST_MAX {
+                processor.blocks.trim_to(LIST_MAX / 2);
+            }
+        }
+        None => SLAB.lock().give(block),
+    }
+}
+
+/// A block that was taken but never published goes back.
+pub(crate) fn give_back_unused(block: Ref) {
+    give_back(block);
+}
+
+/// Calls `f` with every goroutine that is referenced at the time it is looked at.
+pub(crate) fn for_each_live(mut f: impl FnMut(Handle)) {
+    let chunks = SLAB.lock().chunks.clone();
+    for block in chunks.into_iter().flatten() {
+        if let Some(handle) = block.try_ref() {
+            f(handle);
+        }
+    }
+}

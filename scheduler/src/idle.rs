@@ -1,0 +1,172 @@
+//! Who sleeps and who is woken: no lost wake-up, and no useless ones while somebody is looking for work anyway.
+//!
+//! Called by `processor` and `shared` (a push announces itself with [`Idle::notify`]) and by `worker` (going to
+//! sleep, searching).
+//!
+//! # The protocol
+//!
+//! Pusher: make the work visible; fence; if nobody searches and somebody sleeps, wake one (it searches then).
+//! Sleeper: enter the list of sleepers, stop searching; fence; look at all queues once more; sleep.
+//!
+//! The bad interleaving, without the second look: the sleeper finds all queues empty; the pusher pushes, sees a
+//! searcher (the sleeper itself) and wakes nobody; the sleeper sleeps, with work in the queue. With the two
+//! fences one of the two must see the other: if the pusher's look at `searching`/`sleeping` comes before the
+//! sleeper's change in the single total order, its push comes before the sleeper's second look.
+//!
+//! * **D1.** `searching` counts workers that will look at every queue before they sleep.
+//! * **D2.** Whoever takes an index out of the list wakes that worker; a worker that finds itself no longer in
+//!   the list has been woken as a searcher.
+
+use crate::shim::{AtomicUsize, Lock, Ordering, fence};
+
+#[derive(Debug)]
+pub(crate) struct Idle {
+    searching: AtomicUsize,
+    sleeping: AtomicUsize,
+    sleepers: Lock<Vec<usize>>,
+}
+
+impl Idle {
+    pub(crate) fn new() -> Idle {
+        Idle { searching: AtomicUsize::new(0), sleeping: AtomicUsize::new(0), sleepers: Lock::new(Vec::new()) }
+    }
+
+    /// After work that anybody may take was pushed. The worker to wake, if one is needed.
+    #[must_use]
+    pub(crate) fn notify(&self) -> Option<usize> {
+        // The pusher's fence.
+        fence(Ordering::SeqCst);
+        // Relaxed, both: ordered by the fence.
+        if self.sleeping.load(Ordering::Relaxed) == 0 || self.searching.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        self.wake_one()
+    }
+
+    #[cold]
+    fn wake_one(&self) -> Option<usize> {
+        // SeqCst: one pusher of many becomes the waker, and the count stands for the worker it wakes (D1).
+        if self.searching.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return None;
+        }
+        let woken = self.take_sleeper();
+        if woken.is_none() {
+            self.searching.fetch_sub(1, Ordering::SeqCst);
+        }
+        woken
+    }
+
+    fn take_sleeper(&self) -> Option<usize> {
+        let mut sleepers = self.sleepers.lock();
+        let index = sleepers.pop()?;
+        self.sleeping.fetch_sub(1, Ordering::SeqCst);
+        Some(index)
+    }
+
+    /// The worker begins to search.
+    pub(crate) fn start_search(&self) {
+        self.searching.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It found something. `true`: it was the last one searching, so it should see to it that another looks
+    /// when there is more.
+    #[must_use]
+    pub(crate) fn end_search(&self) -> bool {
+        self.searching.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// It found nothing and enters the list; afterwards it must look once more at every queue.
+    pub(crate) fn fall_asleep(&self, index: usize) {
+        {
+            let mut sleepers = self.sleepers.lock();
+            sleepers.push(index);
+            self.sleeping.fetch_add(1, Ordering::SeqCst);
+        }
+        self.searching.fetch_sub(1, Ordering::SeqCst);
+        // The sleeper's fence.
+        fence(Ordering::SeqCst);
+    }
+
+    /// It is awake again, for whatever reason, and searches (D2).
+    pub(crate) fn wake_up(&self, index: usize) {
+        let mut sleepers = self.sleepers.lock();
+        if let Some(at) = sleepers.iter().position(|i| *i == index) {
+            sleepers.swap_remove(at);
+            self.sleeping.fetch_sub(1, Ordering::SeqCst);
+            self.searching.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether some worker sleeps. A snapshot.
+    pub(crate) fn any_asleep(&self) -> bool {
+        self.sleeping.load(Ordering::SeqCst) != 0
+    }
+
+    /// How many sleep. A snapshot.
+    pub(crate) fn asleep(&self) -> usize {
+        self.sleeping.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_wakes_one_sleeper_and_only_one() {
+        let idle = Idle::new();
+        assert_eq!(idle.notify(), None, "nobody sleeps");
+        for i in [0, 1] {
+            idle.start_search();
+            idle.fall_asleep(i);
+        }
+        assert_eq!(idle.notify(), Some(1));
+        assert_eq!(idle.notify(), None, "the woken worker searches for both");
+        idle.wake_up(1);
+        assert!(idle.end_search(), "the last one searching");
+        assert_eq!(idle.notify(), Some(0));
+    }
+
+    #[test]
+    fn a_sleeper_that_wakes_by_itself_leaves_the_list() {
+        let idle = Idle::new();
+        idle.start_search();
+        idle.fall_asleep(3);
+        assert!(idle.any_asleep());
+        idle.wake_up(3);
+        assert!(!idle.any_asleep());
+        assert!(idle.end_search());
+        assert_eq!(idle.notify(), None);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicBool;
+
+    /// A push and a worker that goes to sleep: the work is found, by the second look or by a wake-up.
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let shared = Arc::new((Idle::new(), AtomicBool::new(false)));
+            let pusher = {
+                let shared = shared.clone();
+                loom::thread::spawn(move || {
+                    shared.1.store(true, Ordering::Relaxed);
+                    shared.0.notify()
+                })
+            };
+            shared.0.start_search();
+            let first = shared.1.load(Ordering::Relaxed);
+            let mut found = first;
+            if !first {
+                shared.0.fall_asleep(0);
+                found = shared.1.load(Ordering::Relaxed);
+            }
+            let woken = pusher.join().unwrap();
+            assert!(found || woken == Some(0), "asleep with work in the queue");
+        });
+    }
+}

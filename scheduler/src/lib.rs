@@ -1,0 +1,67 @@
+//! The scheduler under [gorun](https://docs.rs/gorun): it moves goroutines, the crate above moves values.
+//!
+//! A tour in the order in which a goroutine meets the files; README.md has the glossary and one goroutine's life.
+//!
+//! * `config`, `unwind`, `shim`: settings and errors, how a goroutine is unwound, the door to atomics.
+//! * `stack`: the arena, guard pages, the overflow report. `carrier`: a stack with a coroutine in it.
+//! * `goroutine`: the control block, its slab, its storage record (`locals`), its end (`completion`).
+//! * `spawn`: from an erased closure to a runnable goroutine.
+//! * `processor`, `inbox`, `idle`, `timers`, `shared`: what a worker owns and what workers share.
+//! * `worker`: find → resume → settle. `park`, `parker`, `wait_queue`, `ready`: how one waits and is woken.
+//! * `exit`: the trampoline's return target and the exit path. `monitor`, `scheduler`: the whole.
+//!
+//! This crate is the runtime of gorun and has no stable interface of its own.
+
+mod carrier;
+mod config;
+mod current;
+mod exit;
+mod goroutine;
+mod idle;
+mod inbox;
+mod monitor;
+mod park;
+mod parker;
+mod processor;
+mod ready;
+mod scheduler;
+mod shared;
+mod shim;
+mod spawn;
+mod stack;
+mod timers;
+mod unwind;
+mod wait_queue;
+mod worker;
+
+pub use carrier::grow;
+pub use config::{Config, ConfigError, SpawnError};
+pub use current::record;
+pub use goroutine::*;
+pub use park::{Blocker, WaitReason, checkpoint, yield_now};
+pub use parker::{Parker, Token, Wake};
+pub use scheduler::{LeftBehind, Remote, Scheduler};
+pub use spawn::{Spec, spawn_here};
+pub use stack::StackError;
+pub use unwind::{Unwound, classify, goexit, is_panic, unwind_aborted};
+pub use wait_queue::{WaitQueue, Waiter};
+
+/// The goroutine that calls, if one does.
+#[must_use]
+pub fn current_goroutine() -> Option<Handle> {
+    current::goroutine().map(Handle::of)
+}
+
+/// Whether a goroutine calls.
+#[inline]
+#[must_use]
+pub fn in_goroutine() -> bool {
+    current::goroutine().is_some()
+}
+
+/// The number of the calling goroutine or plain thread. `None` on a thread whose record is gone.
+#[must_use]
+pub fn current_id() -> Option<GoroutineId> {
+    // SAFETY: the record is the caller's own and stays while it runs (T2).
+    record().map(|record| GoroutineId::new(unsafe { record.as_ref() }.id()))
+}

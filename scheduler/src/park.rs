@@ -1,0 +1,167 @@
+//! The blocking half of the seam: how the current goroutine or plain thread waits.
+//!
+//! Called by every primitive. What decides lives with the primitives and in `parker`; this file suspends.
+
+use crate::carrier::{self, Suspended};
+use crate::current;
+use crate::parker::{Parker, ThreadParker, Token};
+use crate::processor::Processor;
+use crate::unwind::unwind_aborted;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// What a goroutine waits for: for dumps and metrics. Never used again for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "each is the name of the operation")]
+pub enum WaitReason {
+    None = 0,
+    Sleep = 1,
+    ChanSend = 2,
+    ChanRecv = 3,
+    Select = 4,
+    Mutex = 5,
+    RwLock = 6,
+    Condvar = 7,
+    WaitGroup = 8,
+    Semaphore = 9,
+    Barrier = 10,
+    Once = 11,
+    Join = 12,
+    Scope = 13,
+    Blocking = 14,
+    Net = 15,
+    Other = 16,
+}
+
+/// The current goroutine or plain thread, as one that is about to wait.
+#[derive(Debug)]
+pub struct Blocker {
+    parker: NonNull<Parker>,
+    thread: Option<Box<ThreadParker>>,
+}
+
+impl Blocker {
+    /// Whoever calls.
+    #[must_use]
+    pub fn current() -> Blocker {
+        match current::goroutine() {
+            Some(g) => Blocker { parker: NonNull::from(g).cast(), thread: None },
+            None => {
+                let thread = Box::new(ThreadParker::current());
+                Blocker { parker: thread.parker(), thread: Some(thread) }
+            }
+        }
+    }
+
+    /// Its claim word, for who will end the wait.
+    #[must_use]
+    pub fn parker(&self) -> NonNull<Parker> {
+        self.parker
+    }
+
+    fn word(&self) -> &Parker {
+        // SAFETY: a goroutine's block is type-stable, a thread's parker is in our own box.
+        unsafe { self.parker.as_ref() }
+    }
+
+    /// Announces the wait. From now on a claim may end it; so before it enqueues itself anywhere.
+    pub fn arm(&self) {
+        // A goroutine that is being unwound, or is in its exit path, can't be aborted once more.
+        let shielded = current::goroutine().is_some_and(|g| g.exiting.get()) || std::thread::panicking();
+        self.word().arm(shielded);
+    }
+
+    /// As [`Blocker::arm`], but an abort does not end this wait: where others hold borrows of our stack.
+    pub fn arm_shielded(&self) {
+        self.word().arm(true);
+    }
+
+    /// Takes the announcement back, when the caller is in no queue. `false`: a claim (an abort's) came first, and
+    /// [`Blocker::park`] has to be called, which returns at once.
+    #[must_use]
+    pub fn disarm(&self) -> bool {
+        self.word().disarm()
+    }
+
+    /// Waits until claimed, or until `deadline`. Spurious returns do not happen.
+    ///
+    /// After [`Token::TIMEOUT`] or [`Token::ABORT`] the caller takes itself out of its queues; after an abort it
+    /// then calls [`unwind_aborted`].
+    #[must_use]
+    pub fn park(&self, reason: WaitReason, deadline: Option<Instant>) -> Token {
+        match (current::goroutine(), &self.thread) {
+            (Some(g), None) => {
+                // Relaxed: read by observers only.
+                g.reason.store(reason as u8, Ordering::Relaxed);
+                match deadline {
+                    None => {
+                        if g.parker.claimed().is_none() {
+                            carrier::suspend(g, Suspended::Park);
+                        }
+                    }
+                    Some(at) => {
+                        let timer = crate::timers::Timer::new(self.parker, at);
+                        crate::timers::with_timer(&timer, || {
+                            if g.parker.claimed().is_none() {
+                                carrier::suspend(g, Suspended::Park);
+                            }
+                        });
+                    }
+                }
+                g.reason.store(WaitReason::None as u8, Ordering::Relaxed);
+            }
+            (_, Some(_)) => self.park_thread(deadline),
+            (None, None) => unreachable!("a goroutine's blocker stays on its goroutine"),
+        }
+        self.word().finish()
+    }
+
+    fn park_thread(&self, deadline: Option<Instant>) {
+        while self.word().claimed().is_none() {
+            match deadline {
+                None => std::thread::park(),
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        // SAFETY: it is our own parker. If the claim is lost, another one was won.
+                        let _ = unsafe { Parker::claim(self.parker, Token::TIMEOUT) };
+                    } else {
+                        std::thread::park_timeout(left);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A cancellation point: unwinds the goroutine if it is being aborted, and yields if it was asked to.
+///
+/// Every blocking operation begins with one. Does nothing on a plain thread.
+#[inline]
+pub fn checkpoint() {
+    if let Some(g) = current::goroutine() {
+        // Relaxed: the abort's effects travel through the claim or not at all; a late look is a late abort.
+        if g.abort.load(Ordering::Relaxed) && !g.exiting.get() && !std::thread::panicking() {
+            unwind_aborted();
+        }
+        // SAFETY: the worker sets `processor` before each resume.
+        if unsafe { g.processor.get().as_ref() }.is_some_and(Processor::take_yield_request) {
+            carrier::suspend(g, Suspended::Yield);
+        }
+    }
+}
+
+/// Lets others run. A goroutine goes to the end of its worker's queue; a plain thread yields to the kernel.
+/// A cancellation point.
+pub fn yield_now() {
+    match current::goroutine() {
+        None => std::thread::yield_now(),
+        Some(g) => {
+            checkpoint();
+            carrier::suspend(g, Suspended::Yield);
+            checkpoint();
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The claim word: how one goroutine or one plain OS thread waits, and how exactly one of all those who
+//! could end its wait does so.
+//!
+//! Called by `park` (the waiting side), `worker` (the commit step) and, through [`Parker::claim`], by every
+//! primitive, timer and abort (the waking side).
+//!
+//! # The protocol
+//!
+//! ```text
+//!            arm                commit (worker, off the stack)
+//!  RUNNING ───────▶ PARKING ─────────────────────────────────▶ PARKED
+//!     ▲                │ claim(token)                            │ claim(token)
+//!     │                ▼                                         ▼
+//!     └── finish ── CLAIMED(token)  ◀────────────────────────────┘  the claimer pushes the goroutine
+//! ```
+//!
+//! * **P1, one winner.** Only the edge into `CLAIMED` ends a wait, it is one compare-and-swap, and nothing
+//!   but [`Parker::finish`], called by the waiter itself, leaves `CLAIMED`.
+//! * **P2, nobody runs a goroutine that is still on its stack.** A claimer that finds `PARKING` changes the
+//!   word and touches nothing else; the worker's commit then fails, and the worker itself runs the goroutine
+//!   again. Only a claimer that finds `PARKED` gets the goroutine to push.
+//! * **P3, a claimer may touch the parker.** A claim happens under the lock under which the waiter enqueued
+//!   itself, and the waiter leaves its operation only after it has taken that lock again or was dequeued by
+//!   the claimer. Goroutine parkers are type-stable besides.
+//!
+//! The bad interleaving without `PARKING`: the waiter enqueues itself, a sender on another worker pops it and
+//! pushes it into a run queue, a third worker resumes it, all before the first one has left its stack.
+
+use crate::goroutine::{Goroutine, Ref};
+use crate::shim::{AtomicU32, Ordering};
+use std::ptr::NonNull;
+use std::thread::Thread;
+
+const STATE: u32 = 0b11;
+const RUNNING: u32 = 0;
+const PARKING: u32 = 1;
+const PARKED: u32 = 2;
+const CLAIMED: u32 = 3;
+/// An abort may not end this wait.
+const SHIELD: u32 = 0b100;
+const TOKEN_SHIFT: u32 = 3;
+
+/// Why a wait ended: the small number that the winner of the claim left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token(u32);
+
+impl Token {
+    /// The deadline passed.
+    pub const TIMEOUT: Token = Token(0);
+    /// The goroutine was aborted.
+    pub const ABORT: Token = Token(1);
+    /// The wait of a primitive with one reason to wake was fulfilled.
+    pub const DONE: Token = Token(2);
+
+    /// The token of case `index` of several, as in a select.
+    ///
+    /// # Panics
+    /// Panics if `index` is above 2^28.
+    #[must_use]
+    pub fn case(index: usize) -> Token {
+        let index = u32::try_from(index).ok().filter(|i| *i <= 1 << 28);
+        Token(3 + index.expect("a wait has at most 2^28 cases"))
+    }
+
+    /// The case index, if this is the token of a case.
+    #[must_use]
+    pub fn index(self) -> Option<usize> {
+        self.0.checked_sub(3).map(|i| i as usize)
+    }
+}
+
+/// The claim word of a goroutine or of a plain thread.
+///
+/// `repr(C)` and always the first field of its owner, so that a pointer to it is a pointer to the owner.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Parker {
+    word: AtomicU32,
+    is_thread: bool,
+}
+
+/// A plain thread's parker: the word and the handle that unparks the thread.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct ThreadParker {
+    parker: Parker,
+    thread: Thread,
+}
+
+impl ThreadParker {
+    pub(crate) fn current() -> ThreadParker {
+        ThreadParker {
+            parker: Parker { word: AtomicU32::new(RUNNING), is_thread: true },
+            thread: std::thread::current(),
+        }
+    }
+
+    pub(crate) fn parker(&self) -> NonNull<Parker> {
+        // The whole owner's provenance: `claim` casts back to it.
+        NonNull::from(self).cast()
+    }
+}
+
+/// What the commit step found.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Commit {
+    /// The goroutine is parked; whoever claims it owns it now.
+    Parked,
+    /// Somebody claimed it before it had left its stack: the worker runs it again.
+    Claimed,
+}
+
+impl Parker {
+    pub(crate) const fn for_goroutine() -> Parker {
+        Parker { word: AtomicU32::new(RUNNING), is_thread: false }
+    }
+
+    /// RUNNING → PARKING, by the waiter, before it becomes visible to any claimer.
+    pub(crate) fn arm(&self, shielded: bool) {
+        // Relaxed: the waiter publishes itself afterwards, under the lock of what it waits for (P3), and that
+        // lock's release pairs with the claimer's acquire. An abort looks at the word without a lock; it
+        // either sees PARKING or is seen by the worker's commit.
+        self.word.store(PARKING | if shielded { SHIELD } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// PARKING → RUNNING, by a waiter that decided not to wait and is in no queue. `false` if it was claimed.
+    pub(crate) fn disarm(&self) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        // Acquire on failure pairs with the claimer's release in `claim`.
+        word & STATE == PARKING
+            && self.word.compare_exchange(word, RUNNING, Ordering::Relaxed, Ordering::Acquire).is_ok()
+    }
+
+    /// PARKING → PARKED, by the worker, after the goroutine has left its stack.
+    pub(crate) fn commit(&self) -> Commit {
+        let word = self.word.load(Ordering::Relaxed);
+        if word & STATE == PARKING {
+            let parked = (word & !STATE) | PARKED;
+            // SeqCst: first half of the abort's Dekker pair. The worker writes the word and then reads the
+            // abort flag, the aborter writes the flag and then reads the word (`Goroutine::abort`).
+            // Release: all that the goroutine wrote on its stack is visible to whoever claims it (Acquire).
+            if self.word.compare_exchange(word, parked, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                return Commit::Parked;
+            }
+        }
+        Commit::Claimed
+    }
+
+    /// Ends the wait with `token`, if it is still going on. The winner must wake what it gets, after it has
+    /// released the lock it holds.
+    ///
+    /// # Safety
+    /// P3: `this` points to a parker that can't go away during the call.
+    #[must_use = "the claimed waiter sleeps until it is woken"]
+    pub unsafe fn claim(this: NonNull<Parker>, token: Token) -> Option<Wake> {
+        // SAFETY: P3.
+        unsafe { Parker::claim_unless(this, token, 0) }
+    }
+
+    /// As `claim`, but a shielded wait is left alone: for aborts.
+    ///
+    /// # Safety
+    /// As [`Parker::claim`].
+    #[must_use = "the claimed waiter sleeps until it is woken"]
+    pub(crate) unsafe fn claim_unshielded(this: NonNull<Parker>, token: Token) -> Option<Wake> {
+        // SAFETY: P3.
+        unsafe { Parker::claim_unless(this, token, SHIELD) }
+    }
+
+    unsafe fn claim_unless(this: NonNull<Parker>, token: Token, refused: u32) -> Option<Wake> {
+        // SAFETY: P3.
+        let parker = unsafe { this.as_ref() };
+        let mut word = parker.word.load(Ordering::SeqCst);
+        loop {
+            let state = word & STATE;
+            if (state != PARKING && state != PARKED) || word & refused != 0 {
+                return None;
+            }
+            let thread = parker.is_thread.then(|| {
+                // SAFETY: a parker with `is_thread` is the first field of a `ThreadParker`, and the pointer was
+                // made from that (`ThreadParker::parker`). Alive by P3: it was not claimed when last seen, and
+                // if it has been since, the waiter still has to pass the lock that we hold.
+                unsafe { this.cast::<ThreadParker>().as_ref() }.thread.clone()
+            });
+            // SeqCst: Release publishes the claimer's writes (the value it left) to `finish`; Acquire pairs with
+            // `commit`. SeqCst for the abort's pair, see `commit`.
+            match parker.word.compare_exchange(
+                word,
+                CLAIMED | token.0 << TOKEN_SHIFT,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            ) {
+                Ok(_) => {
+                    return Some(match thread {
+                        Some(thread) => Wake(Woken::Thread(thread)),
+                        None if state == PARKED => {
+                            // SAFETY: a parker without `is_thread` is the first field of a `Goroutine`; PARKED →
+                            // CLAIMED by us, so it is ours to push (P1, P2).
+                            Wake(Woken::Goroutine(unsafe { Ref::from_ptr(this.cast::<Goroutine>()) }))
+                        }
+                        None => Wake(Woken::Nobody),
+                    });
+                }
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// The token, once the wait has ended.
+    pub(crate) fn claimed(&self) -> Option<Token> {
+        // Acquire: pairs with the release in `claim`.
+        let word = self.word.load(Ordering::Acquire);
+        (word & STATE == CLAIMED).then_some(Token(word >> TOKEN_SHIFT))
+    }
+
+    /// CLAIMED → RUNNING, by the waiter.
+    pub(crate) fn finish(&self) -> Token {
+        let token = self.claimed().expect("a wait ends by a claim");
+        // Relaxed: nobody but the waiter acts on a word that is CLAIMED or RUNNING.
+        self.word.store(RUNNING, Ordering::Relaxed);
+        token
+    }
+}
+
+/// The duty to wake a claimed waiter. Carried out by [`Wake::wake`], after locks are released.
+#[derive(Debug)]
+#[must_use = "the claimed waiter sleeps until it is woken"]
+pub struct Wake(Woken);
+
+#[derive(Debug)]
+enum Woken {
+    /// It had not left its stack: its worker sees to it.
+    Nobody,
+    Goroutine(Ref),
+    Thread(Thread),
+}
+
+impl Wake {
+    /// Makes the waiter runnable.
+    #[inline]
+    pub fn wake(self) {
+        match self.0 {
+            Woken::Nobody => {}
+            Woken::Goroutine(goroutine) => crate::ready::ready(goroutine),
+            Woken::Thread(thread) => thread.unpark(),
+        }
+    }
+
+    /// The goroutine to push, if it is one: for a worker, which pushes through its own processor.
+    pub(crate) fn into_goroutine(self) -> Result<Ref, Wake> {
+        match self.0 {
+            Woken::Goroutine(g) => Ok(g),
+            _ => Err(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_parker_is_claimed_once() {
+        let owner = ThreadParker::current();
+        let p = owner.parker();
+        // SAFETY: `owner` outlives the claims.
+        let claim = |t| unsafe { Parker::claim(p, t) };
+        assert!(claim(Token::DONE).is_none(), "a running thread waits for nothing");
+        owner.parker.arm(false);
+        assert!(claim(Token::case(7)).is_some());
+        assert!(claim(Token::DONE).is_none(), "one winner");
+        assert_eq!(owner.parker.finish().index(), Some(7));
+        assert!(claim(Token::DONE).is_none());
+    }
+
+    #[test]
+    fn a_shield_refuses_aborts_only() {
+        let owner = ThreadParker::current();
+        owner.parker.arm(true);
+        // SAFETY: `owner` outlives the claims.
+        assert!(unsafe { Parker::claim_unshielded(owner.parker(), Token::ABORT) }.is_none());
+        // SAFETY: as above.
+        assert!(unsafe { Parker::claim(owner.parker(), Token::TIMEOUT) }.is_some());
+        assert_eq!(owner.parker.finish(), Token::TIMEOUT);
+    }
+
+    #[test]
+    fn a_disarmed_parker_can_not_be_claimed() {
+        let owner = ThreadParker::current();
+        owner.parker.arm(false);
+        assert!(owner.parker.disarm());
+        // SAFETY: `owner` outlives the claim.
+        assert!(unsafe { Parker::claim(owner.parker(), Token::DONE) }.is_none());
+    }
+
+    #[test]
+    fn commit_loses_against_an_earlier_claim() {
+        let owner = ThreadParker::current();
+        owner.parker.arm(false);
+        // SAFETY: `owner` outlives the claim.
+        let wake = unsafe { Parker::claim(owner.parker(), Token::DONE) };
+        assert!(wake.is_some());
+        assert_eq!(owner.parker.commit(), Commit::Claimed);
+    }
+}

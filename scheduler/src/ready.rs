@@ -1,0 +1,42 @@
+//! Making a goroutine runnable, from wherever the caller is.
+//!
+//! Called by `Wake::wake`, by `spawn` and by timers. Where it goes:
+//!
+//! | goroutine | caller on its runtime's worker | caller elsewhere |
+//! |---|---|---|
+//! | unstarted: may be stolen | the worker's own queue | the injector |
+//! | started: stays with its worker (its home) | next slot if at home, else the home's inbox | the home's inbox |
+
+use crate::current;
+use crate::goroutine::Ref;
+use crate::shared::Shared;
+use std::sync::Arc;
+
+/// # Invariant
+/// G1: the caller owns the goroutine (it won its claim, or spawned it) and gives it away here.
+pub(crate) fn ready(g: Ref) {
+    let shared = g.shared();
+    if let Some(processor) = current::processor()
+        && std::ptr::eq(Arc::as_ptr(&processor.shared), shared)
+    {
+        processor.ready(g);
+        return;
+    }
+    // SAFETY: `shared` came from `Arc::into_raw`-compatible storage and its runtime can't end while a goroutine
+    // of its lives, and ours lives until somebody runs it, which needs the push below. The count keeps the
+    // runtime's memory past that.
+    let shared = unsafe {
+        Arc::increment_strong_count(shared);
+        Arc::from_raw(shared)
+    };
+    push_from_outside(&shared, g);
+}
+
+fn push_from_outside(shared: &Shared, g: Ref) {
+    let home = g.home.get();
+    // SAFETY: a home is a seat of `shared`, which the caller keeps.
+    match unsafe { home.as_ref() } {
+        Some(seat) => seat.send_home(g),
+        None => shared.inject(g),
+    }
+}

@@ -1,0 +1,189 @@
+//! One runtime: start, spawn from outside, drain, shut down.
+//!
+//! Used by `gorun::runtime`. The steps of a shutdown:
+//!
+//! 1. phase DRAINING: nothing more from outside, what is spawned inside is aborted at birth (unless an exit path
+//!    spawned it);
+//! 2. every live goroutine is aborted: it unwinds where it waits and takes its exit path;
+//! 3. wait until none is left, at most for the grace period;
+//! 4. phase STOPPING: the workers leave their loops when they next look, and are joined, unless something was
+//!    left behind: then its worker may be the one that is stuck, and the threads and the memory stay.
+
+use crate::config::{Config, ConfigError, SpawnError};
+use crate::goroutine::{Handle, for_each_live};
+use crate::monitor;
+use crate::processor::Processor;
+use crate::shared::{DRAINING, STOPPING, Shared};
+use crate::spawn::{Spec, spawn_on};
+use crate::stack;
+use crate::worker::Worker;
+use crossbeam_deque::Worker as Deque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A running scheduler. Dropping it drains and shuts it down within its configured grace period.
+#[derive(Debug)]
+pub struct Scheduler {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    down: bool,
+}
+
+/// What a shutdown had to leave behind: handles of the goroutines that did not end.
+#[derive(Debug)]
+pub struct LeftBehind(pub Vec<Handle>);
+
+/// A way to spawn into a scheduler from anywhere, for as long as it runs.
+#[derive(Clone, Debug)]
+pub struct Remote(Arc<Shared>);
+
+impl Scheduler {
+    /// Starts the workers and the monitor.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense or the kernel refuses a thread.
+    pub fn start(config: Config) -> Result<Scheduler, ConfigError> {
+        let class = config.check()?;
+        stack::set_describe(describe_overflow);
+        stack::install_overflow_report();
+        let deques: Vec<_> = (0..config.workers).map(|_| Deque::new_fifo()).collect();
+        let prefix = config.thread_name.clone();
+        let shared = Arc::new(Shared::new(config, class, deques.iter().map(Deque::stealer)));
+        let mut scheduler = Scheduler { shared, threads: Vec::new(), down: false };
+        for (index, deque) in deques.into_iter().enumerate() {
+            let shared = scheduler.shared.clone();
+            // The processor is built on its worker's thread: it is not Send.
+            scheduler.thread(format!("{prefix}-worker-{index}"), move || {
+                Worker::new(Processor::new(shared, index, deque)).run();
+            })?;
+        }
+        let shared = scheduler.shared.clone();
+        scheduler.thread(format!("{prefix}-monitor"), move || monitor::run(&shared))?;
+        Ok(scheduler)
+    }
+
+    fn thread(&mut self, name: String, f: impl FnOnce() + Send + 'static) -> Result<(), ConfigError> {
+        // On failure the scheduler is dropped, which stops and joins those that were started.
+        self.threads.push(std::thread::Builder::new().name(name).spawn(f).map_err(ConfigError::Thread)?);
+        Ok(())
+    }
+
+    /// A way to spawn from anywhere.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote(self.shared.clone())
+    }
+
+    /// The configured grace period.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.shared.config.grace
+    }
+
+    /// Ends every goroutine through its exit path and stops the workers. The module has the steps.
+    ///
+    /// # Errors
+    /// [`LeftBehind`] when goroutines had not ended after `grace`; they are never resumed, or go on running on
+    /// their worker's thread if that is where they are stuck, and their memory is never used again.
+    ///
+    /// # Panics
+    /// When called on a goroutine of this very scheduler, which it would have to wait for.
+    pub fn shut_down(mut self, grace: Duration) -> Result<(), LeftBehind> {
+        self.end(grace)
+    }
+
+    fn end(&mut self, grace: Duration) -> Result<(), LeftBehind> {
+        if std::mem::replace(&mut self.down, true) {
+            return Ok(());
+        }
+        let inside = crate::current::processor().is_some_and(|p| Arc::ptr_eq(&p.shared, &self.shared));
+        assert!(!inside, "gorun: a runtime can't be shut down by one of its own goroutines: it would wait for itself");
+        self.shared.set_phase(DRAINING);
+        let mine = |handle: &Handle| std::ptr::eq(handle.block().shared(), Arc::as_ptr(&self.shared));
+        for_each_live(|handle| {
+            if mine(&handle) && !handle.completion().is_finished() {
+                handle.abort();
+            }
+        });
+        let drained = self.shared.wait_drained(grace);
+        self.shared.set_phase(STOPPING);
+        for seat in &self.shared.seats {
+            seat.unpark();
+        }
+        for thread in &self.threads {
+            thread.thread().unpark();
+        }
+        if drained {
+            for thread in self.threads.drain(..) {
+                // A worker that panicked has aborted the process.
+                let _ = thread.join();
+            }
+            return Ok(());
+        }
+        let mut left = Vec::new();
+        for_each_live(|handle| {
+            if mine(&handle) && !handle.completion().is_finished() {
+                left.push(handle);
+            }
+        });
+        // Goroutines left behind may still be claimed and sent home: their runtime's memory has to stay.
+        std::mem::forget(self.shared.clone());
+        self.threads.clear();
+        if left.is_empty() { Ok(()) } else { Err(LeftBehind(left)) }
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        let grace = self.shared.config.grace;
+        let inside = crate::current::processor().is_some_and(|p| Arc::ptr_eq(&p.shared, &self.shared));
+        if inside {
+            // It can't wait for itself: the goroutines go on, the runtime stays.
+            std::mem::forget(self.shared.clone());
+            return;
+        }
+        let _left = self.end(grace);
+    }
+}
+
+impl Remote {
+    /// Spawns into the scheduler, from a goroutine of its own, of another one, or from a plain thread.
+    ///
+    /// # Safety
+    /// As [`crate::spawn_here`].
+    ///
+    /// # Errors
+    /// When the goroutine can't be had: see [`SpawnError`].
+    pub unsafe fn spawn(&self, spec: &Spec, write: impl FnOnce(*mut u8)) -> Result<Handle, SpawnError> {
+        let processor = crate::current::processor().filter(|p| Arc::ptr_eq(&p.shared, &self.0));
+        // SAFETY: by the caller; the processor is the current one and of this runtime.
+        unsafe { spawn_on(&self.0, processor, spec, write) }
+    }
+
+    /// Live goroutines. A snapshot, never too low.
+    #[must_use]
+    pub fn num_goroutines(&self) -> usize {
+        usize::try_from(self.0.live()).unwrap_or(usize::MAX)
+    }
+
+    /// Worker threads.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.0.seats.len()
+    }
+
+    /// The runtime of the current goroutine.
+    #[must_use]
+    pub fn current() -> Option<Remote> {
+        crate::current::processor().map(|p| Remote(p.shared.clone()))
+    }
+}
+
+/// For the overflow report. In a signal handler: reads memory, allocates nothing.
+fn describe_overflow(top: usize, out: &mut stack::Report) {
+    match crate::carrier::goroutine_at(top) {
+        None => out.write_str("<inside gorun::grow>"),
+        Some(g) => crate::goroutine::describe(g, out),
+    }
+}

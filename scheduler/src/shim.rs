@@ -1,0 +1,26 @@
+//! The one door to atomics and locks, so that model checkers can stand in for std.
+//!
+//! Under `--cfg loom` the deciders (`parker`, `idle`) run on loom's atomics; everything else uses std's.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+
+use std::sync::{MutexGuard, PoisonError};
+
+/// A lock for the few lines in which the scheduler changes a queue. Never held while user code runs, never
+/// over a suspension, so a poisoned state can't be seen half-changed and is ignored.
+#[derive(Debug, Default)]
+pub(crate) struct Lock<T>(std::sync::Mutex<T>);
+
+impl<T> Lock<T> {
+    pub(crate) const fn new(value: T) -> Lock<T> {
+        Lock(std::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

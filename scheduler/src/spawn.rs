@@ -1,0 +1,151 @@
+//! From a closure that the crate above has erased to a runnable goroutine: at most six named steps.
+//!
+//! A stack is only reserved here, by count, and taken at the goroutine's first turn: a million queued goroutines
+//! then need no million stacks. Where guard pages need mappings of their own (kernels before 6.13), which can run
+//! out, the stack is taken at once, so that running out is an error here and not a crash later.
+//!
+//! Called by `gorun::go` and its kin through [`Scheduler::spawn`](crate::Scheduler) or [`spawn_here`].
+
+use crate::carrier::Carrier;
+use crate::config::SpawnError;
+use crate::current;
+use crate::goroutine::{Entry, Handle, Ref, give_back_unused, take_block};
+use crate::processor::Processor;
+use crate::shared::{DRAINING, RUNNING, Shared};
+use crate::stack::{self, StackClass};
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+/// What to spawn, beside the payload.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// What runs, cancels and drops the payload.
+    pub entry: &'static Entry,
+    /// Shown in reports.
+    pub name: Option<Arc<str>>,
+    /// Bytes of stack; the runtime's default if `None`.
+    pub stack_size: Option<usize>,
+    /// Where the goroutine was spawned.
+    pub site: &'static Location<'static>,
+}
+
+/// Spawns on the runtime of the current goroutine; `None` outside of one.
+///
+/// `write` is given the payload ([`crate::PAYLOAD`] bytes, 16-aligned) and moves the closure in. It isn't called
+/// when the result is an error.
+///
+/// # Safety
+/// What `write` leaves is what `spec.entry` expects, and may be used on another thread.
+///
+/// # Errors
+/// When the goroutine can't be had: see [`SpawnError`].
+pub unsafe fn spawn_here(spec: &Spec, write: impl FnOnce(*mut u8)) -> Option<Result<Handle, SpawnError>> {
+    let processor = current::processor()?;
+    // SAFETY: by the caller.
+    Some(unsafe { spawn_on(&processor.shared, Some(processor), spec, write) })
+}
+
+/// # Safety
+/// As [`spawn_here`]; `processor`, if any, is the current one and of `shared`.
+pub(crate) unsafe fn spawn_on(
+    shared: &Arc<Shared>,
+    processor: Option<&Processor>,
+    spec: &Spec,
+    write: impl FnOnce(*mut u8),
+) -> Result<Handle, SpawnError> {
+    let class = match spec.stack_size {
+        None => shared.class,
+        Some(bytes) => StackClass::for_size(bytes).map_err(SpawnError::Stack)?,
+    };
+    match processor {
+        Some(processor) => {
+            processor.reserve_stack(class).map_err(SpawnError::Stack)?;
+            let Some(g) = take_block(Some(&processor.blocks)) else {
+                processor.unreserve_stack(class);
+                return Err(SpawnError::OutOfMemory);
+            };
+            let back = Unpublished { g, class };
+            g.prepare(processor.take_id(), class, spec.entry, spec.name.clone(), spec.site, Arc::as_ptr(shared));
+            if stack::guards_need_mappings() {
+                let carrier = processor.take_carrier(class).map_err(SpawnError::Stack)?;
+                g.carrier.set(carrier.as_ptr());
+            }
+            inherit(g);
+            back.keep();
+            write(g.payload());
+            // An inherit hook may have suspended us: the processor is asked for anew (R1). Pinned: the same one.
+            processor.seat_ref().count_spawn();
+            g.publish(2);
+            processor.deque.push(g);
+            shared.notify();
+            // SAFETY: the second of the references counted above.
+            let handle = unsafe { Handle::adopt(g) };
+            // After the fence in `notify`: either we see the phase, or the drain's walk sees the block. A goroutine
+            // born while its runtime ends is aborted, unless an exit path spawned it.
+            if shared.phase() != RUNNING && !current::goroutine().is_some_and(|p| p.exiting.get()) {
+                handle.abort();
+            }
+            Ok(handle)
+        }
+        None => {
+            stack::reserve(class, 1).map_err(SpawnError::Stack)?;
+            let Some(g) = take_block(None) else {
+                stack::unreserve(class, 1);
+                return Err(SpawnError::OutOfMemory);
+            };
+            let back = Unpublished { g, class };
+            g.prepare(current::take_ids(1), class, spec.entry, spec.name.clone(), spec.site, Arc::as_ptr(shared));
+            if stack::guards_need_mappings() {
+                let carrier = Carrier::create(class).map_err(SpawnError::Stack)?;
+                g.carrier.set(carrier.as_ptr());
+            }
+            inherit(g);
+            // Counted, then the phase: a drain either sees us or is seen (`Shared::phase`).
+            shared.count_outside_spawn();
+            if shared.phase() >= DRAINING {
+                drop(back);
+                shared.uncount_outside_spawn();
+                return Err(SpawnError::ShutDown);
+            }
+            back.keep();
+            write(g.payload());
+            g.publish(2);
+            shared.inject(g);
+            // SAFETY: the second of the references counted above.
+            Ok(unsafe { Handle::adopt(g) })
+        }
+    }
+}
+
+/// What the parent's inheritable keys hold goes to the child.
+fn inherit(child: Ref) {
+    if let Some(parent) = current::record() {
+        // SAFETY: the record is the caller's own and stays while it runs (T2).
+        unsafe { parent.as_ref() }.inherit_into(&child.locals);
+    }
+}
+
+/// A block between the slab and `publish`: an unwinding clone hook, or a refusal, gives everything back.
+struct Unpublished {
+    g: Ref,
+    class: StackClass,
+}
+
+impl Unpublished {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        self.g.locals.run_exit();
+        if let Some(carrier) = NonNull::new(self.g.carrier.replace(ptr::null_mut())) {
+            // SAFETY: K1, K3: it was taken for this goroutine, which never ran.
+            unsafe { Carrier::release(carrier, true) };
+        }
+        stack::unreserve(self.class, 1);
+        give_back_unused(self.g);
+    }
+}

@@ -1,0 +1,149 @@
+//! A FIFO of waiters, kept under its primitive's own lock.
+//!
+//! Called by channels, mutexes, wait groups and everything else that blocks. The nodes live on the waiters'
+//! own stacks; the queue never allocates.
+//!
+//! # Invariants
+//! * **W1.** Every operation on the queue happens under the one lock that guards it.
+//! * **W2.** A node is in at most one queue and does not move or die while it is in it: the waiter removes it
+//!   ([`WaitQueue::remove`]) before it leaves its operation, however that ends.
+//! * **W3.** [`WaitQueue::claim_next`] takes out a node only together with winning its claim, so a waiter that
+//!   has been claimed by this queue is no longer in it.
+
+use crate::parker::{Parker, Token, Wake};
+use std::cell::Cell;
+use std::marker::PhantomPinned;
+use std::ptr::{self, NonNull};
+
+/// One waiter's place in a queue: on its stack, with a slot for what is handed over.
+#[derive(Debug)]
+pub struct Waiter<S> {
+    parker: NonNull<Parker>,
+    token: Token,
+    prev: Cell<*const Waiter<S>>,
+    next: Cell<*const Waiter<S>>,
+    queued: Cell<bool>,
+    /// What the two sides exchange: touched by claimers under the lock, by the waiter after its wait has ended
+    /// (claimed by this queue, or removed from it under the lock).
+    pub slot: S,
+    _pinned: PhantomPinned,
+}
+
+impl<S> Waiter<S> {
+    /// A waiter for the current goroutine or thread, in no queue yet.
+    pub fn new(blocker: &crate::park::Blocker, token: Token, slot: S) -> Waiter<S> {
+        Waiter {
+            parker: blocker.parker(),
+            token,
+            prev: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+            queued: Cell::new(false),
+            slot,
+            _pinned: PhantomPinned,
+        }
+    }
+
+    /// Whether it is in a queue. Only under the queue's lock.
+    pub fn is_queued(&self) -> bool {
+        self.queued.get()
+    }
+}
+
+/// First in, first out.
+#[derive(Debug)]
+pub struct WaitQueue<S> {
+    head: *const Waiter<S>,
+    tail: *const Waiter<S>,
+}
+
+// SAFETY: W1: the pointers are followed only under the lock around the queue. What is exchanged through the
+// slots crosses threads, hence the bound.
+unsafe impl<S: Send> Send for WaitQueue<S> {}
+
+impl<S> Default for WaitQueue<S> {
+    fn default() -> Self {
+        WaitQueue::new()
+    }
+}
+
+impl<S> WaitQueue<S> {
+    /// An empty queue.
+    #[must_use]
+    pub const fn new() -> WaitQueue<S> {
+        WaitQueue { head: ptr::null(), tail: ptr::null() }
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.head.is_null()
+    }
+
+    /// Puts `waiter` at the end.
+    ///
+    /// # Safety
+    /// W2: the waiter stays where it is, and alive, until it was removed or claimed by this queue.
+    pub unsafe fn push_back(&mut self, waiter: &Waiter<S>) {
+        debug_assert!(!waiter.queued.get());
+        waiter.prev.set(self.tail);
+        waiter.next.set(ptr::null());
+        waiter.queued.set(true);
+        // SAFETY: W2 for the tail, which is queued.
+        match unsafe { self.tail.as_ref() } {
+            Some(tail) => tail.next.set(waiter),
+            None => self.head = waiter,
+        }
+        self.tail = waiter;
+    }
+
+    /// Takes `waiter` out, if it is in. Says whether it was.
+    ///
+    /// # Safety
+    /// `waiter` is in this queue or in none.
+    pub unsafe fn remove(&mut self, waiter: &Waiter<S>) -> bool {
+        if !waiter.queued.replace(false) {
+            return false;
+        }
+        let (prev, next) = (waiter.prev.get(), waiter.next.get());
+        // SAFETY: W2: neighbours of a queued node are queued.
+        match unsafe { prev.as_ref() } {
+            Some(prev) => prev.next.set(next),
+            None => self.head = next,
+        }
+        // SAFETY: as above.
+        match unsafe { next.as_ref() } {
+            Some(next) => next.prev.set(prev),
+            None => self.tail = prev,
+        }
+        true
+    }
+
+    /// Takes out the first waiter whose claim is won, after an exchange through its slot.
+    ///
+    /// `exchange` runs before the claim and `undo` puts things back when the claim is lost: once a claim is won
+    /// the waiter may be running and its slot gone, so nothing may touch the slot afterwards.
+    ///
+    /// Waiters that were claimed by somebody else (a timeout, another case of their select) are taken out on
+    /// the way; they find themselves no longer queued.
+    pub fn claim_next<R>(
+        &mut self,
+        mut exchange: impl FnMut(&S) -> R,
+        mut undo: impl FnMut(&S, R),
+    ) -> Option<(R, Wake)> {
+        loop {
+            // SAFETY: W2.
+            let waiter = unsafe { self.head.as_ref() }?;
+            // SAFETY: it is the head, hence in this queue.
+            unsafe { self.remove(waiter) };
+            let parker = waiter.parker;
+            let token = waiter.token;
+            let exchanged = exchange(&waiter.slot);
+            // SAFETY: P3: we hold the lock that the waiter has to take before it leaves its operation unclaimed.
+            match unsafe { Parker::claim(parker, token) } {
+                Some(wake) => return Some((exchanged, wake)),
+                // Claimed by another, so it still has to take our lock: the slot is there.
+                None => undo(&waiter.slot, exchanged),
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The worker's loop: find → resume → settle, and sleep when there is nothing to find.
+//!
+//! One per OS thread, started by `scheduler`. Where work is sought, in which order, and why:
+//!
+//! 1. every 61 rounds (a prime, as in Go's `schedule`): timers, the inbox and the injector first, so that a full
+//!    local queue can't starve them;
+//! 2. the next slot and the two local queues (`Processor::pop`): no atomics shared with others;
+//! 3. the inbox, timers that are due, the injector, the other seats' queues and overdue timers: *searching*;
+//! 4. sleep until woken or until the earliest timer of this seat.
+
+use crate::carrier::{Carrier, Suspended};
+use crate::current;
+use crate::goroutine::Ref;
+use crate::parker::{Commit, Parker, Token, Wake};
+use crate::processor::Processor;
+use crate::shared::{STOPPING, Seat};
+use crate::timers::{self, NEVER};
+use crate::unwind::{AbortOnUnwind, fatal};
+use crossbeam_deque::Steal;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const FAIRNESS: u32 = 61;
+
+pub(crate) struct Worker {
+    processor: Processor,
+    round: u32,
+    woken: Vec<Wake>,
+}
+
+impl Worker {
+    pub(crate) fn new(processor: Processor) -> Worker {
+        Worker { processor, round: 0, woken: Vec::new() }
+    }
+
+    fn seat(&self) -> &Seat {
+        self.processor.seat_ref()
+    }
+
+    /// Until the runtime stops.
+    pub(crate) fn run(mut self) {
+        let bomb = AbortOnUnwind("a panic in the scheduler");
+        let _alt_stack = crate::stack::ensure_alt_stack();
+        self.seat().sit_down();
+        while let Some(g) = self.find() {
+            self.turn(g);
+        }
+        bomb.pass();
+    }
+
+    /// One turn of one goroutine.
+    fn turn(&mut self, g: Ref) {
+        let carrier = match NonNull::new(g.carrier.get()) {
+            Some(carrier) => {
+                // Its home already, or a stack taken at spawn (`Processor::stack_for`) and its first turn.
+                g.home.set(self.processor.seat());
+                carrier
+            }
+            None => match self.processor.take_carrier(g.class.get()) {
+                Ok(carrier) => {
+                    g.carrier.set(carrier.as_ptr());
+                    // From here on it stays with this worker (K2).
+                    g.home.set(self.processor.seat());
+                    carrier
+                }
+                // Its slot was reserved when it was spawned, guard and all where guards can run out; what is left
+                // is a kernel that has no page tables to give.
+                Err(error) => fatal(&format!("the stack reserved for a goroutine can't be had: {error}")),
+            },
+        };
+        g.processor.set(&raw const self.processor);
+        // SAFETY: K1, K2: `find` gave us the goroutine (G1), and its carrier is its own or was free.
+        let why = current::with_goroutine(&g, || unsafe { Carrier::resume(carrier, &g) });
+        match why {
+            Suspended::Yield => self.processor.push_bound(g),
+            Suspended::Exit => crate::exit::retire(&self.processor, g),
+            Suspended::Park => self.settle(g),
+        }
+    }
+
+    /// The commit step: the goroutine has left its stack, now it may be claimed for running.
+    fn settle(&mut self, g: Ref) {
+        match g.parker.commit() {
+            // Claimed while it was leaving (P2): it is still ours, and goes on.
+            Commit::Claimed => self.processor.ready(g),
+            Commit::Parked => {
+                // The abort's Dekker pair, see `Handle::abort`.
+                if g.abort.load(Ordering::SeqCst) && cfg!(panic = "unwind") {
+                    // SAFETY: blocks are type-stable; if somebody else won the claim meanwhile, ours is refused, and
+                    // if the goroutine has since waited anew, an abort may end that wait as well as this one.
+                    if let Some(wake) = unsafe {
+                        Parker::claim_unshielded(NonNull::new_unchecked(g.as_ptr().cast_mut()).cast(), Token::ABORT)
+                    } {
+                        self.woken.push(wake);
+                        self.wake_all();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Wakes what was claimed, through our own processor.
+    fn wake_all(&mut self) {
+        for wake in self.woken.drain(..) {
+            match wake.into_goroutine() {
+                Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&self.processor.shared)) => {
+                    self.processor.ready(g);
+                }
+                Ok(g) => crate::ready::ready(g),
+                Err(other) => other.wake(),
+            }
+        }
+    }
+
+    /// The next goroutine to run; `None` when the runtime stops.
+    fn find(&mut self) -> Option<Ref> {
+        self.round = self.round.wrapping_add(1);
+        // Relaxed: the monitor compares two looks.
+        self.seat().rounds.store(self.round, Ordering::Relaxed);
+        if self.round.is_multiple_of(FAIRNESS) {
+            self.fire_timers(timers::now());
+            self.processor.empty_inbox();
+            if let Steal::Success(g) = self.processor.shared.injector.steal() {
+                return Some(g);
+            }
+        }
+        if let Some(g) = self.processor.pop() {
+            return Some(g);
+        }
+        self.find_slow()
+    }
+
+    #[cold]
+    fn find_slow(&mut self) -> Option<Ref> {
+        // Relaxed: an observation for the monitor.
+        self.seat().busy.store(false, Ordering::Relaxed);
+        let found = self.search();
+        self.seat().busy.store(true, Ordering::Relaxed);
+        found
+    }
+
+    /// What is ours, without counting as a searcher.
+    fn look_at_home(&mut self) -> Option<Ref> {
+        self.processor.empty_inbox();
+        if self.seat().timers.earliest() != NEVER {
+            self.fire_timers(timers::now());
+        }
+        self.processor.pop()
+    }
+
+    fn search(&mut self) -> Option<Ref> {
+        if let Some(g) = self.look_at_home() {
+            return Some(g);
+        }
+        let idle_index = self.processor.index;
+        self.processor.shared.idle.start_search();
+        loop {
+            if let Some(g) = self.look_at_home().or_else(|| self.look_around()) {
+                if self.processor.shared.idle.end_search() {
+                    // The last searcher leaves: if there is more, another one should look.
+                    if self.anything_to_steal() {
+                        self.processor.shared.notify();
+                    }
+                }
+                return Some(g);
+            }
+            // Sleeping: first into the list, then one more look (`idle`), then sleep.
+            self.processor.shared.idle.fall_asleep(idle_index);
+            self.seat().announce_sleep(true);
+            let stopping = self.processor.shared.phase() == STOPPING;
+            if !stopping && !self.anything_to_steal() && self.seat().inbox.is_empty() {
+                match self.seat().timers.earliest() {
+                    NEVER => std::thread::park(),
+                    at => {
+                        let now = timers::now();
+                        if at > now {
+                            std::thread::park_timeout(Duration::from_nanos(at - now));
+                        }
+                    }
+                }
+            }
+            self.seat().announce_sleep(false);
+            self.processor.shared.idle.wake_up(idle_index);
+            if self.processor.shared.phase() == STOPPING {
+                let _last = self.processor.shared.idle.end_search();
+                return None;
+            }
+            self.processor.shared.wake_monitor();
+        }
+    }
+
+    fn anything_to_steal(&self) -> bool {
+        !self.processor.shared.injector.is_empty() || self.processor.shared.seats.iter().any(|s| !s.stealer.is_empty())
+    }
+
+    /// The injector, then the other seats, from a random one on.
+    fn look_around(&mut self) -> Option<Ref> {
+        let shared = self.processor.shared.clone();
+        loop {
+            match shared.injector.steal_batch_and_pop(&self.processor.deque) {
+                Steal::Success(g) => return Some(g),
+                Steal::Retry => {}
+                Steal::Empty => break,
+            }
+        }
+        let seats = shared.seats.len();
+        let start = self.processor.random(seats);
+        for seat in (0..seats).map(|i| &shared.seats[(start + i) % seats]) {
+            if std::ptr::eq(&raw const **seat, self.processor.seat()) {
+                continue;
+            }
+            loop {
+                match seat.stealer.steal_batch_and_pop(&self.processor.deque) {
+                    Steal::Success(g) => return Some(g),
+                    Steal::Retry => {}
+                    Steal::Empty => break,
+                }
+            }
+            if seat.timers.earliest() != NEVER {
+                let now = timers::now();
+                if seat.timers.earliest() <= now {
+                    seat.timers.fire(now, &mut self.woken);
+                    self.wake_all();
+                }
+            }
+        }
+        self.processor.pop()
+    }
+
+    fn fire_timers(&mut self, now: u64) {
+        self.processor.seat_ref().timers.fire(now, &mut self.woken);
+        if !self.woken.is_empty() {
+            self.wake_all();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Spawning: `go`, `Builder`, and who one is.
+//!
+//! Where a goroutine goes: to the runtime of the goroutine that spawns it, else to the default runtime.
+
+use crate::join::{JoinHandle, erase};
+use crate::runtime;
+use gorun_scheduler::{GoroutineId, Handle, Remote, SpawnError, Spec, spawn_here};
+use std::panic::Location;
+use std::sync::Arc;
+
+/// Starts `f` as a goroutine, from a goroutine or from any plain thread.
+///
+/// From a goroutine it joins that goroutine's runtime; from a plain thread the default runtime, which starts at
+/// the first need (or is the one of the [`run`](crate::run) in progress). What the caller did before happens
+/// before `f` begins. The handle may be dropped.
+///
+/// # Panics
+/// When the goroutine can't be had: out of address space, memory or mappings, or the runtime is shut down.
+/// [`Builder::go`] gives an error instead.
+///
+/// ```
+/// let handle = gorun::go(|| "hello");
+/// assert_eq!(handle.join().unwrap(), "hello");
+/// ```
+#[track_caller]
+pub fn go<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match Builder::new().go(f) {
+        Ok(handle) => handle,
+        Err(error) => panic!("gorun::go: {error}"),
+    }
+}
+
+/// One goroutine with a name or a stack size of its own.
+///
+/// ```
+/// let handle = gorun::Builder::new().name("digest").stack_size(1 << 20).go(|| gorun::current().unwrap().name().map(str::to_owned))?;
+/// assert_eq!(handle.join().unwrap().as_deref(), Some("digest"));
+/// # Ok::<(), gorun::SpawnError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    name: Option<Arc<str>>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// The runtime's defaults.
+    #[must_use]
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// A name, for reports and errors.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// At least this many bytes of stack; rounded up to what a power of two leaves beside the guard page.
+    #[must_use]
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Starts `f` as [`go`](crate::go) does.
+    ///
+    /// # Errors
+    /// [`SpawnError`] when the goroutine can't be had; `f` is dropped then.
+    ///
+    /// # Panics
+    /// When the default runtime has to start and can't: the text says why.
+    #[track_caller]
+    pub fn go<F, T>(self, f: F) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: `F` and `T` are Send and 'static.
+        unsafe { self.spawn(None, f) }
+    }
+
+    /// # Safety
+    /// The caller answers for `F` and `T` being Send, and for what they borrow living as long as the goroutine.
+    #[track_caller]
+    pub(crate) unsafe fn spawn<F, T>(self, on: Option<&Remote>, f: F) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T,
+    {
+        // SAFETY: by the caller.
+        let (entry, write, take) = unsafe { erase(f) };
+        let spec = Spec { entry, name: self.name, stack_size: self.stack_size, site: Location::caller() };
+        // SAFETY: `write` and `entry` are of the same types.
+        let handle = unsafe {
+            match on {
+                Some(remote) => remote.spawn(&spec, write)?,
+                None if gorun_scheduler::in_goroutine() => spawn_here(&spec, write).expect("we are in a goroutine")?,
+                None => runtime::default_remote().spawn(&spec, write)?,
+            }
+        };
+        Ok(JoinHandle::new(handle, take))
+    }
+}
+
+/// What can be known of a goroutine: see [`current`].
+#[derive(Clone, Debug)]
+pub struct Goroutine(Handle);
+
+impl Goroutine {
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> GoroutineId {
+        self.0.id()
+    }
+
+    /// Its name, if it was given one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.0.name()
+    }
+
+    /// Where it was spawned.
+    #[must_use]
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.0.spawned_at()
+    }
+}
+
+/// The goroutine that calls; `None` on a plain thread.
+///
+/// ```
+/// assert!(gorun::current().is_none());
+/// gorun::go(|| assert!(gorun::current().is_some())).join().unwrap();
+/// ```
+#[must_use]
+pub fn current() -> Option<Goroutine> {
+    gorun_scheduler::current_goroutine().map(Goroutine)
+}
+
+/// The number of the calling goroutine, or of the calling plain thread: unique in the process among both, from 1,
+/// never used again.
+///
+/// # Panics
+/// On a plain thread that is already destroying its thread-locals.
+///
+/// ```
+/// let mine = gorun::id();
+/// assert_ne!(gorun::go(gorun::id).join().unwrap(), mine);
+/// assert_eq!(gorun::id(), mine);
+/// ```
+#[must_use]
+pub fn id() -> GoroutineId {
+    gorun_scheduler::current_id().expect("gorun::id on a thread that is past the end of its thread-locals")
+}
+
+/// How many goroutines live on the current goroutine's runtime, or on the default one (0 if it has not started).
+/// A snapshot, as Go's `runtime.NumGoroutine`.
+///
+/// ```
+/// assert!(gorun::run(gorun::num_goroutines) >= 1);
+/// ```
+#[must_use]
+pub fn num_goroutines() -> usize {
+    Remote::current().or_else(runtime::running_default).map_or(0, |r| r.num_goroutines())
+}

@@ -1,0 +1,316 @@
+//! The value side of a goroutine: its closure and its result in the control block's payload, and the handle.
+//!
+//! Used by `go`, `scope` and `runtime`. The scheduler sees three function pointers ([`Entry`]) and bytes.
+//!
+//! * **J1.** The payload is a `Stage<F, T>`: `f` from spawn until [`run`]/[`cancel`] takes it, `result` from then
+//!   until it is taken or dropped. It lies inline if it fits, else behind a box whose pointer lies inline.
+//! * **J2.** The result is taken or dropped once: by the handle if it sees the completion, by the goroutine if the
+//!   handle was detached before (`gorun_scheduler::Completion`, C3).
+
+use gorun_scheduler::{Entry, GoroutineId, Handle, PAYLOAD, Token, Unwound, WaitReason, classify};
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, align_of, size_of};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// How a goroutine ended, if not by returning.
+pub(crate) enum End {
+    Panic(Box<dyn Any + Send>),
+    Goexit,
+    Aborted,
+}
+
+pub(crate) type Outcome<T> = Result<T, End>;
+
+#[repr(C)]
+union Stage<F, T> {
+    f: ManuallyDrop<F>,
+    result: ManuallyDrop<Outcome<T>>,
+}
+
+/// The entry points for one pair of types.
+struct Packet<F, T>(PhantomData<(F, T)>);
+
+impl<F: FnOnce() -> T, T> Packet<F, T> {
+    const INLINE: bool = size_of::<Stage<F, T>>() <= PAYLOAD && align_of::<Stage<F, T>>() <= 16;
+    const ENTRY: &'static Entry = &Entry { run: Self::run, cancel: Self::cancel, drop_result: Self::drop_result };
+
+    /// # Safety
+    /// J1.
+    unsafe fn stage(payload: *mut u8) -> *mut Stage<F, T> {
+        // SAFETY: J1: inline, or behind the pointer written by `write`.
+        if Self::INLINE { payload.cast() } else { unsafe { *payload.cast::<*mut Stage<F, T>>() } }
+    }
+
+    /// # Safety
+    /// The payload is uninitialised, PAYLOAD bytes, 16-aligned.
+    unsafe fn write(payload: *mut u8, f: F) {
+        let stage = Stage { f: ManuallyDrop::new(f) };
+        // SAFETY: by the caller, and it fits (INLINE); a pointer always does.
+        unsafe {
+            if Self::INLINE {
+                payload.cast::<Stage<F, T>>().write(stage);
+            } else {
+                payload.cast::<*mut Stage<F, T>>().write(Box::into_raw(Box::new(stage)));
+            }
+        }
+    }
+
+    unsafe fn run(payload: *mut u8) {
+        // SAFETY: J1: the closure is there, and is taken out here, once.
+        let (stage, f) = unsafe {
+            let stage = Self::stage(payload);
+            (stage, ManuallyDrop::take(&mut (*stage).f))
+        };
+        let outcome = match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(value) => Ok(value),
+            Err(payload) => Err(match classify(payload) {
+                Unwound::Panic(payload) => End::Panic(payload),
+                Unwound::Goexit => End::Goexit,
+                Unwound::Aborted => End::Aborted,
+            }),
+        };
+        // SAFETY: J1: the place of the closure, which is gone.
+        unsafe { (&raw mut (*stage).result).write(ManuallyDrop::new(outcome)) };
+    }
+
+    unsafe fn cancel(payload: *mut u8) {
+        // SAFETY: as in `run`.
+        let (stage, f) = unsafe {
+            let stage = Self::stage(payload);
+            (stage, ManuallyDrop::take(&mut (*stage).f))
+        };
+        let outcome = match catch_unwind(AssertUnwindSafe(move || drop(f))) {
+            Ok(()) => End::Aborted,
+            Err(payload) => End::Panic(payload),
+        };
+        // SAFETY: as in `run`.
+        unsafe { (&raw mut (*stage).result).write(ManuallyDrop::new(Err(outcome))) };
+    }
+
+    unsafe fn drop_result(payload: *mut u8) {
+        // SAFETY: J2.
+        drop(unsafe { take_result::<F, T>(payload) });
+    }
+}
+
+/// # Safety
+/// J2: the result is there and the caller's.
+unsafe fn take_result<F: FnOnce() -> T, T>(payload: *mut u8) -> Outcome<T> {
+    // SAFETY: by the caller; a box is freed together with its stage, which has nothing left to drop.
+    unsafe {
+        let stage = Packet::<F, T>::stage(payload);
+        let outcome = ManuallyDrop::take(&mut (*stage).result);
+        if !Packet::<F, T>::INLINE {
+            drop(Box::from_raw(stage));
+        }
+        outcome
+    }
+}
+
+/// The entry and the writer for `f`, to be given to a spawn.
+///
+/// # Safety
+/// The closure and its result are used on other threads, and for as long as the goroutine lives: the caller
+/// answers for `Send` and for the lifetimes.
+pub(crate) unsafe fn erase<F: FnOnce() -> T, T>(f: F) -> (&'static Entry, impl FnOnce(*mut u8), Take<T>) {
+    // SAFETY: the scheduler hands us an empty payload.
+    (Packet::<F, T>::ENTRY, move |payload| unsafe { Packet::<F, T>::write(payload, f) }, take_result::<F, T>)
+}
+
+/// Takes the result out of a payload.
+pub(crate) type Take<T> = unsafe fn(*mut u8) -> Outcome<T>;
+
+/// Why a goroutine gave no value.
+pub struct JoinError {
+    id: GoroutineId,
+    name: Option<Box<str>>,
+    end: End,
+}
+
+impl JoinError {
+    /// It panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.end, End::Panic(_))
+    }
+
+    /// It was aborted, by [`JoinHandle::abort`] or by its runtime's shutdown.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
+        matches!(self.end, End::Aborted)
+    }
+
+    /// It ended itself with [`goexit`](crate::goexit).
+    #[must_use]
+    pub fn is_goexit(&self) -> bool {
+        matches!(self.end, End::Goexit)
+    }
+
+    /// What it panicked with.
+    ///
+    /// # Errors
+    /// Gives the error back if it did not panic.
+    pub fn into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.end {
+            End::Panic(payload) => Ok(payload),
+            _ => Err(self),
+        }
+    }
+
+    /// Which goroutine.
+    #[must_use]
+    pub fn id(&self) -> GoroutineId {
+        self.id
+    }
+
+    fn panic_text(&self) -> Option<&str> {
+        let End::Panic(payload) = &self.end else { return None };
+        let text = payload.downcast_ref::<&'static str>().copied();
+        text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "goroutine {}", self.id)?;
+        if let Some(name) = &self.name {
+            write!(f, " {name:?}")?;
+        }
+        match (&self.end, self.panic_text()) {
+            (End::Panic(_), Some(text)) => write!(f, " panicked: {text}"),
+            (End::Panic(_), None) => write!(f, " panicked"),
+            (End::Goexit, _) => write!(f, " ended itself with goexit"),
+            (End::Aborted, _) => write!(f, " was aborted"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// A goroutine's owner: joins, awaits or aborts it. Dropping it lets the goroutine go on by itself.
+pub struct JoinHandle<T> {
+    handle: Handle,
+    take: Option<Take<T>>,
+}
+
+// SAFETY: the handle is Send and Sync; a `T` is only ever taken out by value through `&mut self` or `self`.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: as above; `&JoinHandle` gives no access to the `T`.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn new(handle: Handle, take: Take<T>) -> JoinHandle<T> {
+        JoinHandle { handle, take: Some(take) }
+    }
+
+    /// Waits until the goroutine has ended and gives its result. A goroutine waits parked, a plain thread blocks.
+    ///
+    /// All that the goroutine did, its exit path included, happens before `join` returns. A cancellation point:
+    /// when the waiting goroutine is aborted the joined one is let go.
+    ///
+    /// # Errors
+    /// [`JoinError`] if it panicked, was aborted, or called [`goexit`](crate::goexit).
+    ///
+    /// ```
+    /// assert_eq!(gorun::go(|| 6 * 7).join().unwrap(), 42);
+    /// let error = gorun::go(|| -> () { gorun::goexit() }).join().unwrap_err();
+    /// assert!(error.is_goexit());
+    /// ```
+    pub fn join(mut self) -> Result<T, JoinError> {
+        gorun_scheduler::checkpoint();
+        if self.handle.completion().wait(WaitReason::Join, false) == Token::ABORT {
+            drop(self);
+            gorun_scheduler::unwind_aborted();
+        }
+        self.take_result()
+    }
+
+    /// As `join`, but no abort ends it: others hold borrows of our stack.
+    pub(crate) fn join_shielded(mut self) -> Result<T, JoinError> {
+        let _done = self.handle.completion().wait(WaitReason::Scope, true);
+        self.take_result()
+    }
+
+    fn take_result(&mut self) -> Result<T, JoinError> {
+        let take = self.take.take().expect("a JoinHandle was polled after it had given its result");
+        // SAFETY: J2: the completion was seen, and `take` is taken once.
+        unsafe { take(self.handle.payload()) }.map_err(|end| JoinError {
+            id: self.handle.id(),
+            name: self.handle.name().map(Into::into),
+            end,
+        })
+    }
+
+    /// Asks the goroutine to end: where it waits, or at its next runtime call that may block, it unwinds and takes
+    /// its exit path; one that has not begun never does. Too late for one that is in its exit path. Returns at
+    /// once; [`join`](JoinHandle::join) tells how it ended.
+    ///
+    /// With `panic = "abort"` only goroutines that have not begun can be aborted.
+    ///
+    /// ```
+    /// let stuck = gorun::go(|| gorun::time::sleep(std::time::Duration::from_secs(3600)));
+    /// stuck.abort();
+    /// assert!(stuck.join().unwrap_err().is_aborted());
+    /// ```
+    pub fn abort(&self) {
+        self.handle.abort();
+    }
+
+    /// Whether the result is there, so that `join` would not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.handle.completion().is_finished()
+    }
+
+    /// The goroutine's number.
+    #[must_use]
+    pub fn id(&self) -> GoroutineId {
+        self.handle.id()
+    }
+
+    /// The goroutine's name, if it was given one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.handle.name()
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    /// # Panics
+    /// When polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.handle.completion().poll_register(cx.waker()) { Poll::Ready(self.take_result()) } else { Poll::Pending }
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if let Some(take) = self.take.take()
+            && !self.handle.completion().detach()
+        {
+            // SAFETY: J2: it has ended, and nobody took the result.
+            drop(unsafe { take(self.handle.payload()) });
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("id", &self.id()).field("finished", &self.is_finished()).finish()
+    }
+}

@@ -1,0 +1,302 @@
+//! Runtimes: the default one, separate ones side by side, `run(main)`, start and shutdown.
+
+use crate::go::Builder as GoBuilder;
+use crate::join::JoinHandle;
+use gorun_scheduler::{Config, GoroutineId, Remote, Scheduler, SpawnError};
+use std::fmt;
+use std::io::Write;
+use std::panic::Location;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use gorun_scheduler::ConfigError as BuildError;
+
+/// The default runtime: one that started itself and lives as long as the process, or the `run` in progress.
+static DEFAULT: Mutex<Default> = Mutex::new(Default { remote: None, own: None });
+
+struct Default {
+    remote: Option<Remote>,
+    /// Kept so that it is never dropped.
+    own: Option<Scheduler>,
+}
+
+fn default_slot() -> MutexGuard<'static, Default> {
+    DEFAULT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The default runtime, started if need be.
+pub(crate) fn default_remote() -> Remote {
+    let mut slot = default_slot();
+    if let Some(remote) = &slot.remote {
+        return remote.clone();
+    }
+    let scheduler = match Config::from_env().and_then(Scheduler::start) {
+        Ok(scheduler) => scheduler,
+        Err(error) => {
+            drop(slot);
+            panic!("gorun: the default runtime could not start: {error}");
+        }
+    };
+    let remote = scheduler.remote();
+    slot.own = Some(scheduler);
+    slot.remote.insert(remote).clone()
+}
+
+/// The default runtime, if it runs.
+pub(crate) fn running_default() -> Option<Remote> {
+    default_slot().remote.clone()
+}
+
+/// Runs `main` as the main goroutine of a runtime of its own and returns its value, after every other goroutine
+/// has gone through its exit path.
+///
+/// When `main` has ended, the goroutines that are left are aborted: they unwind where they wait, run their at-exit
+/// handlers and drop their storage. What has not ended within the grace period (10 s; [`Builder::grace`]) is left
+/// behind and named on standard error. While `run` goes on, plain threads that call [`go`](crate::go) spawn
+/// into it, if no other default runtime was there before.
+///
+/// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_STACK_SIZE` (bytes).
+///
+/// # Panics
+/// When `main` panics (with its payload), was ended by [`goexit`](crate::goexit), or the runtime can't start.
+///
+/// ```
+/// assert_eq!(gorun::run(|| gorun::go(|| 1 + 1).join().unwrap()), 2);
+/// ```
+#[track_caller]
+pub fn run<F, T>(main: F) -> T
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    match Builder::new().build() {
+        Ok(runtime) => runtime.run(main),
+        Err(error) => panic!("gorun::run: {error}"),
+    }
+}
+
+/// Settings of a runtime.
+///
+/// ```
+/// let runtime = gorun::runtime::Builder::new().workers(2).build()?;
+/// let sum = runtime.go(|| 1 + 1)?;
+/// assert_eq!(sum.join().unwrap(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, std::default::Default)]
+pub struct Builder {
+    workers: Option<usize>,
+    stack_size: Option<usize>,
+    warm_stacks: Option<usize>,
+    grace: Option<Duration>,
+    thread_name: Option<String>,
+}
+
+impl Builder {
+    /// What the environment says, else the defaults.
+    #[must_use]
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The number of worker threads. Default: `GORUN_MAXPROCS`, else the parallelism available to the process
+    /// (CPU affinity and cgroup quota included).
+    #[must_use]
+    pub fn workers(mut self, n: usize) -> Builder {
+        self.workers = Some(n);
+        self
+    }
+
+    /// Stack bytes of a goroutine. Default: `GORUN_STACK_SIZE`, else what 256 KiB leave beside guard and header.
+    #[must_use]
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// How many free stacks each worker keeps with their pages; what is beyond gives its pages back. Default 256.
+    #[must_use]
+    pub fn warm_stacks(mut self, n: usize) -> Builder {
+        self.warm_stacks = Some(n);
+        self
+    }
+
+    /// How long a shutdown waits for goroutines to end. Default 10 s.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Builder {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Prefix of the names of the runtime's threads. Default "gorun".
+    #[must_use]
+    pub fn thread_name(mut self, prefix: impl Into<String>) -> Builder {
+        self.thread_name = Some(prefix.into());
+        self
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    /// [`BuildError`] when a setting or an environment variable makes no sense, or the kernel refuses a thread.
+    pub fn build(self) -> Result<Runtime, BuildError> {
+        let mut config = Config::from_env()?;
+        config.workers = self.workers.unwrap_or(config.workers);
+        config.stack_size = self.stack_size.unwrap_or(config.stack_size);
+        config.warm_stacks = self.warm_stacks.unwrap_or(config.warm_stacks);
+        config.grace = self.grace.unwrap_or(config.grace);
+        config.thread_name = self.thread_name.unwrap_or(config.thread_name);
+        Ok(Runtime { scheduler: Scheduler::start(config)? })
+    }
+}
+
+/// A runtime of its own: workers, queues, goroutines. Dropping it shuts it down within its grace period.
+#[derive(Debug)]
+pub struct Runtime {
+    scheduler: Scheduler,
+}
+
+impl Runtime {
+    /// Starts a goroutine on this runtime.
+    ///
+    /// # Errors
+    /// [`SpawnError`] when the goroutine can't be had.
+    #[track_caller]
+    pub fn go<F, T>(&self, f: F) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: Send and 'static.
+        unsafe { GoBuilder::new().spawn(Some(&self.scheduler.remote()), f) }
+    }
+
+    /// Worker threads.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.scheduler.remote().workers()
+    }
+
+    /// Live goroutines. A snapshot.
+    #[must_use]
+    pub fn num_goroutines(&self) -> usize {
+        self.scheduler.remote().num_goroutines()
+    }
+
+    /// Runs `main` as this runtime's main goroutine, then shuts the runtime down: see [`run`].
+    ///
+    /// # Panics
+    /// As [`run`].
+    #[track_caller]
+    pub fn run<F, T>(self, main: F) -> T
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        let as_default = AsDefault::set(&self.scheduler);
+        // SAFETY: F and T are Send; `join_shielded` below waits for the goroutine's end whatever happens, so what
+        // they borrow outlives it.
+        let main = unsafe { GoBuilder::new().name("main").spawn(Some(&self.scheduler.remote()), main) };
+        let result = match main {
+            Ok(handle) => handle.join_shielded(),
+            Err(error) => panic!("gorun::run: {error}"),
+        };
+        drop(as_default);
+        let grace = self.scheduler.grace();
+        if let Err(left) = self.shutdown(grace) {
+            let _ = write!(std::io::stderr(), "gorun: {left}");
+        }
+        match result {
+            Ok(value) => value,
+            Err(error) => match error.into_panic() {
+                Ok(payload) => std::panic::resume_unwind(payload),
+                Err(error) => panic!("gorun::run: {error}"),
+            },
+        }
+    }
+
+    /// Ends every goroutine through its exit path and stops the workers.
+    ///
+    /// # Errors
+    /// [`ShutdownError`] names the goroutines that had not ended after `grace`. They are left behind: never resumed,
+    /// their memory never used again.
+    ///
+    /// # Panics
+    /// On a goroutine of this very runtime.
+    pub fn shutdown(self, grace: Duration) -> Result<(), ShutdownError> {
+        self.scheduler.shut_down(grace).map_err(|left| ShutdownError {
+            grace,
+            left: left
+                .0
+                .iter()
+                .map(|g| LeftBehind { id: g.id(), name: g.name().map(Into::into), spawned_at: g.spawned_at() })
+                .collect(),
+        })
+    }
+}
+
+/// Stands in as the default runtime while `run` goes on.
+struct AsDefault(bool);
+
+impl AsDefault {
+    fn set(scheduler: &Scheduler) -> AsDefault {
+        let mut slot = default_slot();
+        let free = slot.remote.is_none();
+        if free {
+            slot.remote = Some(scheduler.remote());
+        }
+        AsDefault(free)
+    }
+}
+
+impl Drop for AsDefault {
+    fn drop(&mut self) {
+        if self.0 {
+            default_slot().remote = None;
+        }
+    }
+}
+
+/// A goroutine that did not end in time.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LeftBehind {
+    /// Its number.
+    pub id: GoroutineId,
+    /// Its name.
+    pub name: Option<Box<str>>,
+    /// Where it was spawned.
+    pub spawned_at: &'static Location<'static>,
+}
+
+/// A shutdown that had to leave goroutines behind.
+#[derive(Clone, Debug)]
+pub struct ShutdownError {
+    grace: Duration,
+    left: Vec<LeftBehind>,
+}
+
+impl ShutdownError {
+    /// Which ones.
+    #[must_use]
+    pub fn left_behind(&self) -> &[LeftBehind] {
+        &self.left
+    }
+}
+
+impl fmt::Display for ShutdownError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} goroutines had not ended after {:?} and were left behind:", self.left.len(), self.grace)?;
+        const SHOWN: usize = 20;
+        for g in self.left.iter().take(SHOWN) {
+            let name = g.name.as_deref().map(|n| format!(" {n:?}")).unwrap_or_default();
+            writeln!(f, "  goroutine {}{name}, spawned at {}", g.id, g.spawned_at)?;
+        }
+        if self.left.len() > SHOWN {
+            writeln!(f, "  and {} more", self.left.len() - SHOWN)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ShutdownError {}

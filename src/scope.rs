@@ -1,0 +1,190 @@
+//! Goroutines that borrow from their spawner's stack, as `std::thread::scope` for threads.
+//!
+//! * **B1.** [`scope`] does not return, unwind or get aborted past its frame before every goroutine spawned in it
+//!   has ended: its wait is shielded from aborts. That is what makes the borrows sound.
+
+use crate::go::Builder;
+use crate::join::{JoinError, JoinHandle};
+use crate::sync::WaitGroup;
+use gorun_scheduler::{GoroutineId, SpawnError};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Runs `f`, in which goroutines may be spawned that borrow what outlives the call; waits for all of them.
+///
+/// Works from a goroutine and from a plain thread. If the calling goroutine is aborted while it waits, it goes
+/// on waiting for the goroutines of the scope and is unwound afterwards.
+///
+/// # Panics
+/// When `f` panics, with its payload; or when a goroutine of the scope panicked that was not joined.
+///
+/// ```
+/// let words = vec!["to", "be", "or", "not"];
+/// let total = gorun::scope(|s| {
+///     let halves: Vec<_> = words.chunks(2).map(|half| s.go(|| half.iter().map(|w| w.len()).sum::<usize>())).collect();
+///     halves.into_iter().map(|h| h.join().unwrap()).sum::<usize>()
+/// });
+/// assert_eq!(total, 9);
+/// ```
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let scope = Scope {
+        running: WaitGroup::new(),
+        panicked: Arc::new(AtomicUsize::new(0)),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    // B1.
+    scope.running.wait_shielded();
+    match result {
+        Err(payload) => resume_unwind(payload),
+        // Acquire: pairs with the Release in `Body::run`; the wait group orders it besides.
+        Ok(_) if scope.panicked.load(Ordering::Acquire) != 0 => panic!("a scoped goroutine panicked"),
+        Ok(value) => value,
+    }
+}
+
+/// Where scoped goroutines are spawned: see [`scope`].
+#[derive(Debug)]
+pub struct Scope<'scope, 'env: 'scope> {
+    running: WaitGroup,
+    panicked: Arc<AtomicUsize>,
+    /// Invariant, as in std: `'scope` must not shrink.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// What a scoped goroutine runs. The order of the fields is the order in which they drop if it never runs: all that
+/// borrows goes before `_ended` says that it is gone (B1).
+struct Body<F, T> {
+    f: Option<F>,
+    slot: Slot<T>,
+    panicked: Arc<AtomicUsize>,
+    _ended: Ended,
+}
+
+/// Where the value is left for the handle. Not in the control block, which outlives the scope.
+type Slot<T> = Arc<Mutex<Option<T>>>;
+
+/// Says that the goroutine has ended, however it did.
+#[derive(Debug)]
+struct Ended(WaitGroup);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.done();
+    }
+}
+
+impl<F: FnOnce() -> T, T> Body<F, T> {
+    fn run(mut self) {
+        let f = self.f.take().expect("a goroutine runs once");
+        match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(value) => *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value),
+            Err(payload) => {
+                if gorun_scheduler::is_panic(&*payload) {
+                    // Release: pairs with the Acquire in `scope`.
+                    self.panicked.fetch_add(1, Ordering::Release);
+                }
+                resume_unwind(payload);
+            }
+        }
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Starts a goroutine that may borrow what outlives the scope.
+    ///
+    /// # Panics
+    /// As [`gorun::go`](crate::go).
+    #[track_caller]
+    pub fn go<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        match self.spawn(Builder::new(), f) {
+            Ok(handle) => handle,
+            Err(error) => panic!("gorun::Scope::go: {error}"),
+        }
+    }
+
+    /// As [`Scope::go`], with a name or a stack size.
+    ///
+    /// # Errors
+    /// As [`Builder::go`].
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, builder: Builder, f: F) -> Result<ScopedJoinHandle<'scope, T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.running.add(1);
+        let slot: Slot<T> = Arc::new(Mutex::new(None));
+        let body = Body {
+            f: Some(f),
+            slot: slot.clone(),
+            panicked: self.panicked.clone(),
+            _ended: Ended(self.running.clone()),
+        };
+        // SAFETY: F and T are Send. B1: the scope outlives `body`, all of it: what follows its drop in the goroutine
+        // is a unit result and the exit path, which borrow nothing.
+        let handle = unsafe { builder.spawn(None, move || body.run()) }?;
+        Ok(ScopedJoinHandle { handle: Some(handle), slot, panicked: self.panicked.clone(), scope: PhantomData })
+    }
+}
+
+/// A scoped goroutine's owner.
+#[derive(Debug)]
+pub struct ScopedJoinHandle<'scope, T> {
+    handle: Option<JoinHandle<()>>,
+    slot: Slot<T>,
+    panicked: Arc<AtomicUsize>,
+    scope: PhantomData<&'scope ()>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits for the goroutine and gives its result.
+    ///
+    /// # Errors
+    /// [`JoinError`] if it panicked, was aborted, or called [`goexit`](crate::goexit).
+    ///
+    /// # Panics
+    /// Never.
+    pub fn join(mut self) -> Result<T, JoinError> {
+        let handle = self.handle.take().expect("joined once");
+        handle.join_shielded().inspect_err(|error| {
+            if error.is_panic() {
+                // The caller has it now, so `scope` need not panic for it. Relaxed: `scope` runs after us or does not
+                // count on us.
+                self.panicked.fetch_sub(1, Ordering::Relaxed);
+            }
+        })?;
+        let value = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(value.expect("a goroutine that returned has left its value"))
+    }
+
+    /// Asks it to end: see [`JoinHandle::abort`].
+    pub fn abort(&self) {
+        if let Some(handle) = &self.handle {
+            handle.abort();
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.handle.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Its number, while it has not been joined.
+    #[must_use]
+    pub fn id(&self) -> Option<GoroutineId> {
+        self.handle.as_ref().map(JoinHandle::id)
+    }
+}

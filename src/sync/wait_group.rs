@@ -1,0 +1,130 @@
+//! `WaitGroup`: waits until a counter is back at zero, as Go's `sync.WaitGroup`.
+//!
+//! The counter and the queue of waiters are under one lock; a waiter is woken by its claim, outside the lock.
+
+use super::lock;
+use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
+use std::sync::{Arc, Mutex};
+
+/// Waits for a number of goroutines to finish. A clone is the same group.
+///
+/// Each [`done`](WaitGroup::done) happens before the return of the [`wait`](WaitGroup::wait) that it ends (Go's
+/// `sync` documentation).
+///
+/// ```
+/// let group = gorun::sync::WaitGroup::new();
+/// for _ in 0..3 {
+///     group.go(|| gorun::yield_now());
+/// }
+/// group.wait();
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct WaitGroup {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    count: usize,
+    waiters: WaitQueue<()>,
+}
+
+impl WaitGroup {
+    /// A group with the counter at zero.
+    #[must_use]
+    pub fn new() -> WaitGroup {
+        WaitGroup::default()
+    }
+
+    /// Adds `n` to the counter. Comes before the goroutine it counts is spawned, and before `wait`.
+    ///
+    /// # Panics
+    /// When the counter overflows.
+    pub fn add(&self, n: usize) {
+        let mut state = lock(&self.state);
+        state.count = state.count.checked_add(n).expect("gorun: WaitGroup counter overflow");
+    }
+
+    /// Takes one off the counter, and wakes the waiters when it is at zero.
+    ///
+    /// # Panics
+    /// When the counter is zero already: more `done` than `add`.
+    pub fn done(&self) {
+        let mut woken: Vec<Wake> = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            assert!(state.count > 0, "gorun: negative WaitGroup counter: more done() than add()");
+            state.count -= 1;
+            if state.count == 0 {
+                while let Some(((), wake)) = state.waiters.claim_next(|()| (), |(), ()| ()) {
+                    woken.push(wake);
+                }
+            }
+        }
+        woken.into_iter().for_each(Wake::wake);
+    }
+
+    /// Spawns `f` as a goroutine of this group: counted before it begins, done when it ends, however it does.
+    ///
+    /// # Panics
+    /// As [`gorun::go`](crate::go).
+    #[track_caller]
+    pub fn go<F, T>(&self, f: F) -> crate::JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.add(1);
+        let done = Done(self.clone());
+        crate::go(move || {
+            let _done = done;
+            f()
+        })
+    }
+
+    /// Waits until the counter is zero. A cancellation point.
+    pub fn wait(&self) {
+        checkpoint();
+        if self.wait_for(WaitReason::WaitGroup, false) == Token::ABORT {
+            unwind_aborted();
+        }
+    }
+
+    /// As `wait`, but an abort does not end it.
+    pub(crate) fn wait_shielded(&self) {
+        let _done = self.wait_for(WaitReason::Scope, true);
+    }
+
+    fn wait_for(&self, reason: WaitReason, shielded: bool) -> Token {
+        let blocker = Blocker::current();
+        let waiter = Waiter::new(&blocker, Token::DONE, ());
+        {
+            let mut state = lock(&self.state);
+            if state.count == 0 {
+                return Token::DONE;
+            }
+            if shielded {
+                blocker.arm_shielded()
+            } else {
+                blocker.arm()
+            }
+            // SAFETY: W2: the waiter stays in this frame until it is claimed or removed below.
+            unsafe { state.waiters.push_back(&waiter) };
+        }
+        let token = blocker.park(reason, None);
+        if token != Token::DONE {
+            // SAFETY: it is in this queue, or was taken out of it.
+            let _was_in = unsafe { lock(&self.state).waiters.remove(&waiter) };
+        }
+        token
+    }
+}
+
+/// Counts down when dropped.
+struct Done(WaitGroup);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.done();
+    }
+}

@@ -1,0 +1,37 @@
+//! Time: sleeping. Timers, tickers and timeouts come with the rest of Go's vocabulary.
+
+use gorun_scheduler::{Blocker, Token, WaitReason, checkpoint, unwind_aborted};
+use std::time::{Duration, Instant};
+
+/// Lets the calling goroutine wait for at least `duration`, on the monotonic clock; its worker runs others. A plain
+/// thread sleeps. A cancellation point. Zero yields.
+///
+/// ```
+/// let start = std::time::Instant::now();
+/// gorun::go(|| gorun::time::sleep(std::time::Duration::from_millis(2))).join().unwrap();
+/// assert!(start.elapsed() >= std::time::Duration::from_millis(2));
+/// ```
+pub fn sleep(duration: Duration) {
+    if duration.is_zero() {
+        return gorun_scheduler::yield_now();
+    }
+    match Instant::now().checked_add(duration) {
+        Some(deadline) => sleep_until(deadline),
+        // Beyond what the clock can say: for ever.
+        None => wait(None),
+    }
+}
+
+/// Waits until `deadline` has passed. A cancellation point.
+pub fn sleep_until(deadline: Instant) {
+    wait(Some(deadline));
+}
+
+fn wait(deadline: Option<Instant>) {
+    checkpoint();
+    let blocker = Blocker::current();
+    blocker.arm();
+    if blocker.park(WaitReason::Sleep, deadline) == Token::ABORT {
+        unwind_aborted();
+    }
+}

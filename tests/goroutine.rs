@@ -1,0 +1,359 @@
+//! Goroutines from the outside: spawn, join, await, abort, goexit, panics, names, ids, scopes, stacks.
+
+use gorun::runtime::Builder;
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Sets a flag when dropped: to see a destructor run.
+struct OnDrop(Arc<AtomicUsize>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn counter() -> (Arc<AtomicUsize>, impl Fn() -> usize) {
+    let count = Arc::new(AtomicUsize::new(0));
+    (count.clone(), move || count.load(Ordering::SeqCst))
+}
+
+#[test]
+fn a_result_of_any_size_comes_back() {
+    assert_eq!(gorun::go(|| 7u8).join().unwrap(), 7);
+    assert_eq!(gorun::go(|| [3u64; 100]).join().unwrap(), [3; 100]);
+    let big = [5u64; 100];
+    assert_eq!(gorun::go(move || big.iter().sum::<u64>()).join().unwrap(), 500);
+    gorun::go(|| ()).join().unwrap();
+    #[repr(align(64))]
+    struct Aligned(u8);
+    let at = gorun::go(|| Aligned(9)).join().unwrap();
+    assert_eq!((at.0, &raw const at as usize % 64), (9, 0));
+}
+
+#[test]
+fn a_dropped_handle_lets_the_goroutine_run_and_drop_its_result() {
+    let (count, dropped) = counter();
+    let (said, says) = mpsc::channel();
+    drop(gorun::go(move || {
+        said.send(()).unwrap();
+        OnDrop(count)
+    }));
+    says.recv().unwrap();
+    // The result is dropped on the goroutine's way out; a goroutine spawned now tells when it is.
+    while dropped() == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(dropped(), 1);
+}
+
+#[test]
+fn the_closure_is_dropped_once_in_every_way_out() {
+    for way in 0..4 {
+        let (count, dropped) = counter();
+        let guard = OnDrop(count);
+        let handle = gorun::go(move || {
+            let _guard = guard;
+            match way {
+                0 => {}
+                1 => gorun::goexit(),
+                2 => std::panic::resume_unwind(Box::new("on purpose")),
+                _ => gorun::time::sleep(HOUR),
+            }
+        });
+        if way == 3 {
+            handle.abort();
+        }
+        let ended = handle.join();
+        assert_eq!(dropped(), 1);
+        match way {
+            0 => ended.unwrap(),
+            1 => assert!(ended.unwrap_err().is_goexit()),
+            2 => assert_eq!(*ended.unwrap_err().into_panic().unwrap().downcast::<&str>().unwrap(), "on purpose"),
+            _ => assert!(ended.unwrap_err().is_aborted()),
+        }
+    }
+}
+
+#[test]
+fn an_abort_before_the_first_run_never_runs_the_closure() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let (count, dropped) = counter();
+    let ran = Arc::new(AtomicBool::new(false));
+    let outcome = runtime.run(|| {
+        let guard = OnDrop(count);
+        let ran = ran.clone();
+        // One worker, and it runs us: the child can't have begun.
+        let child = gorun::go(move || {
+            let _guard = &guard;
+            ran.store(true, Ordering::SeqCst);
+        });
+        child.abort();
+        child.join()
+    });
+    assert!(outcome.unwrap_err().is_aborted());
+    assert!(!ran.load(Ordering::SeqCst));
+    assert_eq!(dropped(), 1);
+}
+
+#[test]
+fn an_abort_reaches_a_goroutine_in_every_wait() {
+    let (tx, rx) = gorun::channel::<u32>(0);
+    let group = gorun::sync::WaitGroup::new();
+    group.add(1);
+    let mutex = Arc::new(gorun::sync::Mutex::new(()));
+    let waits: Vec<Box<dyn FnOnce() + Send>> = vec![
+        Box::new({
+            let rx = rx.clone();
+            move || {
+                let _ = rx.recv();
+            }
+        }),
+        Box::new({
+            let group = group.clone();
+            move || group.wait()
+        }),
+        Box::new({
+            let mutex = mutex.clone();
+            move || drop(mutex.lock())
+        }),
+        Box::new(|| gorun::time::sleep(HOUR)),
+        Box::new(|| drop(gorun::go(|| gorun::time::sleep(HOUR)).join())),
+        Box::new(|| {
+            loop {
+                gorun::yield_now();
+            }
+        }),
+    ];
+    let _held = mutex.lock();
+    for wait in waits {
+        let (begun, begins) = mpsc::channel();
+        let handle = gorun::go(move || {
+            begun.send(()).unwrap();
+            wait();
+        });
+        begins.recv().unwrap();
+        handle.abort();
+        assert!(handle.join().unwrap_err().is_aborted());
+    }
+    // None of them took anything with it.
+    drop(_held);
+    drop(mutex.lock());
+    let receiver = gorun::go(move || rx.recv());
+    tx.send(5).unwrap();
+    assert_eq!(receiver.join().unwrap(), Ok(5));
+    group.done();
+    group.wait();
+}
+
+#[test]
+fn an_abort_that_is_caught_comes_again() {
+    let (begun, begins) = mpsc::channel();
+    let handle = gorun::go(move || {
+        begun.send(()).unwrap();
+        let first = std::panic::catch_unwind(|| gorun::time::sleep(HOUR));
+        assert!(first.is_err());
+        gorun::yield_now();
+        unreachable!("a yield is a cancellation point");
+    });
+    begins.recv().unwrap();
+    handle.abort();
+    assert!(handle.join().unwrap_err().is_aborted());
+}
+
+#[test]
+fn a_destructor_may_block_while_an_abort_unwinds() {
+    struct Sleeps(mpsc::Sender<()>);
+    impl Drop for Sleeps {
+        fn drop(&mut self) {
+            gorun::time::sleep(Duration::from_millis(1));
+            self.0.send(()).unwrap();
+        }
+    }
+    let (done, dones) = mpsc::channel();
+    let (begun, begins) = mpsc::channel();
+    let handle = gorun::go(move || {
+        let _sleeps = Sleeps(done);
+        begun.send(()).unwrap();
+        gorun::time::sleep(HOUR);
+    });
+    begins.recv().unwrap();
+    handle.abort();
+    assert!(handle.join().unwrap_err().is_aborted());
+    dones.try_recv().expect("the destructor ran to its end before the join");
+}
+
+#[test]
+fn a_join_error_says_who_and_how() {
+    let handle = gorun::Builder::new().name("carol").go(|| std::panic::resume_unwind(Box::new("boom"))).unwrap();
+    let id = handle.id();
+    let error = gorun::go(move || handle.join()).join().unwrap().map(|(): ()| ()).unwrap_err();
+    assert_eq!(error.to_string(), format!("goroutine {id} \"carol\" panicked: boom"));
+    assert_eq!(error.id(), id);
+}
+
+#[test]
+fn a_handle_is_a_future() {
+    let value = futures_lite::future::block_on(gorun::go(|| {
+        gorun::yield_now();
+        11
+    }));
+    assert_eq!(value.unwrap(), 11);
+
+    // Polled with a waker first, joined by blocking afterwards; and dropped while registered.
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let flag = Arc::new(Flag(AtomicBool::new(false)));
+    let waker = Waker::from(flag.clone());
+    let (go_on, goes_on) = gorun::channel::<()>(0);
+    let handle = gorun::go(move || goes_on.recv().is_err());
+    {
+        let mut handle = pin!(handle);
+        assert!(matches!(handle.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending));
+        drop(go_on);
+        while !flag.0.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        assert!(matches!(handle.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(true))));
+    }
+    let abandoned = gorun::go(|| gorun::time::sleep(HOUR));
+    let abort = {
+        let mut pinned = Box::pin(abandoned);
+        assert!(pinned.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        pinned.abort();
+        drop(pinned);
+        Arc::strong_count(&flag)
+    };
+    drop(waker);
+    assert_eq!(abort, 2, "the registered waker went with the handle");
+}
+
+#[test]
+fn ids_are_unique_and_names_are_kept() {
+    let mut ids: Vec<u64> = (0..1000).map(|_| gorun::go(|| gorun::id().get())).map(|h| h.join().unwrap()).collect();
+    ids.push(gorun::id().get());
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 1001);
+    assert!(ids[0] > 0);
+    let line = line!() + 1;
+    let handle = gorun::Builder::new().name("alice").go(gorun::current).unwrap();
+    let who = handle.join().unwrap().unwrap();
+    assert_eq!((who.name(), who.spawned_at().line()), (Some("alice"), line));
+    assert!(who.spawned_at().file().ends_with("tests/goroutine.rs"));
+}
+
+#[test]
+fn a_scope_lends_its_stack_and_waits() {
+    let mut numbers = vec![0u32; 1000];
+    let seen = AtomicUsize::new(0);
+    gorun::scope(|s| {
+        for chunk in numbers.chunks_mut(100) {
+            s.go(|| {
+                gorun::yield_now();
+                chunk.iter_mut().for_each(|n| *n += 1);
+                seen.fetch_add(chunk.len(), Ordering::SeqCst);
+            });
+        }
+    });
+    assert_eq!(seen.into_inner(), 1000);
+    assert!(numbers.iter().all(|n| *n == 1));
+}
+
+#[test]
+fn a_scope_waits_although_its_owner_is_aborted() {
+    let (begun, begins) = mpsc::channel();
+    let (open, opens) = gorun::channel::<()>(0);
+    let owner = gorun::go(move || {
+        let local = Cell::new(1);
+        let flag = AtomicBool::new(false);
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            gorun::scope(|s| {
+                s.go(|| {
+                    begun.send(()).unwrap();
+                    assert!(opens.recv().is_err());
+                    flag.store(true, Ordering::SeqCst);
+                });
+            });
+        }));
+        local.set(2);
+        assert!(waited.is_ok(), "the wait itself is shielded");
+        assert!(flag.load(Ordering::SeqCst), "the child used our stack to its end");
+        gorun::yield_now();
+    });
+    begins.recv().unwrap();
+    owner.abort();
+    drop(open);
+    assert!(owner.join().unwrap_err().is_aborted());
+}
+
+#[test]
+fn a_scope_panics_for_a_child_that_nobody_joined() {
+    let unjoined = std::panic::catch_unwind(|| gorun::scope(|s| drop(s.go(|| std::panic::resume_unwind(Box::new(1))))));
+    assert!(unjoined.is_err());
+    let joined = gorun::scope(|s| s.go(|| -> u32 { std::panic::resume_unwind(Box::new(1)) }).join().is_err());
+    assert!(joined);
+}
+
+#[test]
+fn a_deep_recursion_grows() {
+    fn depth(n: u32) -> u32 {
+        let frame = std::hint::black_box([n; 64]);
+        if n == 0 { 0 } else { frame[0] - n + 1 + depth(n - 1) }
+    }
+    let deep = gorun::go(|| {
+        gorun::grow(256 << 20, || {
+            gorun::yield_now();
+            depth(200_000)
+        })
+    });
+    assert_eq!(deep.join().unwrap(), 200_000);
+    assert_eq!(gorun::grow(64 << 20, || depth(50_000)), 50_000, "on a plain thread too");
+    let caught = gorun::go(|| gorun::grow(1 << 20, || -> () { std::panic::resume_unwind(Box::new("deep")) }));
+    assert!(caught.join().unwrap_err().is_panic());
+    assert!(gorun::try_grow(usize::MAX, || ()).is_err());
+}
+
+#[test]
+fn a_stack_of_the_asked_size_can_be_used() {
+    let used = gorun::Builder::new().stack_size(8 << 20).go(|| {
+        let big = std::hint::black_box([1u8; 6 << 20]);
+        big.iter().map(|b| usize::from(*b)).sum::<usize>()
+    });
+    assert_eq!(used.unwrap().join().unwrap(), 6 << 20);
+    let error = gorun::Builder::new().stack_size(usize::MAX).go(|| ()).unwrap_err();
+    assert!(matches!(error, gorun::SpawnError::Stack(_)), "{error}");
+}
+
+#[test]
+fn blocking_calls_hold_no_worker() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    runtime.run(|| {
+        // Each waits for the next: on one worker that takes calls that hold none.
+        let (first, mut before) = mpsc::channel::<u32>();
+        let mut handles = Vec::new();
+        for _ in 0..50 {
+            let (tx, rx) = mpsc::channel();
+            let from = std::mem::replace(&mut before, rx);
+            handles.push(gorun::go(move || gorun::blocking(move || tx.send(from.recv().unwrap() + 1).unwrap())));
+        }
+        first.send(0).unwrap();
+        handles.into_iter().for_each(|h| h.join().unwrap());
+        assert_eq!(before.recv().unwrap(), 50);
+    });
+    let borrowed = String::from("lent");
+    assert_eq!(gorun::scope(|s| s.go(|| gorun::blocking(|| borrowed.len())).join().unwrap()), 4);
+    let panics = gorun::go(|| gorun::blocking(|| std::panic::resume_unwind(Box::new("inside"))));
+    assert!(panics.join().unwrap_err().is_panic());
+}

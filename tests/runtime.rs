@@ -1,0 +1,256 @@
+//! Runtimes: `run`, side by side, drain and shutdown, stealing, who stays where.
+
+use gorun::runtime::{BuildError, Builder};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn run_gives_mains_value_and_ends_everybody_else() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    struct Ends(Arc<AtomicUsize>);
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let value = gorun::run(|| {
+        for _ in 0..5000 {
+            let ends = Ends(ended.clone());
+            gorun::go(move || {
+                let _ends = ends;
+                gorun::time::sleep(HOUR);
+            });
+        }
+        gorun::yield_now();
+        "value"
+    });
+    assert_eq!(value, "value");
+    assert_eq!(ended.load(Ordering::SeqCst), 5000, "parked or not begun: everyone left through its exit path");
+}
+
+#[test]
+fn run_borrows_and_panics_come_out_of_it() {
+    let local = vec![1, 2, 3];
+    assert_eq!(gorun::run(|| local.len()), 3);
+    let panic = std::panic::catch_unwind(|| gorun::run(|| std::panic::resume_unwind(Box::new(5u8)))).unwrap_err();
+    assert_eq!(*panic.downcast::<u8>().unwrap(), 5);
+}
+
+#[test]
+fn run_nests() {
+    assert_eq!(gorun::run(|| 1 + gorun::run(|| 1 + gorun::go(|| 1).join().unwrap())), 3);
+}
+
+#[test]
+fn runtimes_live_side_by_side_and_talk() {
+    let one = Builder::new().workers(1).thread_name("one").build().unwrap();
+    let two = Builder::new().workers(2).thread_name("two").build().unwrap();
+    assert_eq!((one.workers(), two.workers()), (1, 2));
+    let (ping, pings) = gorun::channel(0);
+    let (pong, pongs) = gorun::channel(0);
+    let echo = two
+        .go(move || {
+            for n in pings {
+                let thread = std::thread::current().name().unwrap().to_owned();
+                pong.send((n, thread)).unwrap();
+            }
+        })
+        .unwrap();
+    let asks = one
+        .go(move || {
+            for n in 0..1000 {
+                ping.send(n).unwrap();
+                let (m, thread) = pongs.recv().unwrap();
+                assert_eq!(m, n);
+                assert!(thread.starts_with("two-worker-"), "{thread}");
+                assert!(std::thread::current().name().unwrap().starts_with("one-worker-"));
+            }
+        })
+        .unwrap();
+    asks.join().unwrap();
+    echo.join().unwrap();
+    one.shutdown(HOUR).unwrap();
+    two.shutdown(HOUR).unwrap();
+}
+
+#[test]
+fn a_runtime_shuts_down_with_thousands_parked() {
+    let runtime = Builder::new().workers(2).build().unwrap();
+    let exits = Arc::new(AtomicUsize::new(0));
+    let begun = gorun::sync::WaitGroup::new();
+    let (never, nothing) = gorun::channel::<()>(0);
+    let handles: Vec<_> = (0..5000)
+        .map(|_| {
+            begun.add(1);
+            let (begun, exits, nothing) = (begun.clone(), exits.clone(), nothing.clone());
+            runtime
+                .go(move || {
+                    gorun::at_exit(move || {
+                        exits.fetch_add(1, Ordering::SeqCst);
+                    });
+                    begun.done();
+                    let _ = nothing.recv();
+                })
+                .unwrap()
+        })
+        .collect();
+    begun.wait();
+    assert_eq!(runtime.num_goroutines(), 5000);
+    runtime.shutdown(HOUR).unwrap();
+    assert_eq!(exits.load(Ordering::SeqCst), 5000);
+    drop(never);
+    for handle in handles {
+        assert!(handle.join().unwrap_err().is_aborted());
+    }
+}
+
+#[test]
+fn what_does_not_end_in_time_is_named() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let (begun, begins) = mpsc::channel();
+    let line = line!() + 1;
+    let stubborn = runtime
+        .go(move || {
+            begun.send(()).unwrap();
+            while std::panic::catch_unwind(|| gorun::time::sleep(HOUR)).is_err() {
+                std::hint::spin_loop();
+            }
+        })
+        .unwrap();
+    begins.recv().unwrap();
+    let error = runtime.shutdown(Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.left_behind().len(), 1);
+    assert!(error.left_behind()[0].spawned_at.line() > line);
+    assert_eq!(error.left_behind()[0].id, stubborn.id());
+    assert!(error.to_string().contains("tests/runtime.rs"), "{error}");
+}
+
+#[test]
+fn after_the_shutdown_a_spawn_is_refused_and_its_closure_dropped() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let (tx, rx) = mpsc::channel::<()>();
+    // Spawned by an exit path, so it runs; what it spawns itself is aborted at birth.
+    let handle = runtime
+        .go(move || {
+            gorun::at_exit(move || {
+                let late = gorun::go(|| gorun::go(|| gorun::time::sleep(HOUR)).join().unwrap_err().is_aborted());
+                assert!(late.join().is_ok());
+                tx.send(()).unwrap();
+            });
+            gorun::time::sleep(HOUR);
+        })
+        .unwrap();
+    gorun::go(|| ()).join().unwrap();
+    runtime.shutdown(HOUR).unwrap();
+    assert!(handle.join().unwrap_err().is_aborted());
+    // Sent, unless the goroutine was aborted before it began and had no handler.
+    let _ = rx.try_recv();
+}
+
+#[test]
+fn settings_that_make_no_sense_are_errors() {
+    assert!(matches!(Builder::new().workers(0).build(), Err(BuildError::NoWorkers)));
+    let error = Builder::new().stack_size(usize::MAX).build().unwrap_err();
+    assert!(matches!(error, BuildError::Stack(_)), "{error}");
+}
+
+#[test]
+fn unstarted_work_is_stolen_and_started_work_stays() {
+    let runtime = Builder::new().workers(2).build().unwrap();
+    let threads: HashSet<_> = runtime.run(|| {
+        // Two goroutines that need a thread each at the same time: only possible if one is stolen.
+        let both = Arc::new(Barrier::new(2));
+        let handles: Vec<_> = (0..2)
+            .map(|_| {
+                let both = both.clone();
+                gorun::go(move || {
+                    both.wait();
+                    let mine = std::thread::current().id();
+                    for _ in 0..1000 {
+                        gorun::yield_now();
+                        assert_eq!(std::thread::current().id(), mine, "a started goroutine changed its thread");
+                    }
+                    mine
+                })
+            })
+            .collect();
+        handles.into_iter().map(|h| h.join().unwrap()).collect()
+    });
+    assert_eq!(threads.len(), 2);
+}
+
+#[test]
+fn a_readied_pair_does_not_starve_the_rest() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    runtime.run(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ping, pings) = gorun::channel::<()>(0);
+        let (pong, pongs) = gorun::channel::<()>(0);
+        let pair = gorun::go(move || {
+            for () in pings {
+                if pong.send(()).is_err() {
+                    break;
+                }
+            }
+        });
+        let other = gorun::go({
+            let stop = stop.clone();
+            move || stop.store(true, Ordering::SeqCst)
+        });
+        while !stop.load(Ordering::SeqCst) {
+            ping.send(()).unwrap();
+            pongs.recv().unwrap();
+        }
+        drop(ping);
+        pair.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn plain_threads_and_goroutines_wake_each_other() {
+    let (to, from) = gorun::channel(0);
+    let (back, comes) = gorun::channel(0);
+    let goroutine = gorun::go(move || {
+        for n in from {
+            back.send(n + 1).unwrap();
+        }
+    });
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (to, comes) = (to.clone(), comes.clone());
+            std::thread::spawn(move || {
+                (0..500)
+                    .map(|n: u64| {
+                        to.send(n).unwrap();
+                        comes.recv().unwrap()
+                    })
+                    .sum::<u64>()
+            })
+        })
+        .collect();
+    drop(to);
+    let sum: u64 = threads.into_iter().map(|t| t.join().unwrap()).sum();
+    assert_eq!(sum, 4 * (500 * 499 / 2 + 500));
+    goroutine.join().unwrap();
+}
+
+#[test]
+fn a_hundred_thousand_sleepers_wake() {
+    gorun::run(|| {
+        let group = gorun::sync::WaitGroup::new();
+        for n in 0..100_000u64 {
+            group.add(1);
+            let group = group.clone();
+            gorun::go(move || {
+                gorun::time::sleep(Duration::from_micros(n % 5000));
+                group.done();
+            });
+        }
+        group.wait();
+    });
+}
