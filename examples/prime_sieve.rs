@@ -14,7 +14,7 @@ use gorun::chan::Receiver;
 /// Sends 2, 3, 4, ... until nobody listens.
 fn generate() -> Receiver<u64> {
     let (numbers, out) = gorun::channel(0);
-    let _on_its_own = gorun::go(move || {
+    gorun::go(move || {
         for number in 2.. {
             if numbers.send(number).is_err() {
                 break;
@@ -27,7 +27,7 @@ fn generate() -> Receiver<u64> {
 /// Passes on what `prime` does not divide.
 fn filter(input: Receiver<u64>, prime: u64) -> Receiver<u64> {
     let (passed, out) = gorun::channel(0);
-    let _on_its_own = gorun::go(move || {
+    gorun::go(move || {
         for number in input {
             if number % prime != 0 && passed.send(number).is_err() {
                 break;

@@ -19,7 +19,7 @@ fn main() {
         let (outbox, results) = gorun::channel(4);
         for worker in 1..=WORKERS {
             let (inbox, outbox) = (inbox.clone(), outbox.clone());
-            let _on_its_own = gorun::go(move || {
+            gorun::go(move || {
                 for job in inbox {
                     gorun::time::sleep(Duration::from_millis(20)); // the work
                     if outbox.send((job, worker, job * job)).is_err() {
@@ -29,7 +29,7 @@ fn main() {
             });
         }
         drop((inbox, outbox));
-        let _on_its_own = gorun::go(move || {
+        gorun::go(move || {
             for job in 1..=JOBS {
                 if jobs.send(job).is_err() {
                     break;

@@ -42,8 +42,12 @@ impl<F: FnOnce() -> T, T> Packet<F, T> {
     /// # Safety
     /// J1.
     unsafe fn stage(payload: *mut u8) -> *mut Stage<F, T> {
-        // SAFETY: J1: inline, or behind the pointer written by `write`.
-        if Self::INLINE { payload.cast() } else { unsafe { *payload.cast::<*mut Stage<F, T>>() } }
+        if Self::INLINE {
+            payload.cast()
+        } else {
+            // SAFETY: J1: the pointer written by `write`.
+            unsafe { *payload.cast::<*mut Stage<F, T>>() }
+        }
     }
 
     /// # Safety

@@ -34,7 +34,7 @@ fn run_gives_mains_value_and_ends_everybody_else() {
 
 #[test]
 fn run_borrows_and_panics_come_out_of_it() {
-    let local = vec![1, 2, 3];
+    let local = [1, 2, 3];
     assert_eq!(gorun::run(|| local.len()), 3);
     let panic = std::panic::catch_unwind(|| gorun::run(|| std::panic::resume_unwind(Box::new(5u8)))).unwrap_err();
     assert_eq!(*panic.downcast::<u8>().unwrap(), 5);

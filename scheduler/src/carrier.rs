@@ -185,6 +185,9 @@ impl CarrierList {
 ///
 /// # Errors
 /// When there is no stack of that size to be had; `f` is not run then.
+///
+/// # Panics
+/// When `f` panics, with its payload.
 pub fn grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError> {
     struct Taken(Option<Slot>);
     impl Drop for Taken {

@@ -42,7 +42,7 @@ impl Inbox {
         // Acquire: pairs with the Release in `push`.
         let mut newest = self.0.swap(ptr::null_mut(), Ordering::Acquire).cast_const();
         let mut oldest: *const Goroutine = ptr::null();
-        // SAFETY, both loops: everything on the list is ours since the swap (G1), and blocks are type-stable.
+        // SAFETY: everything on the list is ours since the swap (G1), and blocks are type-stable.
         while let Some(g) = unsafe { newest.as_ref() } {
             newest = g.next.replace(oldest);
             oldest = g;

@@ -40,8 +40,10 @@ struct State<T> {
 pub(super) enum Sent<T> {
     /// In the buffer, or with a receiver, who is to be woken.
     Done(Option<Wake>),
-    /// No room: the waiter is in the queue, if there was one to enqueue, with the value.
-    Full(Option<T>),
+    /// No room, and no waiter to enqueue.
+    Full(T),
+    /// No room: the waiter is in the queue, with the value.
+    Waiting,
     Closed(T),
 }
 
@@ -93,12 +95,12 @@ impl<T> Core<T> {
             state.buffer.push_back(taken());
             return Sent::Done(None);
         }
-        let Some(waiter) = waiter else { return Sent::Full(Some(taken())) };
+        let Some(waiter) = waiter else { return Sent::Full(taken()) };
         waiter.slot.set(value.take());
         arm();
         // SAFETY: by the caller.
         unsafe { state.sending.push_back(waiter) };
-        Sent::Full(None)
+        Sent::Waiting
     }
 
     /// Receives a value, or enqueues `waiter` for one.

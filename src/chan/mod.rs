@@ -104,7 +104,8 @@ impl<T> Sender<T> {
                 Ok(())
             }
             Sent::Closed(value) => Err(SendTimeoutError::Closed(value)),
-            Sent::Full(_) => {
+            Sent::Full(_) => unreachable!("there was a waiter"),
+            Sent::Waiting => {
                 let token = blocker.park(WaitReason::ChanSend, deadline);
                 if token == Token::DONE {
                     // Received, or closed: then the value is still here.
@@ -133,7 +134,8 @@ impl<T> Sender<T> {
                 Ok(())
             }
             Sent::Closed(value) => Err(TrySendError::Closed(value)),
-            Sent::Full(value) => Err(TrySendError::Full(value.expect("nothing was enqueued"))),
+            Sent::Full(value) => Err(TrySendError::Full(value)),
+            Sent::Waiting => unreachable!("there was no waiter"),
         }
     }
 }
