@@ -72,3 +72,8 @@ pub fn grow<R>(bytes: usize, f: impl FnOnce() -> R) -> R {
 pub fn try_grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError> {
     gorun_scheduler::grow(bytes, f)
 }
+
+/// The README's programs, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Keys with an index below this are looked up in the control block itself.
 const INLINE_KEYS: usize = 16;
 /// Bytes for the first small values.
-const ARENA: usize = 128;
+const ARENA: usize = 96;
 /// How often a destructor's new values are dropped in turn before the record refuses new ones.
 pub const EXIT_ROUNDS: usize = 8;
 

@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 /// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed.
-pub const PAYLOAD: usize = 112;
+pub const PAYLOAD: usize = 80;
 
 /// The number of a goroutine (or of a plain thread's record): unique in the process, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +83,9 @@ pub struct Entry {
     /// Drops the result.
     pub drop_result: unsafe fn(*mut u8),
 }
+
+/// What `take_block` costs in memory, and a bound to keep.
+const _: () = assert!(std::mem::size_of::<Goroutine>() <= 512);
 
 /// Bytes for a payload, aligned for anything that is put in inline.
 #[repr(C, align(16))]
