@@ -235,7 +235,8 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn join(mut self) -> Result<T, JoinError> {
         gorun_scheduler::checkpoint();
-        if self.handle.completion().wait(WaitReason::Join, false) == Token::ABORT {
+        // SAFETY: C4: ours is the only handle with `take`.
+        if unsafe { self.handle.completion().wait(WaitReason::Join, false) } == Token::ABORT {
             drop(self);
             gorun_scheduler::unwind_aborted();
         }
@@ -244,7 +245,8 @@ impl<T> JoinHandle<T> {
 
     /// As `join`, but no abort ends it: others hold borrows of our stack.
     pub(crate) fn join_shielded(mut self) -> Result<T, JoinError> {
-        let _done = self.handle.completion().wait(WaitReason::Scope, true);
+        // SAFETY: C4: ours is the only handle with `take`.
+        let _done = unsafe { self.handle.completion().wait(WaitReason::Scope, true) };
         self.take_result()
     }
 
@@ -298,15 +300,20 @@ impl<T> Future for JoinHandle<T> {
     /// # Panics
     /// When polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.handle.completion().poll_register(cx.waker()) { Poll::Ready(self.take_result()) } else { Poll::Pending }
+        // SAFETY: C4: ours is the only handle with `take`.
+        if unsafe { self.handle.completion().poll_register(cx.waker()) } {
+            Poll::Ready(self.take_result())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        if let Some(take) = self.take.take()
-            && !self.handle.completion().detach()
-        {
+        let Some(take) = self.take.take() else { return };
+        // SAFETY: C4: ours is the only handle with `take`.
+        if !unsafe { self.handle.completion().detach() } {
             // SAFETY: J2: it has ended, and nobody took the result.
             drop(unsafe { take(self.handle.payload()) });
         }

@@ -1,7 +1,7 @@
 //! What decides: the buffer, the two queues of waiters, and who gets which value.
 //!
 //! Called by `chan/mod.rs`, which suspends. Nothing of the user's (a `Drop`, a `Clone`) runs under the lock, and
-//! nobody is woken under it.
+//! nobody is woken under it: [`State`] moves values and gives the [`Wake`]s to its caller, who unlocks first.
 //!
 //! * **H1.** Receivers wait only while the buffer is empty and no sender waits; senders wait only while the buffer is
 //!   full and no receiver waits.
@@ -10,13 +10,16 @@
 //! * **H3.** A value is in exactly one place: its sender's hands or slot, the buffer, its receiver's slot or hands. It
 //!   moves under the lock, and moves back when a claim is lost.
 //! * **H4.** Once `closed` is set, nobody waits and no value comes in.
+//!
+//! An unbounded channel is one with more capacity than there is memory; a select enqueues a waiter of its own in
+//! each of its channels: both need nothing new here.
 
 use crate::sync::lock;
 use gorun_scheduler::{WaitQueue, Waiter, Wake};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 /// The place in a waiter through which a value crosses from one stack to the other.
 pub(super) type Slot<T> = Cell<Option<T>>;
@@ -28,8 +31,10 @@ pub(super) struct Core<T> {
     receivers: AtomicUsize,
 }
 
-struct State<T> {
+/// What the lock guards.
+pub(super) struct State<T> {
     buffer: VecDeque<T>,
+    capacity: usize,
     sending: WaitQueue<Slot<T>>,
     receiving: WaitQueue<Slot<T>>,
     closed: bool,
@@ -37,34 +42,117 @@ struct State<T> {
 
 /// What a send found.
 #[must_use]
-pub(super) enum Sent<T> {
-    /// In the buffer, or with a receiver, who is to be woken.
+pub(super) enum Sent {
+    /// The value is in the buffer, or with a receiver, who is to be woken.
     Done(Option<Wake>),
-    /// No room, and no waiter to enqueue.
-    Full(T),
-    /// No room: the waiter is in the queue, with the value.
-    Waiting,
-    Closed(T),
+    /// There is no room; the value is where it was.
+    Full,
+    /// It is closed; the value is where it was.
+    Closed,
 }
 
 /// What a receive found.
 #[must_use]
 pub(super) enum Received<T> {
-    /// A value, and perhaps the sender whose value took its place.
+    /// A value, and perhaps the sender who got rid of his by it.
     Value(T, Option<Wake>),
-    /// Nothing yet: the waiter is in the queue, if there was one to enqueue.
+    /// Nothing now.
     Empty,
+    /// Nothing, and nothing will come.
     Closed,
 }
 
 /// Buffers are not allocated for more than this ahead of need.
 const AHEAD: usize = 1024;
 
+impl<T> State<T> {
+    /// Sends the value in `value`, if that needs no waiting.
+    pub(super) fn send(&mut self, value: &Slot<T>) -> Sent {
+        if self.closed {
+            return Sent::Closed;
+        }
+        // H1: who receives waits for the oldest value, and the buffer is empty.
+        let claimed = self.receiving.claim_next(|slot| slot.set(value.take()), |slot, ()| value.set(slot.take()));
+        if let Some(((), wake)) = claimed {
+            return Sent::Done(Some(wake));
+        }
+        if self.buffer.len() < self.capacity {
+            self.buffer.extend(value.take());
+            return Sent::Done(None);
+        }
+        Sent::Full
+    }
+
+    /// Receives a value, if that needs no waiting.
+    pub(super) fn receive(&mut self) -> Received<T> {
+        let State { buffer, sending, closed, .. } = self;
+        let Some(value) = buffer.pop_front() else {
+            // H1: the buffer is empty, so a sender waits only if there is no buffer.
+            let direct = sending.claim_next(Cell::take, |slot, value| slot.set(value));
+            return match direct {
+                Some((value, wake)) => Received::Value(value.expect("H3: a waiting sender has its value"), Some(wake)),
+                None if *closed => Received::Closed,
+                None => Received::Empty,
+            };
+        };
+        // H2: the first waiting sender's value takes the free place. It is in the buffer before the claim, as the
+        // slot is gone after it.
+        let buffer = Cell::new(Some(buffer));
+        let with = |f: &dyn Fn(&mut VecDeque<T>)| {
+            let b = buffer.take().expect("it is put back");
+            f(b);
+            buffer.set(Some(b));
+        };
+        let moved =
+            sending.claim_next(|slot| with(&|b| b.extend(slot.take())), |slot, ()| with(&|b| slot.set(b.pop_back())));
+        Received::Value(value, moved.map(|((), wake)| wake))
+    }
+
+    /// Lets a sender wait, with its value in the slot, after [`State::send`] said `Full` under the same lock.
+    ///
+    /// # Safety
+    /// W2 for the waiter, which is armed.
+    pub(super) unsafe fn wait_to_send(&mut self, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: by the caller.
+        unsafe { self.sending.push_back(waiter) };
+    }
+
+    /// Lets a receiver wait, with its slot empty, after [`State::receive`] said `Empty` under the same lock.
+    ///
+    /// # Safety
+    /// W2 for the waiter, which is armed.
+    pub(super) unsafe fn wait_to_receive(&mut self, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: by the caller.
+        unsafe { self.receiving.push_back(waiter) };
+    }
+
+    /// Takes out a sender whose wait ended otherwise than by a claim of this channel. Its value is in its slot.
+    pub(super) fn give_up_send(&mut self, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: it is in this queue, or was taken out of it.
+        let _was_in = unsafe { self.sending.remove(waiter) };
+    }
+
+    /// Takes out a receiver whose wait ended otherwise than by a claim of this channel. Its slot is empty.
+    pub(super) fn give_up_receive(&mut self, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: it is in this queue, or was taken out of it.
+        let _was_in = unsafe { self.receiving.remove(waiter) };
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
 impl<T> Core<T> {
     pub(super) fn new(capacity: usize) -> Core<T> {
         Core {
             state: Mutex::new(State {
                 buffer: VecDeque::with_capacity(capacity.min(AHEAD)),
+                capacity,
                 sending: WaitQueue::new(),
                 receiving: WaitQueue::new(),
                 closed: false,
@@ -75,82 +163,15 @@ impl<T> Core<T> {
         }
     }
 
-    /// Sends `value`, or enqueues `waiter` with it.
-    ///
-    /// # Safety
-    /// W2 for the waiter, if there is one; `before_queue` arms its blocker.
-    pub(super) unsafe fn send(&self, value: T, waiter: Option<&Waiter<Slot<T>>>, arm: impl FnOnce()) -> Sent<T> {
-        let value = Cell::new(Some(value));
-        let taken = || value.take().expect("H3");
-        let mut state = lock(&self.state);
-        if state.closed {
-            return Sent::Closed(taken());
-        }
-        // H1: who receives waits for the oldest value, and the buffer is empty.
-        let claimed = state.receiving.claim_next(|slot| slot.set(value.take()), |slot, ()| value.set(slot.take()));
-        if let Some(((), wake)) = claimed {
-            return Sent::Done(Some(wake));
-        }
-        if state.buffer.len() < self.capacity {
-            state.buffer.push_back(taken());
-            return Sent::Done(None);
-        }
-        let Some(waiter) = waiter else { return Sent::Full(taken()) };
-        waiter.slot.set(value.take());
-        arm();
-        // SAFETY: by the caller.
-        unsafe { state.sending.push_back(waiter) };
-        Sent::Waiting
-    }
-
-    /// Receives a value, or enqueues `waiter` for one.
-    ///
-    /// # Safety
-    /// As [`Core::send`].
-    pub(super) unsafe fn receive(&self, waiter: Option<&Waiter<Slot<T>>>, arm: impl FnOnce()) -> Received<T> {
-        let mut state = lock(&self.state);
-        let State { buffer, sending, receiving, closed } = &mut *state;
-        if let Some(value) = buffer.pop_front() {
-            // H2: the first waiting sender's value takes the free place.
-            let buffer = std::cell::RefCell::new(buffer);
-            let moved = sending.claim_next(
-                |slot| buffer.borrow_mut().push_back(slot.take().expect("H3")),
-                |slot, ()| slot.set(buffer.borrow_mut().pop_back()),
-            );
-            return Received::Value(value, moved.map(|((), wake)| wake));
-        }
-        let direct = sending.claim_next(|slot| slot.take().expect("H3"), |slot, value| slot.set(Some(value)));
-        if let Some((value, wake)) = direct {
-            return Received::Value(value, Some(wake));
-        }
-        if *closed {
-            return Received::Closed;
-        }
-        if let Some(waiter) = waiter {
-            arm();
-            // SAFETY: by the caller.
-            unsafe { receiving.push_back(waiter) };
-        }
-        Received::Empty
-    }
-
-    /// A sender's wait ended otherwise than by a claim of ours.
-    pub(super) fn give_up_send(&self, waiter: &Waiter<Slot<T>>) {
-        // SAFETY: it is in this queue, or was taken out of it.
-        let _was_in = unsafe { lock(&self.state).sending.remove(waiter) };
-    }
-
-    /// A receiver's wait ended otherwise than by a claim of ours.
-    pub(super) fn give_up_receive(&self, waiter: &Waiter<Slot<T>>) {
-        // SAFETY: as above.
-        let _was_in = unsafe { lock(&self.state).receiving.remove(waiter) };
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
+        lock(&self.state)
     }
 
     /// H4. Waiters find their slots as they were: senders their value, receivers nothing.
     pub(super) fn close(&self) {
         let mut woken: Vec<Wake> = Vec::new();
         {
-            let mut state = lock(&self.state);
+            let mut state = self.lock();
             if std::mem::replace(&mut state.closed, true) {
                 return;
             }
@@ -164,16 +185,9 @@ impl<T> Core<T> {
         woken.into_iter().for_each(Wake::wake);
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        lock(&self.state).closed
-    }
-
-    pub(super) fn len(&self) -> usize {
-        lock(&self.state).buffer.len()
-    }
-
     pub(super) fn add_sender(&self) {
-        // Relaxed, here and below: whoever has a handle may make another, as in Arc.
+        // Relaxed, here and below: whoever has a handle may make another, as in Arc. The Arc's own count, which is
+        // never smaller, aborts before these overflow.
         self.senders.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -182,7 +196,7 @@ impl<T> Core<T> {
     }
 
     pub(super) fn drop_sender(&self) {
-        // AcqRel: all sends of other handles come before the close.
+        // AcqRel: pairs with itself in the other handles' drops: all their sends come before the close.
         if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
         }
@@ -192,8 +206,9 @@ impl<T> Core<T> {
         // AcqRel: as above.
         if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
-            // Nobody can receive them any more: dropped now, outside the lock.
-            let unreceived = std::mem::take(&mut lock(&self.state).buffer);
+            // Nobody can receive them any more, and none can come (H4). Dropped outside the lock; a `Drop` that
+            // panics keeps none of the others from being dropped, as in any `VecDeque`.
+            let unreceived = std::mem::take(&mut self.lock().buffer);
             drop(unreceived);
         }
     }

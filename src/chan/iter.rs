@@ -1,6 +1,7 @@
 //! Receiving in a loop.
 
 use super::Receiver;
+use std::iter::FusedIterator;
 
 /// Receives until the channel is closed and empty: see [`Receiver::iter`].
 #[derive(Debug)]
@@ -46,6 +47,10 @@ impl<T> Iterator for IntoIter<T> {
         self.0.recv().ok()
     }
 }
+
+// A channel that was closed and empty stays so. `TryIter` may go on after a `None`.
+impl<T> FusedIterator for Iter<'_, T> {}
+impl<T> FusedIterator for IntoIter<T> {}
 
 impl<T> IntoIterator for Receiver<T> {
     type Item = T;

@@ -132,9 +132,11 @@ struct Busy<'a> {
 impl<'a> Busy<'a> {
     fn begin(locals: &'a Locals) -> Busy<'a> {
         let map = locals.extension().map(|map| {
-            locals.set_extension(None);
-            // SAFETY: from `Box::into_raw` in `drop`, and taken out of the record.
-            unsafe { Box::from_raw(map.cast::<Map>().as_ptr()) }
+            // SAFETY: from `Box::into_raw` in `drop`, and taken out of the record here.
+            unsafe {
+                locals.set_extension(None);
+                Box::from_raw(map.cast::<Map>().as_ptr())
+            }
         });
         Busy { locals, map }
     }
@@ -164,7 +166,8 @@ impl Drop for Busy<'_> {
         let Some(map) = self.map.take() else { return };
         let map = NonNull::new(Box::into_raw(map).cast());
         let meanwhile = self.locals.extension();
-        self.locals.set_extension(map);
+        // SAFETY: for `free`, which `EXTENSION` was set to when the map was made.
+        unsafe { self.locals.set_extension(map) };
         if let Some(meanwhile) = meanwhile {
             // SAFETY: ours, and no longer in the record.
             unsafe { free(meanwhile) };
@@ -209,8 +212,8 @@ pub fn set<K: Hash + Eq + 'static, V: 'static>(key: K, value: V) {
         drop(before);
         return;
     }
-    // SAFETY: `write` gets room for a V.
-    let stored = locals.store(<V as HasKind>::KIND, 0, |place| unsafe { place.cast::<V>().write(value) });
+    // SAFETY: our own record, and `write` gets room for a V.
+    let stored = unsafe { locals.store(<V as HasKind>::KIND, 0, |place| place.cast::<V>().write(value)) };
     let Some(value) = stored else {
         drop(busy);
         panic!("gorun: {AccessError}");
@@ -248,9 +251,11 @@ pub fn with<K: Hash + Eq + 'static, V: 'static, R>(key: &K, f: impl FnOnce(&V) -
     struct Lent<'a>(&'a Locals, ValueRef);
     impl Drop for Lent<'_> {
         fn drop(&mut self) {
-            self.0.end_borrow();
-            // SAFETY: borrowed once below.
-            unsafe { self.1.unborrow() };
+            // SAFETY: both were begun once, below.
+            unsafe {
+                self.0.end_borrow();
+                self.1.unborrow();
+            }
         }
     }
     let locals = locals()?;

@@ -39,9 +39,12 @@ impl<T: 'static> LocalKey<T> {
     }
 
     /// Used by `goroutine_local!` only: puts an inherited value into a child's record.
+    ///
+    /// # Safety
+    /// Called by the record's inheritance: `child` is not visible yet, and has nothing under this key.
     #[doc(hidden)]
-    pub fn __inherit(&'static self, value: T, child: &Locals) {
-        // SAFETY: a child's record that is not visible yet: nothing is stored under this key.
+    pub unsafe fn __inherit(&'static self, value: T, child: &Locals) {
+        // SAFETY: by the caller.
         unsafe { self.store(child, value) };
     }
 
@@ -108,8 +111,8 @@ impl<T: 'static> LocalKey<T> {
     /// # Safety
     /// Nothing is stored under this key in `locals`, whose owner calls.
     unsafe fn store<'a>(&'static self, locals: &'a Locals, value: T) -> Option<&'a T> {
-        // SAFETY: `write` gets room for a `T` (`kind`).
-        let stored = locals.store(self.kind, self.index(), |place| unsafe { place.cast::<T>().write(value) })?;
+        // SAFETY: by the caller; `write` gets room for a `T` (`kind`).
+        let stored = unsafe { locals.store(self.kind, self.index(), |place| place.cast::<T>().write(value)) }?;
         // SAFETY: just written.
         Some(unsafe { &*stored.as_ptr().cast::<T>() })
     }
@@ -205,7 +208,7 @@ impl Drop for Borrow {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the same record: a frame stays with its goroutine, whose record outlives its frames.
-        unsafe { self.0.as_ref() }.end_borrow();
+        unsafe { self.0.as_ref().end_borrow() };
     }
 }
 

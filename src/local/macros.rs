@@ -74,8 +74,8 @@ macro_rules! __goroutine_local {
                 hook
             }
             let hook = sendable::<$type>($hook);
-            // SAFETY: the record calls with a value of this key.
-            $name.__inherit(hook(unsafe { &*parent.cast::<$type>() }), child);
+            // SAFETY: the record calls with a value of this key, and a child that is not visible yet.
+            unsafe { $name.__inherit(hook(&*parent.cast::<$type>()), child) };
         }
         Some(inherit)
     }};

@@ -13,6 +13,8 @@
 //! * **C2.** Between `CLOSING` and `DONE` the publisher may touch the waiter it took out. A waiter whose wait
 //!   ended otherwise (abort) and which can't take itself out any more waits for `DONE`: a handful of the
 //!   publisher's instructions.
+//! * **C4.** One handle at a time waits, registers or detaches: the owner of the result. (A registered waiter that is not
+//!   the caller's own would be one on somebody else's stack.)
 //! * **C3.** Whoever turns the word `DETACHED` or finds `CLOSING`/`DONE` when it wants to decides who drops
 //!   the result: the goroutine in the first case, the handle in the second.
 
@@ -117,8 +119,11 @@ impl Completion {
     }
 
     /// By the handle that gives up the result. `false`: the result is there, and the handle's to drop.
+    ///
+    /// # Safety
+    /// C4.
     #[must_use]
-    pub fn detach(&self) -> bool {
+    pub unsafe fn detach(&self) -> bool {
         loop {
             let found = self.0.load(Ordering::Acquire); // C1
             match found {
@@ -141,8 +146,11 @@ impl Completion {
 
     /// Blocks the current goroutine or thread until the result is there. [`Token::ABORT`] if the goroutine was
     /// aborted first; [`Token::DONE`] otherwise.
+    ///
+    /// # Safety
+    /// C4.
     #[must_use]
-    pub fn wait(&self, reason: WaitReason, shielded: bool) -> Token {
+    pub unsafe fn wait(&self, reason: WaitReason, shielded: bool) -> Token {
         if self.is_finished() {
             return Token::DONE;
         }
@@ -193,8 +201,11 @@ impl Completion {
     }
 
     /// For a joiner that is a future: `true` if the result is there, else `waker` will be woken when it is.
+    ///
+    /// # Safety
+    /// C4.
     #[must_use]
-    pub fn poll_register(&self, waker: &Waker) -> bool {
+    pub unsafe fn poll_register(&self, waker: &Waker) -> bool {
         if self.is_finished() {
             return true;
         }

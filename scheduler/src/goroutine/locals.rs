@@ -298,8 +298,10 @@ impl Locals {
     /// Stores a value: `write` moves it to the place it is given. Patches the return target. `None`, and `write`
     /// not called, when the record is sealed.
     ///
-    /// For a typed key the key must have no value.
-    pub fn store(&self, kind: &'static ValueKind, key: u32, write: impl FnOnce(*mut u8)) -> Option<ValueRef> {
+    /// # Safety
+    /// The record is the caller's own, or a child's that is not visible yet. `write` leaves a value of `kind`. All values
+    /// of one `key` are of one kind; the key has no value now; 0 for values that are looked up by their [`ValueRef`].
+    pub unsafe fn store(&self, kind: &'static ValueKind, key: u32, write: impl FnOnce(*mut u8)) -> Option<ValueRef> {
         if self.sealed.get() {
             return None;
         }
@@ -425,7 +427,10 @@ impl Locals {
     }
 
     /// Sets it. It has to be taken back (set to `None`) before the record is empty: by [`EXTENSION`].
-    pub fn set_extension(&self, extension: Option<NonNull<u8>>) {
+    ///
+    /// # Safety
+    /// Something that [`EXTENSION`]'s function can free, once, or `None`.
+    pub unsafe fn set_extension(&self, extension: Option<NonNull<u8>>) {
         self.extension.set(extension);
         if extension.is_some() {
             self.patch();
@@ -441,8 +446,11 @@ impl Locals {
     }
 
     /// See [`begin_borrow`](Locals::begin_borrow).
+    ///
+    /// # Safety
+    /// Once for each `begin_borrow`, when the borrow is over.
     #[inline]
-    pub fn end_borrow(&self) {
+    pub unsafe fn end_borrow(&self) {
         self.borrowed.set(self.borrowed.get() - 1);
     }
 
@@ -517,13 +525,14 @@ impl Locals {
             }
             at = entry.older.get();
         }
-        self.begin_borrow();
         struct Ended<'a>(&'a Locals);
         impl Drop for Ended<'_> {
             fn drop(&mut self) {
-                self.0.end_borrow();
+                // SAFETY: begun below, before this guard is made.
+                unsafe { self.0.end_borrow() };
             }
         }
+        self.begin_borrow();
         let _ended = Ended(self);
         for (inherit, value) in entries.into_iter().rev() {
             // SAFETY: the value is of the hook's key, and stays: typed values only go by reset, which the borrow
