@@ -3,13 +3,13 @@
 //! * **O1.** The caller waits, shielded from aborts, until its job has run, so the job may lie on the caller's
 //!   stack and borrow from it.
 
+use crate::sync::lock;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use gorun_scheduler::{Blocker, Parker, Token, WaitReason};
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread::Result as Caught;
 use std::time::Duration;
 
@@ -34,29 +34,41 @@ struct Task<F, R> {
     parker: NonNull<Parker>,
 }
 
+/// * **O2.** There is an idle thread, or one being started, for each pending job, unless `MAX_THREADS` exist: a job never
+///   waits behind one that blocks. A thread that took a job and has not said so yet counts as idle and its job as
+///   pending, so the comparison of the two is exact.
 struct Pool {
     jobs: Sender<Job>,
     waiting: Receiver<Job>,
-    threads: AtomicUsize,
-    idle: AtomicUsize,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Threads that wait for a job.
+    idle: usize,
+    /// Jobs that no thread has said to have taken.
+    pending: usize,
+    threads: usize,
 }
 
 fn pool() -> &'static Pool {
     static POOL: OnceLock<Pool> = OnceLock::new();
     POOL.get_or_init(|| {
         let (jobs, waiting) = unbounded();
-        Pool { jobs, waiting, threads: AtomicUsize::new(0), idle: AtomicUsize::new(0) }
+        Pool { jobs, waiting, counts: Mutex::default() }
     })
 }
 
 /// Runs `f` on a thread made for blocking, while the goroutine waits parked and its worker runs others.
 ///
 /// For file I/O, C libraries, long computations. `f` may borrow from the caller. Up to 512 such threads exist, made
-/// when needed and ended after 10 s without work; more calls than that queue up. On a plain thread `f` just runs.
+/// when needed and ended after 10 s without work; more calls than that queue up. (Where the system has not one thread to
+/// give, `f` runs on the worker.) On a plain thread `f` just runs.
 /// Not a cancellation point while it waits: an aborted goroutine unwinds at its next one.
 ///
 /// # Panics
-/// When `f` panics, with its payload; or when not one thread can be had from the system.
+/// When `f` panics, with its payload.
 ///
 /// ```
 /// let text = gorun::go(|| gorun::blocking(|| std::fs::read_to_string("Cargo.toml"))).join().unwrap();
@@ -100,56 +112,54 @@ unsafe fn run_task<F: FnOnce() -> R, R>(data: *const ()) {
 
 impl Pool {
     fn submit(&'static self, job: Job) {
+        let start = {
+            let mut counts = lock(&self.counts);
+            counts.pending += 1;
+            let start = counts.pending > counts.idle && counts.threads < MAX_THREADS;
+            counts.threads += usize::from(start);
+            start
+        };
         self.jobs.send(job).expect("the pool holds a receiver");
-        // SeqCst: the job is in the queue before we look for an idle thread; a thread is counted as idle before it
-        // looks into the queue. So a job that finds an idle thread is found by it.
-        if self.idle.load(Ordering::SeqCst) > self.waiting.len().saturating_sub(1) {
+        if !start {
             return;
         }
-        // SeqCst: with the above.
-        let before = self.threads.fetch_add(1, Ordering::SeqCst);
-        if before >= MAX_THREADS {
-            self.threads.fetch_sub(1, Ordering::SeqCst);
-            return;
-        }
-        let spawned = std::thread::Builder::new().name("gorun-blocking".to_owned()).spawn(|| self.serve());
-        if let Err(error) = spawned {
-            let others = self.threads.fetch_sub(1, Ordering::SeqCst) - 1;
-            // With others at work the job waits for one of them; without, it would wait for ever, and its
-            // caller's stack is borrowed: no unwinding past it.
-            if others == 0 && self.run_here().is_none() {
-                panic!("gorun::blocking: no thread can be had: {error}");
+        let thread = std::thread::Builder::new().name("gorun-blocking".to_owned()).spawn(|| self.serve());
+        if thread.is_err() {
+            let mut counts = lock(&self.counts);
+            counts.threads -= 1;
+            if counts.threads > 0 {
+                // One of those that exist will come to it.
+                return;
+            }
+            drop(counts);
+            // Not one thread to be had, and no way back: the job lies on our caller's stack (O1). So the worker itself
+            // does what is there.
+            while let Ok(job) = self.waiting.try_recv() {
+                lock(&self.counts).pending -= 1;
+                // SAFETY: O1; jobs are run once, by who received them.
+                unsafe { (job.run)(job.data) };
             }
         }
     }
 
-    /// Runs one job on the calling worker, as the last resort.
-    fn run_here(&self) -> Option<()> {
-        let job = self.waiting.try_recv().ok()?;
-        // SAFETY: O1; jobs are run once, by who received them.
-        unsafe { (job.run)(job.data) };
-        Some(())
-    }
-
     fn serve(&self) {
         loop {
-            self.idle.fetch_add(1, Ordering::SeqCst);
+            lock(&self.counts).idle += 1;
             let job = self.waiting.recv_timeout(KEEP_ALIVE);
-            self.idle.fetch_sub(1, Ordering::SeqCst);
+            let mut counts = lock(&self.counts);
+            counts.idle -= 1;
             match job {
-                // SAFETY: O1; jobs are run once, by who received them.
-                Ok(job) => unsafe { (job.run)(job.data) },
+                Ok(job) => {
+                    counts.pending -= 1;
+                    drop(counts);
+                    // SAFETY: O1; jobs are run once, by who received them.
+                    unsafe { (job.run)(job.data) };
+                }
+                // A job that counts on us is on its way (O2).
+                Err(_) if counts.pending > counts.idle => {}
                 Err(_) => {
-                    self.threads.fetch_sub(1, Ordering::SeqCst);
-                    // A job that came in between counted us as idle: look once more.
-                    match self.waiting.try_recv() {
-                        Err(_) => return,
-                        Ok(job) => {
-                            self.threads.fetch_add(1, Ordering::SeqCst);
-                            // SAFETY: as above.
-                            unsafe { (job.run)(job.data) };
-                        }
-                    }
+                    counts.threads -= 1;
+                    return;
                 }
             }
         }
