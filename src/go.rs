@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Starts `f` as a goroutine, from a goroutine or from any plain thread.
 ///
 /// From a goroutine it joins that goroutine's runtime; from a plain thread the default runtime, which starts at
-/// the first need (or is the one of the [`run`](crate::run) in progress). What the caller did before happens
+/// the first need and lives as long as the process. What the caller did before happens
 /// before `f` begins. The handle may be dropped.
 ///
 /// # Panics

@@ -1,4 +1,4 @@
-//! Runtimes: the default one, separate ones side by side, `run(main)`, start and shutdown.
+//! Runtimes: the default one for plain threads, separate ones side by side, `run(main)`, start and shutdown.
 
 use crate::go::Builder as GoBuilder;
 use crate::join::JoinHandle;
@@ -11,24 +11,19 @@ use std::time::Duration;
 
 pub use gorun_scheduler::ConfigError as BuildError;
 
-/// The default runtime: one that started itself and lives as long as the process, or the `run` in progress.
-static DEFAULT: Mutex<Default> = Mutex::new(Default { remote: None, own: None });
+/// The default runtime: starts itself at the first need of a plain thread, and lives as long as the process. A `run` does
+/// not stand in for it: what a plain thread spawned would then be aborted when somebody else's `run` ends.
+static DEFAULT: Mutex<Option<Scheduler>> = Mutex::new(None);
 
-struct Default {
-    remote: Option<Remote>,
-    /// Kept so that it is never dropped.
-    own: Option<Scheduler>,
-}
-
-fn default_slot() -> MutexGuard<'static, Default> {
+fn default_slot() -> MutexGuard<'static, Option<Scheduler>> {
     DEFAULT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The default runtime, started if need be.
 pub(crate) fn default_remote() -> Remote {
     let mut slot = default_slot();
-    if let Some(remote) = &slot.remote {
-        return remote.clone();
+    if let Some(scheduler) = &*slot {
+        return scheduler.remote();
     }
     let scheduler = match Config::from_env().and_then(Scheduler::start) {
         Ok(scheduler) => scheduler,
@@ -37,14 +32,12 @@ pub(crate) fn default_remote() -> Remote {
             panic!("gorun: the default runtime could not start: {error}");
         }
     };
-    let remote = scheduler.remote();
-    slot.own = Some(scheduler);
-    slot.remote.insert(remote).clone()
+    slot.insert(scheduler).remote()
 }
 
 /// The default runtime, if it runs.
 pub(crate) fn running_default() -> Option<Remote> {
-    default_slot().remote.clone()
+    default_slot().as_ref().map(Scheduler::remote)
 }
 
 /// Runs `main` as the main goroutine of a runtime of its own and returns its value, after every other goroutine
@@ -52,8 +45,8 @@ pub(crate) fn running_default() -> Option<Remote> {
 ///
 /// When `main` has ended, the goroutines that are left are aborted: they unwind where they wait, run their at-exit
 /// handlers and drop their storage. What has not ended within the grace period (10 s; [`Builder::grace`]) is left
-/// behind and named on standard error. While `run` goes on, plain threads that call [`go`](crate::go) spawn
-/// into it, if no other default runtime was there before.
+/// behind and named on standard error. What plain threads
+/// spawn with [`go`](crate::go) meanwhile goes to the default runtime, not into this one.
 ///
 /// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_STACK_SIZE` (bytes).
 ///
@@ -83,7 +76,7 @@ where
 /// assert_eq!(sum.join().unwrap(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, std::default::Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Builder {
     workers: Option<usize>,
     stack_size: Option<usize>,
@@ -193,7 +186,6 @@ impl Runtime {
         F: FnOnce() -> T + Send,
         T: Send,
     {
-        let as_default = AsDefault::set(&self.scheduler);
         // SAFETY: F and T are Send; `join_shielded` below waits for the goroutine's end whatever happens, so what
         // they borrow outlives it.
         let main = unsafe { GoBuilder::new().name("main").spawn(Some(&self.scheduler.remote()), main) };
@@ -201,7 +193,6 @@ impl Runtime {
             Ok(handle) => handle.join_shielded(),
             Err(error) => panic!("gorun::run: {error}"),
         };
-        drop(as_default);
         let grace = self.scheduler.grace();
         if let Err(left) = self.shutdown(grace) {
             let _ = write!(std::io::stderr(), "gorun: {left}");
@@ -232,28 +223,6 @@ impl Runtime {
                 .map(|g| LeftBehind { id: g.id(), name: g.name().map(Into::into), spawned_at: g.spawned_at() })
                 .collect(),
         })
-    }
-}
-
-/// Stands in as the default runtime while `run` goes on.
-struct AsDefault(bool);
-
-impl AsDefault {
-    fn set(scheduler: &Scheduler) -> AsDefault {
-        let mut slot = default_slot();
-        let free = slot.remote.is_none();
-        if free {
-            slot.remote = Some(scheduler.remote());
-        }
-        AsDefault(free)
-    }
-}
-
-impl Drop for AsDefault {
-    fn drop(&mut self) {
-        if self.0 {
-            default_slot().remote = None;
-        }
     }
 }
 

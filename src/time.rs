@@ -4,7 +4,7 @@ use gorun_scheduler::{Blocker, Token, WaitReason, checkpoint, unwind_aborted};
 use std::time::{Duration, Instant};
 
 /// Lets the calling goroutine wait for at least `duration`, on the monotonic clock; its worker runs others. A plain
-/// thread sleeps. A cancellation point. Zero yields.
+/// thread sleeps. A cancellation point: an abort ends the sleep. Zero yields.
 ///
 /// ```
 /// let start = std::time::Instant::now();
@@ -22,8 +22,18 @@ pub fn sleep(duration: Duration) {
     }
 }
 
-/// Waits until `deadline` has passed. A cancellation point.
+/// As [`sleep`], until `deadline` has passed. One that has passed already yields.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// let deadline = Instant::now() + Duration::from_millis(2);
+/// gorun::go(move || gorun::time::sleep_until(deadline)).join().unwrap();
+/// assert!(Instant::now() >= deadline);
+/// ```
 pub fn sleep_until(deadline: Instant) {
+    if deadline <= Instant::now() {
+        return gorun_scheduler::yield_now();
+    }
     wait(Some(deadline));
 }
 

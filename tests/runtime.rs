@@ -254,3 +254,15 @@ fn a_hundred_thousand_sleepers_wake() {
         group.wait();
     });
 }
+
+#[test]
+fn a_run_does_not_take_in_what_plain_threads_spawn() {
+    let (go_on, goes_on) = gorun::channel::<()>(0);
+    let outside = gorun::run(|| {
+        // A plain thread's goroutine belongs to the default runtime, and outlives this `run`.
+        gorun::blocking(|| std::thread::spawn(move || gorun::go(move || goes_on.recv())).join().unwrap())
+    });
+    assert!(!outside.is_finished());
+    go_on.send(()).unwrap();
+    assert_eq!(outside.join().unwrap(), Ok(()));
+}

@@ -16,7 +16,7 @@
 
 use crate::sync::lock;
 use gorun_scheduler::{WaitQueue, Waiter, Wake};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -97,14 +97,11 @@ impl<T> State<T> {
         };
         // H2: the first waiting sender's value takes the free place. It is in the buffer before the claim, as the
         // slot is gone after it.
-        let buffer = Cell::new(Some(buffer));
-        let with = |f: &dyn Fn(&mut VecDeque<T>)| {
-            let b = buffer.take().expect("it is put back");
-            f(b);
-            buffer.set(Some(b));
-        };
-        let moved =
-            sending.claim_next(|slot| with(&|b| b.extend(slot.take())), |slot, ()| with(&|b| slot.set(b.pop_back())));
+        let buffer = RefCell::new(buffer);
+        let moved = sending.claim_next(
+            |slot| buffer.borrow_mut().extend(slot.take()),
+            |slot, ()| slot.set(buffer.borrow_mut().pop_back()),
+        );
         Received::Value(value, moved.map(|((), wake)| wake))
     }
 

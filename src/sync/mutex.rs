@@ -34,7 +34,11 @@ struct Wait {
 
 /// Mutual exclusion between goroutines, and plain threads.
 ///
-/// A goroutine that waits is parked. Not poisoned by a panic. An unlock happens before the lock that follows it.
+/// As std's, with Go's fairness: newcomers may take the lock before those that wait, until one has waited for over
+/// 1 ms, who is then handed it. A goroutine that waits is parked, a plain thread blocks.
+///
+/// There is no poisoning: a panic, a `goexit` or an abort drops the guard and so unlocks the mutex, and the next owner
+/// finds the value as it was left. An unlock happens before the lock that follows it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -67,7 +71,17 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Waits for the lock and takes it. A cancellation point where it has to wait.
+    /// Waits for the lock and takes it.
+    ///
+    /// The unlock before it happens before `lock` returns. A cancellation point where it has to wait. Whoever locks
+    /// a mutex that it holds already waits for itself, for ever.
+    ///
+    /// ```
+    /// static LOG: gorun::sync::Mutex<Vec<&str>> = gorun::sync::Mutex::new(Vec::new());
+    /// gorun::go(|| LOG.lock().push("child")).join().unwrap();
+    /// LOG.lock().push("parent");
+    /// assert_eq!(*LOG.lock(), ["child", "parent"]);
+    /// ```
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         // Acquire: pairs with the Release of the unlock.
@@ -77,10 +91,19 @@ impl<T: ?Sized> Mutex<T> {
         MutexGuard { mutex: self, not_send: PhantomData }
     }
 
-    /// Takes the lock if it is free.
+    /// Takes the lock if it is free. `None` if it is not, and never waits.
+    ///
+    /// ```
+    /// let mutex = gorun::sync::Mutex::new(1);
+    /// let held = mutex.lock();
+    /// assert!(mutex.try_lock().is_none());
+    /// drop(held);
+    /// assert_eq!(mutex.try_lock().as_deref(), Some(&1));
+    /// ```
     #[inline]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.try_take().then_some(MutexGuard { mutex: self, not_send: PhantomData })
+        // Not `then_some`: a guard made in vain would unlock what another holds.
+        self.try_take().then(|| MutexGuard { mutex: self, not_send: PhantomData })
     }
 
     /// The value, without locking: nobody else can have it.

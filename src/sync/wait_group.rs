@@ -36,16 +36,29 @@ impl WaitGroup {
         WaitGroup::default()
     }
 
-    /// Adds `n` to the counter. Comes before the goroutine it counts is spawned, and before `wait`.
+    /// Adds `n` to the counter. To be called before the goroutines that it counts are spawned, and before the
+    /// [`wait`](WaitGroup::wait) that is to wait for them. Never waits.
     ///
     /// # Panics
     /// When the counter overflows.
+    ///
+    /// ```
+    /// let group = gorun::sync::WaitGroup::new();
+    /// group.add(2);
+    /// for _ in 0..2 {
+    ///     let group = group.clone();
+    ///     gorun::go(move || group.done());
+    /// }
+    /// group.wait();
+    /// ```
     pub fn add(&self, n: usize) {
         let mut state = lock(&self.state);
         state.count = state.count.checked_add(n).expect("gorun: WaitGroup counter overflow");
     }
 
-    /// Takes one off the counter, and wakes the waiters when it is at zero.
+    /// Takes one off the counter, and wakes the waiters when it is at zero. Never waits.
+    ///
+    /// Happens before the return of the [`wait`](WaitGroup::wait) that it ends.
     ///
     /// # Panics
     /// When the counter is zero already: more `done` than `add`.
@@ -64,10 +77,19 @@ impl WaitGroup {
         woken.into_iter().for_each(Wake::wake);
     }
 
-    /// Spawns `f` as a goroutine of this group: counted before it begins, done when it ends, however it does.
+    /// Spawns `f` as a goroutine of this group: counted before it begins, done when `f` has ended, however it does:
+    /// a return, a panic, `goexit`, an abort, even one before it began. What `f` owned has been dropped by then; its
+    /// at-exit handlers and goroutine-locals have not.
     ///
     /// # Panics
-    /// As [`gorun::go`](crate::go).
+    /// As [`gorun::go`](crate::go); `f` counts as ended then.
+    ///
+    /// ```
+    /// let group = gorun::sync::WaitGroup::new();
+    /// let failed = group.go(|| -> u32 { gorun::goexit() });
+    /// group.wait();
+    /// assert!(failed.join().unwrap_err().is_goexit());
+    /// ```
     #[track_caller]
     pub fn go<F, T>(&self, f: F) -> crate::JoinHandle<T>
     where
@@ -75,14 +97,32 @@ impl WaitGroup {
         T: Send + 'static,
     {
         self.add(1);
-        let done = Done(self.clone());
+        // In this order: `f` is dropped before `Done`, whether it runs or not.
+        let task = (f, Done(self.clone()));
         crate::go(move || {
-            let _done = done;
+            // As a whole: two captures would be dropped in an order that is not ours to choose.
+            let task = task;
+            let (f, _done) = task;
             f()
         })
     }
 
-    /// Waits until the counter is zero. A cancellation point.
+    /// Waits until the counter is zero; does not if it is. A goroutine waits parked, a plain thread blocks. Any number
+    /// may wait, and the group may be used again afterwards.
+    ///
+    /// Each [`done`](WaitGroup::done) that counted happens before `wait` returns. A cancellation point.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use std::sync::Arc;
+    /// let (group, sum) = (gorun::sync::WaitGroup::new(), Arc::new(AtomicU32::new(0)));
+    /// for n in 1..=4 {
+    ///     let sum = sum.clone();
+    ///     group.go(move || sum.fetch_add(n, Ordering::Relaxed));
+    /// }
+    /// group.wait();
+    /// assert_eq!(sum.load(Ordering::Relaxed), 10); // even Relaxed: `wait` is the edge
+    /// ```
     pub fn wait(&self) {
         checkpoint();
         if self.wait_for(WaitReason::WaitGroup, false) == Token::ABORT {
