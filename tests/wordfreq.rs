@@ -3,15 +3,11 @@
 //! The tree is made on the spot and has what real trees have: nested directories, an empty file, a file that
 //! is not UTF-8, an entry that cannot be read (a dangling link, because tests may run as root), a link that
 //! loops, and a link to a file.
-//!
-//! The tests take turns ([`turn`]): what a plain thread spawns goes to the default runtime, which is that of a
-//! `run` in progress if there is one, and would be ended with it.
 
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
 
@@ -20,13 +16,6 @@ use indicatif::ProgressBar;
 mod wordfreq;
 
 use wordfreq::{Reason, Report};
-
-static TURN: Mutex<()> = Mutex::new(());
-
-/// One test at a time.
-fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A directory that is removed with everything in it.
 struct Tree(PathBuf);
@@ -93,7 +82,6 @@ fn check_against_single_thread(report: &Report, root: &Path) {
 
 #[test]
 fn totals_match_on_a_tree_with_everything_that_goes_wrong() {
-    let _turn = turn();
     let tree = Tree::new("everything");
     tree.write("empty.txt", "");
     tree.write("words.txt", "one two two three,three;THREE\n");
@@ -137,7 +125,6 @@ fn totals_match_on_a_tree_with_everything_that_goes_wrong() {
 
 #[test]
 fn an_empty_tree_a_lone_file_and_a_missing_root() {
-    let _turn = turn();
     let tree = Tree::new("small");
     tree.write("dir/lone.txt", "just these three");
     fs::create_dir(tree.0.join("empty")).expect("writable");
@@ -159,7 +146,6 @@ fn an_empty_tree_a_lone_file_and_a_missing_root() {
 
 #[test]
 fn counting_works_from_a_plain_thread_too() {
-    let _turn = turn();
     let tree = Tree::new("plain");
     tree.write("a.txt", "left right left");
     let report = wordfreq::count(vec![tree.0.clone()], 2, &ProgressBar::hidden());
@@ -169,7 +155,6 @@ fn counting_works_from_a_plain_thread_too() {
 
 #[test]
 fn the_project_own_sources_are_found_and_printed() {
-    let _turn = turn();
     let roots = wordfreq::own_sources().expect("the sources are there");
     let bar = ProgressBar::hidden();
     let report = gorun::run(move || wordfreq::count(roots, 4, &bar));

@@ -1,367 +1,262 @@
-//! The dynamic side: values under any key, as go-tls has them, without its faults.
+//! Dynamic keys and handlers: go-tls's surface, as functions on the caller's record.
 //!
-//! The map holds references to entries of the record ([`ValueRef`]); the entries are in the record's one chain, so
-//! typed and dynamic values drop in one order. A map is made at the first `set` and dropped in the exit path.
+//! The record has the map and the order (`gorun_scheduler::Locals`); hashing is done here.
 
-use super::AccessError;
-use gorun_scheduler::{EXTENSION, GoroutineId, Locals, ValueKind, ValueRef, record};
-use std::any::{Any, TypeId};
-use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
-use std::ptr::NonNull;
+use gorun_scheduler::{GoroutineId, Locals, current_id, record};
+use std::any::TypeId;
+use std::hash::{Hash, Hasher};
 
-/// A key, with its type forgotten.
-trait Key {
-    fn hash_key(&self, state: &mut FastHasher);
-    fn eq_key(&self, other: &dyn Key) -> bool;
-    fn as_any(&self) -> &dyn Any;
-}
-
-impl<K: Hash + Eq + 'static> Key for K {
-    fn hash_key(&self, state: &mut FastHasher) {
-        TypeId::of::<K>().hash(state);
-        self.hash(state);
-    }
-    fn eq_key(&self, other: &dyn Key) -> bool {
-        other.as_any().downcast_ref::<K>().is_some_and(|other| self == other)
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-struct BoxedKey(Box<dyn Key>);
-
-impl Hash for dyn Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let mut hasher = FastHasher::default();
-        self.hash_key(&mut hasher);
-        state.write_u64(hasher.finish());
-    }
-}
-
-impl PartialEq for dyn Key {
-    fn eq(&self, other: &dyn Key) -> bool {
-        self.eq_key(other)
-    }
-}
-
-impl Eq for dyn Key {}
-
-impl Hash for BoxedKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (*self.0).hash(state);
-    }
-}
-
-impl PartialEq for BoxedKey {
-    fn eq(&self, other: &BoxedKey) -> bool {
-        self.0.eq_key(&*other.0)
-    }
-}
-
-impl Eq for BoxedKey {}
-
-impl Borrow<dyn Key> for BoxedKey {
-    fn borrow(&self) -> &(dyn Key + 'static) {
-        &*self.0
-    }
-}
-
-/// A multiplicative hash, word by word: the keys are the program's own, so no defence against chosen keys is due.
-#[derive(Default)]
-struct FastHasher(u64);
-
-impl Hasher for FastHasher {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-    fn write_u32(&mut self, word: u32) {
-        self.write_u64(u64::from(word));
-    }
-    fn write_u8(&mut self, byte: u8) {
-        self.write_u64(u64::from(byte));
-    }
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
-    }
-}
-
-type Map = HashMap<BoxedKey, Stored, BuildHasherDefault<FastHasher>>;
-
-/// A value in the record, and of which type it is.
-#[derive(Clone, Copy)]
-struct Stored {
-    value: ValueRef,
-    type_id: TypeId,
-}
-
-trait HasKind {
-    const KIND: &'static ValueKind;
-}
-
-impl<V: 'static> HasKind for V {
-    const KIND: &'static ValueKind = &ValueKind::of::<V>(None);
-}
-
-fn locals<'a>() -> Option<&'a Locals> {
-    // SAFETY: the caller's own record; what is borrowed of it does not outlive the public calls below, which run
-    // on its goroutine or thread.
+/// The caller's record; `None` past the end of a plain thread's thread-locals.
+#[inline]
+fn mine<'a>() -> Option<&'a Locals> {
+    // SAFETY: the record is the running goroutine's or thread's own and stays until that ends; callers keep the
+    // reference in their frame.
     record().map(|record| unsafe { record.as_ref() })
 }
 
-/// The map, taken out of the record while keys are hashed and compared: that is user code, and one that uses the map
-/// then finds an empty one instead of one that is being changed. Put back when dropped; what such a key stored is out
-/// of reach then, and dropped in the exit path with the rest.
-struct Busy<'a> {
-    locals: &'a Locals,
-    map: Option<Box<Map>>,
+#[cold]
+#[inline(never)]
+fn gone() -> ! {
+    panic!("gorun: this thread is past the end of its thread-locals and stores nothing any more")
 }
 
-impl<'a> Busy<'a> {
-    fn begin(locals: &'a Locals) -> Busy<'a> {
-        let map = locals.extension().map(|map| {
-            // SAFETY: from `Box::into_raw` in `drop`, and taken out of the record here.
-            unsafe {
-                locals.set_extension(None);
-                Box::from_raw(map.cast::<Map>().as_ptr())
-            }
-        });
-        Busy { locals, map }
-    }
+/// Multiply and fold, as rustc's own hasher. Not meant for keys that an attacker chooses.
+struct Fold(u64);
 
-    fn find<K: Hash + Eq + 'static>(&mut self, key: &K) -> Option<&mut Stored> {
-        let key: &dyn Key = key;
-        self.map.as_mut()?.get_mut(key)
-    }
+const ODD: u64 = 0xf135_7aea_2e62_a9c5;
 
-    fn insert<K: Hash + Eq + 'static>(&mut self, key: K, stored: Stored) {
-        let map = self.map.get_or_insert_with(|| {
-            // Whoever comes first; they are all the same.
-            let _set = EXTENSION.set(free);
-            Box::default()
-        });
-        map.insert(BoxedKey(Box::new(key)), stored);
-    }
-
-    fn remove<K: Hash + Eq + 'static>(&mut self, key: &K) -> Option<(BoxedKey, Stored)> {
-        let key: &dyn Key = key;
-        self.map.as_mut()?.remove_entry(key)
+impl Fold {
+    #[inline]
+    fn add(&mut self, word: u64) {
+        self.0 = self.0.wrapping_add(word).wrapping_mul(ODD).rotate_left(26);
     }
 }
 
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        let Some(map) = self.map.take() else { return };
-        let map = NonNull::new(Box::into_raw(map).cast());
-        let meanwhile = self.locals.extension();
-        // SAFETY: for `free`, which `EXTENSION` was set to when the map was made.
-        unsafe { self.locals.set_extension(map) };
-        if let Some(meanwhile) = meanwhile {
-            // SAFETY: ours, and no longer in the record.
-            unsafe { free(meanwhile) };
+impl Hasher for Fold {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        let mut words = bytes.chunks_exact(8);
+        for word in &mut words {
+            self.add(u64::from_le_bytes(word.try_into().expect("8 bytes")));
         }
+        let mut last = [0; 8];
+        last[..words.remainder().len()].copy_from_slice(words.remainder());
+        self.add(u64::from_le_bytes(last) ^ bytes.len() as u64);
+    }
+    #[inline]
+    fn write_u8(&mut self, n: u8) {
+        self.add(n.into());
+    }
+    #[inline]
+    fn write_u16(&mut self, n: u16) {
+        self.add(n.into());
+    }
+    #[inline]
+    fn write_u32(&mut self, n: u32) {
+        self.add(n.into());
+    }
+    #[inline]
+    fn write_u64(&mut self, n: u64) {
+        self.add(n);
+    }
+    #[inline]
+    fn write_usize(&mut self, n: usize) {
+        self.add(n as u64);
+    }
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0.wrapping_mul(ODD)
     }
 }
 
-/// # Safety
-/// An extension of ours, out of its record; called once.
-unsafe fn free(map: NonNull<u8>) {
-    // SAFETY: by the caller.
-    drop(unsafe { Box::from_raw(map.cast::<Map>().as_ptr()) });
+/// Keys of different types are different keys, so the type is hashed too.
+#[inline]
+fn hash_of<K: Hash + 'static>(key: &K) -> u32 {
+    let mut fold = Fold(0);
+    TypeId::of::<K>().hash(&mut fold);
+    key.hash(&mut fold);
+    // The map takes the top bits of these, which are the product's top bits.
+    (fold.finish() >> 32) as u32
 }
 
-/// Stores `value` under `key`. A value that is there already is dropped: closed, in go-tls's words (its `Set` forgot
-/// that). The new one is the newest, and so the first to be dropped at the exit.
+/// Stores `value` under `key` for the calling goroutine or thread. go-tls's `Set`.
 ///
-/// Keys of different types never meet; neither key nor value need be `Send`. go-tls: `Set`.
+/// What was there is dropped (after the new value has taken its place), whatever its type; the new value is the
+/// newest in the order of initialisation. Keys of different types never meet.
 ///
 /// # Panics
-/// Where nothing can be stored any more: on a plain thread past its storage, or after the bounded rounds of an exit path.
+/// When a destructor stores past the bound of exit rounds; on a plain thread past the end of its thread-locals; when
+/// called by the `Eq` of a key; and when the old value's destructor does.
 ///
 /// ```
-/// gorun::local::set("user", String::from("alice"));
-/// assert_eq!(gorun::local::get::<_, String>(&"user").as_deref(), Some("alice"));
-/// gorun::go(|| assert!(!gorun::local::contains(&"user"))).join().unwrap();
+/// gorun::local::set("name", String::from("ann"));
+/// gorun::local::set(1u8, 2.5f32);
+/// assert_eq!(gorun::local::get::<_, String>(&"name").as_deref(), Some("ann"));
+/// assert_eq!(gorun::go(|| gorun::local::contains(&"name")).join().unwrap(), false);
 /// ```
+#[inline]
 pub fn set<K: Hash + Eq + 'static, V: 'static>(key: K, value: V) {
-    let Some(locals) = locals() else { panic!("gorun: {AccessError}") };
-    let mut busy = Busy::begin(locals);
-    let type_id = TypeId::of::<V>();
-    let there = busy.find(&key).copied();
-    if let Some(there) = there
-        && there.type_id == type_id
-        && !there.value.is_borrowed()
-    {
-        // SAFETY: a live value of type V, which nobody borrows.
-        let before = unsafe { there.value.as_ptr().cast::<V>().replace(value) };
-        // SAFETY: in the record: it is in the map.
-        unsafe { locals.renew(there.value) };
-        drop(busy);
-        drop(before);
-        return;
-    }
-    // SAFETY: our own record, and `write` gets room for a V.
-    let stored = unsafe { locals.store(<V as HasKind>::KIND, 0, |place| place.cast::<V>().write(value)) };
-    let Some(value) = stored else {
-        drop(busy);
-        panic!("gorun: {AccessError}");
-    };
-    let stored = Stored { value, type_id };
-    match busy.find(&key) {
-        Some(place) => *place = stored,
-        None => busy.insert(key, stored),
-    }
-    drop(busy);
-    if let Some(before) = there {
-        // SAFETY: it was in the map until now, hence in the record.
-        unsafe { locals.remove(before.value) };
+    let hash = hash_of(&key);
+    match mine() {
+        Some(record) => record.set(hash, key, value),
+        None => gone(),
     }
 }
 
-/// A clone of the value under `key`; `None` if there is none, or none of this type. go-tls: `Get`.
+/// A clone of the value under `key`; `None` if there is none or it isn't a `V`. go-tls's `Get`.
 ///
 /// ```
-/// gorun::local::set(1u32, 2.5f64);
-/// assert_eq!(gorun::local::get(&1u32), Some(2.5f64));
-/// assert_eq!(gorun::local::get::<_, u8>(&1u32), None);
+/// gorun::local::set(7, "seven");
+/// assert_eq!(gorun::local::get::<i32, &str>(&7), Some("seven"));
+/// assert_eq!(gorun::local::get::<i32, String>(&7), None);
 /// ```
+#[inline]
+#[must_use]
 pub fn get<K: Hash + Eq + 'static, V: Clone + 'static>(key: &K) -> Option<V> {
     with(key, V::clone)
 }
 
-/// Lends the value under `key` to `f`. `f` may delete or overwrite it: it is dropped when `f` is through. It may block.
+/// Calls `f` with the value under `key`; `None` if there is none or it isn't a `V`. go-tls's `Get`, without a copy.
+///
+/// `f` may block, and may delete or replace what it looks at: the value leaves the map at once and is dropped when
+/// `f` is done.
 ///
 /// ```
-/// gorun::local::set("list", vec![1, 2, 3]);
-/// assert_eq!(gorun::local::with(&"list", |list: &Vec<i32>| list.len()), Some(3));
+/// gorun::local::set("log", std::cell::RefCell::new(vec![1]));
+/// gorun::local::with(&"log", |log: &std::cell::RefCell<Vec<i32>>| log.borrow_mut().push(2));
+/// let sum = gorun::local::with(&"log", |log: &std::cell::RefCell<Vec<i32>>| log.borrow().iter().sum::<i32>());
+/// assert_eq!(sum, Some(3));
 /// ```
+#[inline]
 pub fn with<K: Hash + Eq + 'static, V: 'static, R>(key: &K, f: impl FnOnce(&V) -> R) -> Option<R> {
-    struct Lent<'a>(&'a Locals, ValueRef);
-    impl Drop for Lent<'_> {
-        fn drop(&mut self) {
-            // SAFETY: both were begun once, below.
-            unsafe {
-                self.0.end_borrow();
-                self.1.unborrow();
-            }
-        }
-    }
-    let locals = locals()?;
-    let stored = Busy::begin(locals).find(key).copied()?;
-    if stored.type_id != TypeId::of::<V>() {
-        return None;
-    }
-    locals.begin_borrow();
-    // SAFETY: in the map, hence in the record.
-    unsafe { stored.value.borrow() };
-    let _lent = Lent(locals, stored.value);
-    // SAFETY: a live value of type V, which stays until the borrow ends. Nothing gives out `&mut`.
-    Some(f(unsafe { &*stored.value.as_ptr().cast::<V>() }))
+    let hash = hash_of(key);
+    let look = mine()?.look::<K, V>(hash, key)?;
+    Some(f(look.value()))
 }
 
-/// Whether there is a value under `key`, of whatever type.
+/// Whether there is a value under `key`, of any type. The second result of go-tls's `Get`.
+///
+/// ```
+/// assert!(!gorun::local::contains(&"key"));
+/// gorun::local::set("key", ());
+/// assert!(gorun::local::contains(&"key"));
+/// ```
 #[must_use]
 pub fn contains<K: Hash + Eq + 'static>(key: &K) -> bool {
-    locals().is_some_and(|locals| Busy::begin(locals).find(key).is_some())
+    let hash = hash_of(key);
+    mine().is_some_and(|record| record.has(hash, key))
 }
 
-/// Drops the value under `key` and says whether there was one. go-tls: `Del`, which forgets to close.
+/// Removes and drops the value under `key`; whether there was one. go-tls's `Del`.
+///
+/// # Panics
+/// When called by the `Eq` of a key, and when the value's destructor does.
+///
+/// ```
+/// gorun::local::set("key", 1);
+/// assert!(gorun::local::del(&"key"));
+/// assert!(!gorun::local::del(&"key"));
+/// ```
 pub fn del<K: Hash + Eq + 'static>(key: &K) -> bool {
-    let Some(locals) = locals() else { return false };
-    let Some((key, stored)) = Busy::begin(locals).remove(key) else { return false };
-    // SAFETY: it was in the map until now, hence in the record.
-    unsafe { locals.remove(stored.value) };
-    drop(key);
-    true
+    let hash = hash_of(key);
+    mine().is_some_and(|record| record.delete(hash, key))
 }
 
-/// Takes the value under `key` out; `None`, and nothing changed, if there is none of this type, or it is lent to a
-/// [`with`] just now.
+/// Moves the value under `key` out; `None`, and nothing changes, if there is none or it isn't a `V`.
+///
+/// go-tls's `Get` and `Del` in one.
+///
+/// # Panics
+/// While a closure [`with`] the same key looks at it; when called by the `Eq` of a key.
 ///
 /// ```
-/// gorun::local::set('k', vec![1]);
-/// assert_eq!(gorun::local::take(&'k'), Some(vec![1]));
-/// assert!(!gorun::local::contains(&'k'));
+/// gorun::local::set("key", String::from("v"));
+/// assert_eq!(gorun::local::take::<_, u32>(&"key"), None);
+/// assert_eq!(gorun::local::take::<_, String>(&"key").unwrap(), "v");
+/// assert!(!gorun::local::contains(&"key"));
 /// ```
+#[must_use = "`del` drops the value"]
 pub fn take<K: Hash + Eq + 'static, V: 'static>(key: &K) -> Option<V> {
-    let locals = locals()?;
-    let mut busy = Busy::begin(locals);
-    let stored = *busy.find(key)?;
-    if stored.type_id != TypeId::of::<V>() || stored.value.is_borrowed() {
-        return None;
-    }
-    let removed = busy.remove(key);
-    drop(busy);
-    let mut value = None;
-    // SAFETY: it was in the map until now, and nobody borrows it; a V.
-    unsafe { locals.take(stored.value, |place| value = Some(place.cast::<V>().read())) };
-    drop(removed);
-    value
+    let hash = hash_of(key);
+    mine()?.remove(hash, key)
 }
 
-/// Drops all values of the calling goroutine, typed keys' too, which are uninitialised again. Handlers stay.
-/// go-tls: `Reset`.
+/// Drops everything the caller has stored, newest first; handlers stay. go-tls's `Reset`.
+///
+/// Typed keys are uninitialised again, dynamic ones absent. What destructors store meanwhile stays.
 ///
 /// # Panics
-/// Inside `with` of one of its values.
-pub fn reset() {
-    if let Some(locals) = locals() {
-        locals.reset();
-    }
-}
-
-/// Drops all values and discards the handlers without running them: the goroutine leaves as if it had never stored
-/// anything, through the bare exit. Storing again is possible, and starts anew. go-tls: `Unload`; the id stays the
-/// same here.
-///
-/// # Panics
-/// Inside `with` of one of its values.
-pub fn unload() {
-    if let Some(locals) = locals() {
-        locals.unload();
-    }
-}
-
-/// Runs `f` when the calling goroutine ends, however it does, on its own stack; the handler added last first.
-///
-/// All storage is there while handlers run. They may block, spawn, store, and add handlers, which run next. Also on the
-/// main goroutine of [`run`](crate::run), and on plain threads when they end. go-tls: `AtExit`.
-///
-/// # Panics
-/// Where nothing can be stored any more: see [`set`].
+/// In a closure that looks at a typed key, in a [`scope`](super::LocalKey::scope), in an inherit hook and in the
+/// `Eq` of a key; and with the first panic of a destructor, after the rest have run.
 ///
 /// ```
-/// let (tx, rx) = std::sync::mpsc::channel();
+/// gorun::local::set("key", 1);
+/// gorun::local::reset();
+/// assert!(!gorun::local::contains(&"key"));
+/// ```
+pub fn reset() {
+    if let Some(record) = mine() {
+        record.reset();
+    }
+}
+
+/// Drops everything the caller has stored, discards its handlers unrun, and takes it back to an exit that cleans
+/// nothing. go-tls's `Unload`.
+///
+/// What destructors store meanwhile is dropped too. Storage and handlers may be used again afterwards.
+///
+/// # Panics
+/// As [`reset`].
+///
+/// ```
+/// gorun::go(|| {
+///     gorun::at_exit(|| unreachable!("discarded"));
+///     gorun::local::unload();
+/// })
+/// .join()
+/// .unwrap();
+/// ```
+pub fn unload() {
+    if let Some(record) = mine() {
+        record.unload();
+    }
+}
+
+/// Has `f` run when the calling goroutine, or plain thread, ends. go-tls's `AtExit`.
+///
+/// Handlers run on every way out, on the goroutine's own stack, last in first out, before its storage is dropped:
+/// `f` may read and write storage, block, spawn, and register handlers, which then run too.
+///
+/// # Panics
+/// When a destructor registers past the bound of exit rounds; on a plain thread past the end of its thread-locals.
+///
+/// ```
+/// let (tx, rx) = gorun::channel(2);
+/// let other = tx.clone();
 /// gorun::go(move || {
-///     let first = tx.clone();
-///     gorun::at_exit(move || first.send("first").unwrap());
-///     gorun::at_exit(move || tx.send("second").unwrap());
-/// }).join().unwrap();
-/// assert_eq!(rx.iter().collect::<Vec<_>>(), ["second", "first"]);
+///     gorun::at_exit(move || tx.send("first in").unwrap());
+///     gorun::at_exit(move || other.send("last in").unwrap());
+///     gorun::goexit()
+/// });
+/// assert_eq!(rx.iter().collect::<Vec<_>>(), ["last in", "first in"]);
 /// ```
 pub fn at_exit(f: impl FnOnce() + 'static) {
-    let added = locals().is_some_and(|locals| locals.at_exit(Box::new(f)));
-    assert!(added, "gorun: {AccessError}");
+    match mine() {
+        Some(record) => record.at_exit(f),
+        None => gone(),
+    }
 }
 
-/// The number of the calling goroutine or plain thread: [`gorun::id`](crate::id). Never 0, also on the main goroutine.
-/// go-tls: `ID`.
+/// The number of the calling goroutine or thread: unique in the process, never 0, never used again. go-tls's `ID`;
+/// the same as [`gorun::id`](crate::id()).
 ///
 /// # Panics
-/// On a plain thread past its storage.
+/// On a plain thread past the end of its thread-locals.
+///
+/// ```
+/// assert_eq!(gorun::local::id(), gorun::id());
+/// ```
 #[must_use]
 pub fn id() -> GoroutineId {
-    crate::id()
+    current_id().unwrap_or_else(|| gone())
 }

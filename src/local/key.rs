@@ -1,21 +1,43 @@
-//! Typed keys: `LocalKey`, with the surface of `std::thread::LocalKey`.
+//! Typed keys: [`LocalKey`], which `goroutine_local!` declares.
 //!
-//! The fast path is one thread-local load, one load of the key's index, one of the table word, one comparison; all
-//! else is out of line.
+//! * **K1.** A key's index is given once, from 1, and no other key has it: what the record holds under it is a `T`.
+//! * **K2.** `&T` is handed only to closures, under the record's borrow, so that the value stays while they run.
+//!   What runs no foreign code between look-up and use (the `Cell` surface) needs none.
 
 use super::AccessError;
-use gorun_scheduler::{Locals, Lookup, ValueKind, record};
+use gorun_scheduler::{Kind, Locals, Unavailable, record};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A goroutine-local key: declared by [`goroutine_local!`](crate::goroutine_local), a `static`.
+/// A key of goroutine-local storage, as `std::thread::LocalKey`. Declared by
+/// [`goroutine_local!`](crate::goroutine_local).
+///
+/// Each goroutine, and each plain thread, has a value of its own, made by the initialiser at the first use, and
+/// dropped by the goroutine's exit in reverse order of initialisation. Values may be looked at over a suspension:
+/// they belong to the goroutine.
+///
+/// While a value is dropped its key has none ([`AccessError`]). After that, another destructor or handler of the
+/// same exit may use the key again: a new value is made, for the next round.
+///
+/// ```
+/// use std::cell::Cell;
+/// gorun::goroutine_local! { static STEPS: Cell<u32> = const { Cell::new(0) } }
+///
+/// let other = gorun::go(|| {
+///     STEPS.set(5);
+///     gorun::yield_now();
+///     STEPS.get()
+/// });
+/// assert_eq!(other.join().unwrap(), 5);
+/// assert_eq!(STEPS.get(), 0);
+/// ```
 pub struct LocalKey<T: 'static> {
-    /// From 1, given at the first use; 0 before.
+    /// 0 until the first use.
     index: AtomicU32,
     init: fn() -> T,
-    kind: &'static ValueKind,
+    kind: Kind,
 }
 
 impl<T: 'static> fmt::Debug for LocalKey<T> {
@@ -24,269 +46,306 @@ impl<T: 'static> fmt::Debug for LocalKey<T> {
     }
 }
 
-/// The next key's index.
-static NEXT: AtomicU32 = AtomicU32::new(1);
+static LAST_INDEX: AtomicU32 = AtomicU32::new(0);
 
 impl<T: 'static> LocalKey<T> {
-    /// Used by `goroutine_local!` only.
-    ///
-    /// # Safety
-    /// `kind` is the kind of `T`, and its inherit function, if any, is this key's.
     #[doc(hidden)]
     #[must_use]
-    pub const unsafe fn __new(init: fn() -> T, kind: &'static ValueKind) -> LocalKey<T> {
-        LocalKey { index: AtomicU32::new(0), init, kind }
+    pub const fn __new(init: fn() -> T) -> LocalKey<T> {
+        LocalKey { index: AtomicU32::new(0), init, kind: Kind::typed::<T>() }
     }
 
-    /// Used by `goroutine_local!` only: puts an inherited value into a child's record.
-    ///
-    /// # Safety
-    /// Called by the record's inheritance: `child` is not visible yet, and has nothing under this key.
     #[doc(hidden)]
-    pub unsafe fn __inherit(&'static self, value: T, child: &Locals) {
-        // SAFETY: by the caller.
-        unsafe { self.store(child, value) };
+    #[must_use]
+    pub const fn __inheriting(init: fn() -> T, hook: fn(&T) -> T) -> LocalKey<T>
+    where
+        T: Send,
+    {
+        LocalKey { index: AtomicU32::new(0), init, kind: Kind::inheriting::<T>(hook) }
+    }
+
+    /// The record, for as long as the caller's frame.
+    #[inline]
+    fn record<'a>() -> Option<&'a Locals> {
+        // SAFETY: the record is the running goroutine's or thread's own and stays until that ends; callers keep
+        // the reference in their frame.
+        record().map(|record| unsafe { record.as_ref() })
+    }
+
+    /// The value, if the key has one in this record.
+    #[inline]
+    fn existing(&self, record: &Locals) -> Option<NonNull<T>> {
+        // Relaxed: the index is all that is read; 0 finds nothing.
+        Some(record.value(self.index.load(Ordering::Relaxed))?.cast())
+    }
+
+    #[inline]
+    fn find(&'static self, record: &Locals) -> Result<NonNull<T>, AccessError> {
+        match self.existing(record) {
+            Some(value) => Ok(value),
+            None => self.initialise(record, None),
+        }
+    }
+
+    #[cold]
+    fn index(&self) -> u32 {
+        // Relaxed, all: the number is all that is shared.
+        let index = self.index.load(Ordering::Relaxed);
+        if index != 0 {
+            return index;
+        }
+        let last = LAST_INDEX
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| last.checked_add(1))
+            .expect("fewer than 2^32 goroutine-local keys");
+        match self.index.compare_exchange(0, last + 1, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => last + 1,
+            Err(theirs) => theirs,
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn register(&'static self) -> u32 {
-        // Relaxed: the number is all there is to it.
-        let fresh = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Relaxed: as above; of two goroutines that come at once one loses its number.
-        match self.index.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => fresh,
-            Err(index) => index,
-        }
-    }
-
-    fn index(&'static self) -> u32 {
-        // Relaxed: as above.
-        match self.index.load(Ordering::Relaxed) {
-            0 => self.register(),
-            index => index,
-        }
-    }
-
-    /// The value, if it is there: the fast path.
-    #[inline]
-    fn fast(&'static self) -> Option<&'static T> {
-        // SAFETY: the record is the caller's own. The value is a `T` by `kind`. It stays while the caller uses it:
-        // typed values go by reset, which a borrow forbids, or in the exit path; see `borrowed` and `copied`.
-        unsafe { Some(record()?.as_ref().value(self.index.load(Ordering::Relaxed))?.cast::<T>().as_ref()) }
-    }
-
-    /// The value, initialised if need be with what `init` gives.
-    #[cold]
-    #[inline(never)]
-    fn slow(&'static self, init: impl FnOnce() -> T) -> Result<&'static T, AccessError> {
-        let record = record().ok_or(AccessError)?;
-        // SAFETY: the caller's own record; it stays while we run on its goroutine or thread.
-        let locals = unsafe { record.as_ref() };
-        let index = self.index();
-        match locals.lookup(index) {
-            // SAFETY: as in `fast`.
-            Lookup::Value(value) => Ok(unsafe { value.cast::<T>().as_ref() }),
-            Lookup::Destroyed => Err(AccessError),
-            Lookup::Initialising => {
-                panic!("gorun: a goroutine-local initialiser uses its own key ({})", std::any::type_name::<T>())
+    fn initialise(&'static self, record: &Locals, value: Option<T>) -> Result<NonNull<T>, AccessError> {
+        match record.begin(self.index()) {
+            Ok(begun) => {
+                let value = value.unwrap_or_else(self.init);
+                // SAFETY: K1; `kind` is this key's.
+                Ok(unsafe { begun.finish(&self.kind, value) })
             }
-            Lookup::Unset => {
-                struct Unmark<'a>(&'a Locals, u32);
-                impl Drop for Unmark<'_> {
-                    fn drop(&mut self) {
-                        self.0.end_init(self.1);
-                    }
-                }
-                locals.begin_init(index);
-                let unmark = Unmark(locals, index);
-                let value = init();
-                drop(unmark);
-                // SAFETY: nothing is stored under this key: it was being initialised until now.
-                unsafe { self.store(locals, value) }.ok_or(AccessError)
+            Err(Unavailable::Destroyed) => Err(AccessError),
+            Err(Unavailable::Initialising) => {
+                panic!("gorun: the initialiser of a goroutine-local uses that goroutine-local itself")
             }
         }
     }
 
-    /// # Safety
-    /// Nothing is stored under this key in `locals`, whose owner calls.
-    unsafe fn store<'a>(&'static self, locals: &'a Locals, value: T) -> Option<&'a T> {
-        // SAFETY: by the caller; `write` gets room for a `T` (`kind`).
-        let stored = unsafe { locals.store(self.kind, self.index(), |place| place.cast::<T>().write(value)) }?;
-        // SAFETY: just written.
-        Some(unsafe { &*stored.as_ptr().cast::<T>() })
-    }
-
-    /// Lends the value to `f`, initialising it if this is the goroutine's first look.
+    /// Calls `f` with the caller's value, which is made first if need be.
     ///
-    /// `f` may block: the value stays the goroutine's own. An initialiser may use other keys.
-    ///
-    /// # Errors
-    /// [`AccessError`] when the value is being, or has been, destroyed in the exit path.
+    /// `f` may block. It may use every other key, and this one; [`reset`](super::reset) and
+    /// [`unload`](super::unload) panic in it, because they would drop the value.
     ///
     /// # Panics
-    /// When the initialiser uses its own key.
-    #[inline]
-    pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
-        let value = match self.fast() {
-            Some(value) => value,
-            None => self.slow(self.init)?,
-        };
-        let _borrow = Borrow::begin();
-        Ok(f(value))
-    }
-
-    /// As [`try_with`](LocalKey::try_with).
-    ///
-    /// # Panics
-    /// When the value is being, or has been, destroyed; or the initialiser uses its own key.
+    /// When there can be no value ([`AccessError`]), and when the initialiser uses the key itself.
     ///
     /// ```
-    /// gorun::goroutine_local! { static HITS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) }; }
-    /// HITS.with(|hits| hits.set(hits.get() + 1));
-    /// assert_eq!(HITS.get(), 1);
-    /// assert_eq!(gorun::go(|| HITS.get()).join().unwrap(), 0);
+    /// use std::cell::RefCell;
+    /// gorun::goroutine_local! { static LOG: RefCell<Vec<u32>> = RefCell::new(vec![1]) }
+    /// LOG.with(|log| log.borrow_mut().push(2));
+    /// assert_eq!(LOG.with(|log| log.borrow().len()), 2);
     /// ```
     #[inline]
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         match self.try_with(f) {
             Ok(result) => result,
-            Err(error) => destroyed(error),
+            Err(error) => refused(error),
         }
     }
 
-    /// For accesses in which no code of the user's runs but `T`'s own moves: no borrow to count.
+    /// As [`with`](Self::with), with an error instead of a panic.
+    ///
+    /// # Errors
+    /// [`AccessError`]: the value is being dropped, or can't be stored any more.
+    ///
+    /// # Panics
+    /// When the initialiser uses the key itself.
+    ///
+    /// ```
+    /// gorun::goroutine_local! { static NAME: String = String::from("nobody") }
+    /// assert_eq!(NAME.try_with(String::len), Ok(6));
+    /// ```
     #[inline]
-    fn plain<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
-        match self.fast() {
-            Some(value) => f(value),
-            None => match self.slow(self.init) {
-                Ok(value) => f(value),
-                Err(error) => destroyed(error),
-            },
-        }
+    pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
+        let record = Self::record().ok_or(AccessError)?;
+        let value = self.find(record)?;
+        let _borrow = record.borrow();
+        // SAFETY: K1, K2.
+        Ok(f(unsafe { value.as_ref() }))
     }
 
-    /// Stores `value` where there was none, without running the initialiser; else gives it to `replace`.
-    fn set_with(&'static self, value: T, replace: impl FnOnce(&T, T)) {
-        if let Some(there) = self.fast() {
-            return replace(there, value);
-        }
-        let mut value = Some(value);
-        match self.slow(|| value.take().expect("initialised once")) {
-            Err(error) => destroyed(error),
-            Ok(there) => {
-                if let Some(value) = value.take() {
-                    replace(there, value);
-                }
-            }
+    /// Runs `f` with `value` under this key, then gives back what was there; so it does when `f` unwinds.
+    ///
+    /// Scopes nest. What the key had is neither read nor dropped, and a key that had nothing has nothing again; the
+    /// initialiser doesn't run. Goroutines spawned in `f` inherit `value`, if the key is inheritable. `value` is
+    /// dropped after the old state is back.
+    ///
+    /// # Panics
+    /// On a plain thread past the end of its thread-locals. [`reset`](super::reset) and [`unload`](super::unload)
+    /// panic in `f`.
+    ///
+    /// ```
+    /// gorun::goroutine_local! { static USER: &'static str = "nobody" }
+    /// USER.scope("ann", || {
+    ///     USER.with(|u| assert_eq!(*u, "ann"));
+    ///     USER.scope("bob", || USER.with(|u| assert_eq!(*u, "bob")));
+    ///     USER.with(|u| assert_eq!(*u, "ann"));
+    /// });
+    /// USER.with(|u| assert_eq!(*u, "nobody"));
+    /// ```
+    pub fn scope<R>(&'static self, value: T, f: impl FnOnce() -> R) -> R {
+        let Some(record) = Self::record() else { refused(AccessError) };
+        // SAFETY: K1; `kind` is this key's.
+        unsafe { record.scoped(&self.kind, self.index(), value, f) }
+    }
+
+    /// Puts `value` there: `Ok` with what the key had, through `replace`, if it had something.
+    #[inline]
+    fn put(&'static self, value: T, replace: impl FnOnce(&T, T) -> T) -> Option<T> {
+        let Some(record) = Self::record() else { refused(AccessError) };
+        match self.existing(record) {
+            // SAFETY: K1, K2: `replace` is `Cell`'s or `RefCell`'s.
+            Some(old) => Some(replace(unsafe { old.as_ref() }, value)),
+            None => match self.initialise(record, Some(value)) {
+                Ok(_) => None,
+                Err(error) => refused(error),
+            },
         }
     }
 }
 
 #[cold]
 #[inline(never)]
-#[track_caller]
-fn destroyed(error: AccessError) -> ! {
-    panic!("gorun: {error}")
-}
-
-/// A value is lent: the record can't be reset.
-struct Borrow(NonNull<Locals>);
-
-impl Borrow {
-    #[inline]
-    fn begin() -> Borrow {
-        let record = record().expect("a value was there");
-        // SAFETY: the caller's own record.
-        unsafe { record.as_ref() }.begin_borrow();
-        Borrow(record)
-    }
-}
-
-impl Drop for Borrow {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: the same record: a frame stays with its goroutine, whose record outlives its frames.
-        unsafe { self.0.as_ref().end_borrow() };
-    }
+fn refused(_: AccessError) -> ! {
+    panic!("gorun: cannot access a goroutine-local during or after its destruction")
 }
 
 impl<T: 'static> LocalKey<Cell<T>> {
+    /// Sets the value. A key that has none gets this one; its initialiser doesn't run.
+    ///
+    /// # Panics
+    /// As [`with`](Self::with).
+    ///
+    /// ```
+    /// # use std::cell::Cell;
+    /// gorun::goroutine_local! { static N: Cell<u32> = panic!("not initialised by set") }
+    /// N.set(3);
+    /// assert_eq!(N.get(), 3);
+    /// ```
+    #[inline]
+    pub fn set(&'static self, value: T) {
+        drop(self.put(Cell::new(value), |old, new| Cell::new(old.replace(new.into_inner()))));
+    }
+
     /// A copy of the value.
     ///
     /// # Panics
-    /// As [`with`](LocalKey::with).
+    /// As [`with`](Self::with).
+    ///
+    /// ```
+    /// # use std::cell::Cell;
+    /// gorun::goroutine_local! { static N: Cell<u32> = const { Cell::new(7) } }
+    /// assert_eq!(N.get(), 7);
+    /// ```
     #[inline]
     pub fn get(&'static self) -> T
     where
         T: Copy,
     {
-        self.plain(Cell::get)
-    }
-
-    /// Sets the value. Does not run the initialiser.
-    ///
-    /// # Panics
-    /// As [`with`](LocalKey::with).
-    #[inline]
-    pub fn set(&'static self, value: T) {
-        match self.fast() {
-            // The old value is dropped after the cell has the new one, and not looked at by us.
-            Some(cell) => cell.set(value),
-            None => self.set_with(Cell::new(value), |cell, value| cell.set(value.into_inner())),
+        let Some(record) = Self::record() else { refused(AccessError) };
+        match self.find(record) {
+            // SAFETY: K1, K2.
+            Ok(value) => unsafe { value.as_ref() }.get(),
+            Err(error) => refused(error),
         }
     }
 
-    /// Takes the value, leaving the default.
+    /// Takes the value and leaves the default.
     ///
     /// # Panics
-    /// As [`with`](LocalKey::with).
+    /// As [`with`](Self::with).
+    ///
+    /// ```
+    /// # use std::cell::Cell;
+    /// gorun::goroutine_local! { static NEXT: Cell<Option<u32>> = const { Cell::new(Some(1)) } }
+    /// assert_eq!((NEXT.take(), NEXT.take()), (Some(1), None));
+    /// ```
+    #[inline]
     pub fn take(&'static self) -> T
     where
         T: Default,
     {
-        self.with(Cell::take)
+        self.replace(T::default())
     }
 
-    /// Replaces the value and gives the old one.
+    /// Sets the value and returns the one before, which the initialiser makes if need be.
     ///
     /// # Panics
-    /// As [`with`](LocalKey::with).
+    /// As [`with`](Self::with).
+    ///
+    /// ```
+    /// # use std::cell::Cell;
+    /// gorun::goroutine_local! { static N: Cell<u32> = const { Cell::new(7) } }
+    /// assert_eq!((N.replace(8), N.get()), (7, 8));
+    /// ```
+    #[inline]
     pub fn replace(&'static self, value: T) -> T {
-        self.with(|cell| cell.replace(value))
+        let Some(record) = Self::record() else { refused(AccessError) };
+        match self.find(record) {
+            // SAFETY: K1, K2.
+            Ok(old) => unsafe { old.as_ref() }.replace(value),
+            Err(error) => refused(error),
+        }
     }
 }
 
 impl<T: 'static> LocalKey<RefCell<T>> {
-    /// Lends the value.
+    /// Calls `f` with the value, borrowed.
     ///
     /// # Panics
-    /// When it is mutably borrowed, and as [`with`](LocalKey::with).
+    /// When it is mutably borrowed, and as [`with`](Self::with).
+    ///
+    /// ```
+    /// # use std::cell::RefCell;
+    /// gorun::goroutine_local! { static NAME: RefCell<String> = RefCell::new("ann".into()) }
+    /// assert_eq!(NAME.with_borrow(|n| n.len()), 3);
+    /// ```
+    #[inline]
     pub fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         self.with(|cell| f(&cell.borrow()))
     }
 
-    /// Lends the value for changing it.
+    /// Calls `f` with the value, mutably borrowed.
     ///
     /// # Panics
-    /// When it is borrowed, and as [`with`](LocalKey::with).
+    /// When it is borrowed, and as [`with`](Self::with).
+    ///
+    /// ```
+    /// # use std::cell::RefCell;
+    /// gorun::goroutine_local! { static SEEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) } }
+    /// SEEN.with_borrow_mut(|seen| seen.push(1));
+    /// assert_eq!(SEEN.take(), [1]);
+    /// ```
+    #[inline]
     pub fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
         self.with(|cell| f(&mut cell.borrow_mut()))
     }
 
-    /// Sets the value. Does not run the initialiser.
+    /// Sets the value. A key that has none gets this one; its initialiser doesn't run.
     ///
     /// # Panics
-    /// When it is borrowed, and as [`with`](LocalKey::with).
+    /// When it is borrowed, and as [`with`](Self::with).
+    ///
+    /// ```
+    /// # use std::cell::RefCell;
+    /// gorun::goroutine_local! { static NAME: RefCell<String> = panic!("not initialised by set") }
+    /// NAME.set("bob".into());
+    /// assert_eq!(NAME.take(), "bob");
+    /// ```
+    #[inline]
     pub fn set(&'static self, value: T) {
-        self.set_with(RefCell::new(value), |cell, value| drop(cell.replace(value.into_inner())));
+        drop(self.put(RefCell::new(value), |old, new| RefCell::new(old.replace(new.into_inner()))));
     }
 
-    /// Takes the value, leaving the default.
+    /// Takes the value and leaves the default.
     ///
     /// # Panics
-    /// When it is borrowed, and as [`with`](LocalKey::with).
+    /// When it is borrowed, and as [`with`](Self::with).
+    ///
+    /// ```
+    /// # use std::cell::RefCell;
+    /// gorun::goroutine_local! { static NAME: RefCell<String> = RefCell::new("ann".into()) }
+    /// assert_eq!((NAME.take(), NAME.take()), ("ann".into(), "".into()));
+    /// ```
+    #[inline]
     pub fn take(&'static self) -> T
     where
         T: Default,
@@ -294,35 +353,18 @@ impl<T: 'static> LocalKey<RefCell<T>> {
         self.with(RefCell::take)
     }
 
-    /// Replaces the value and gives the old one.
+    /// Sets the value and returns the one before, which the initialiser makes if need be.
     ///
     /// # Panics
-    /// When it is borrowed, and as [`with`](LocalKey::with).
+    /// When it is borrowed, and as [`with`](Self::with).
+    ///
+    /// ```
+    /// # use std::cell::RefCell;
+    /// gorun::goroutine_local! { static NAME: RefCell<String> = RefCell::new("ann".into()) }
+    /// assert_eq!(NAME.replace("bob".into()), "ann");
+    /// ```
+    #[inline]
     pub fn replace(&'static self, value: T) -> T {
         self.with(|cell| cell.replace(value))
-    }
-
-    /// Runs `f` with the value set to `value`, and puts the previous one back afterwards, also on a panic.
-    ///
-    /// # Panics
-    /// When it is borrowed before or afterwards, and as [`with`](LocalKey::with).
-    ///
-    /// ```
-    /// use std::cell::RefCell;
-    /// gorun::goroutine_local! { static USER: RefCell<String> = RefCell::new("nobody".into()); }
-    /// USER.scope("alice".into(), || assert_eq!(USER.with_borrow(String::clone), "alice"));
-    /// assert_eq!(USER.with_borrow(String::clone), "nobody");
-    /// ```
-    pub fn scope<R>(&'static self, value: T, f: impl FnOnce() -> R) -> R {
-        struct Restore<T: 'static>(&'static LocalKey<RefCell<T>>, Option<T>);
-        impl<T> Drop for Restore<T> {
-            fn drop(&mut self) {
-                if let Some(before) = self.1.take() {
-                    drop(self.0.replace(before));
-                }
-            }
-        }
-        let _restore = Restore(self, Some(self.replace(value)));
-        f()
     }
 }

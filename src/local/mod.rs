@@ -1,21 +1,34 @@
-//! Goroutine-local storage: typed keys, a dynamic map, and at-exit handlers, in the goroutine's control block.
+//! Storage of a goroutine's own: typed keys, dynamic keys, at-exit handlers.
 //!
-//! * [`goroutine_local!`](crate::goroutine_local) declares keys: each goroutine has its own value, initialised when it
-//!   first looks. [`LocalKey`] has the surface of `std::thread::LocalKey`, and more.
-//! * [`set`], [`get`], [`with`], [`take`], [`del`]: values under any key that is `Hash + Eq`, as go-tls has them.
-//! * [`at_exit`]: runs when the goroutine ends, on its own stack, however it ends.
+//! Every goroutine carries a record inside its control block; a plain thread has one too, and everything here works
+//! from both. What is stored stays with its goroutine, so it need not be `Send`. On every way out (return, panic,
+//! [`goexit`](crate::goexit), abort, shutdown of the runtime) the goroutine, on its own stack,
 //!
-//! From a plain thread the same calls use that thread's own storage, which goes through the same exit path when the
-//! thread ends (for the main thread: as far as the platform runs destructors of thread-locals there).
+//! 1. runs its at-exit handlers, last in first out, with all storage readable and writable,
+//! 2. drops its storage in the reverse order of initialisation, typed and dynamic in one order,
+//! 3. and again, if handlers or destructors registered or stored more: 8 rounds, then storing is refused, once
+//!    reported, and the rest dropped.
 //!
-//! # The exit path
-//! On return, panic, [`goexit`](crate::goexit), abort and runtime shutdown, in this order: handlers, last in first out,
-//! with all storage there to read and write; they may block, spawn, and add handlers and values. Then the values, in
-//! reverse order of initialisation; a destructor may store again, which is dropped in a further round, up to 8
-//! (after that stores are refused, which is reported once). Then the result is published. While its destructor runs and
-//! until the round is over a typed key can't be accessed ([`AccessError`]); the dynamic map is empty from the
-//! first destructor of a round on. A panic in a handler or destructor is reported by the panic hook, and the rest
-//! still runs. A goroutine that stored nothing and has no handler skips all this: its return target is not patched.
+//! Only then is its result visible to `join`. A panic in a handler or destructor is reported by the panic hook, and
+//! the rest still run. A goroutine that never stores pays nothing for all this: the first use patches its exit.
+//!
+//! * [`goroutine_local!`](crate::goroutine_local) declares typed keys; [`LocalKey`] is their surface, std's with
+//!   [`scope`](LocalKey::scope) and inheritance.
+//! * [`set`], [`get`], [`with`](fn@with), [`contains`], [`del`], [`take`]: dynamic keys of any hashable type.
+//! * [`at_exit`], [`reset`], [`unload`], [`id`].
+//!
+//! # Coming from go-tls
+//!
+//! | go-tls | here | and |
+//! |---|---|---|
+//! | `Set(k, MakeData(v))` | [`set`] | the value that is replaced is dropped (there: never closed) |
+//! | `Get(k)` | [`get`], [`with`](fn@with), [`contains`] | typed |
+//! | `Del(k)` | [`del`], [`take`] | drops (there: never closed) |
+//! | `AtExit(f)` | [`at_exit`] | handlers may add handlers (there: lost); panics are reported (there: vanish) |
+//! | `Reset()` | [`reset`] | in reverse order of initialisation (there: random) |
+//! | `Unload()` | [`unload`] | |
+//! | `ID()` | [`id`] | never 0, for the main goroutine either |
+//! | `io.Closer` | `Drop` | may use storage (there: leaks for ever) |
 
 mod dynamic;
 mod error;
@@ -26,9 +39,3 @@ pub use dynamic::{at_exit, contains, del, get, id, reset, set, take, unload, wit
 pub use error::AccessError;
 pub use gorun_scheduler::{cleaning_exits, exit_overruns, exit_panics};
 pub use key::LocalKey;
-
-/// What `goroutine_local!` expands to needs these.
-#[doc(hidden)]
-pub mod __private {
-    pub use gorun_scheduler::{Locals, ValueKind};
-}

@@ -1,0 +1,293 @@
+//! Entries: where a record's values and handlers lie, and what the record knows of their types.
+//!
+//! Used by the rest of `locals`; `gorun::local` makes the [`Kind`]s, one per key or pair of types. An entry is a
+//! [`Header`] with its value behind it, in the record's arena if it fits, else on the heap.
+//!
+//! * **E1.** A header's `kind` describes the very type of the value behind it, at `kind.offset`.
+//! * **E2.** Pointers to entries are derived from the whole allocation, never from a `&Header`.
+
+use super::{ARENA, Locals};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::any::TypeId;
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{offset_of, transmute};
+use std::ptr::{self, NonNull};
+
+/// What stands before a value.
+pub(super) struct Header {
+    /// Older and newer in the chain (handlers use `prev` alone).
+    pub(super) prev: Cell<*mut Header>,
+    pub(super) next: Cell<*mut Header>,
+    pub(super) kind: &'static Kind,
+    /// A key's index, or a dynamic key's hash.
+    pub(super) tag: u32,
+    /// A dynamic entry's borrows, with [`DETACHED`]; or [`FRAME`].
+    pub(super) borrows: Cell<u32>,
+}
+
+/// In `Header::borrows`: out of the map and the chain; the last borrow drops it.
+pub(super) const DETACHED: u32 = 1 << 31;
+/// In `Header::borrows`: the entry lies in the frame of a `scope`, which drops the value.
+pub(super) const FRAME: u32 = 1 << 30;
+
+/// What an entry is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    /// A typed key's value.
+    Key,
+    /// A dynamic key and its value.
+    Pair,
+    Handler,
+    /// Not a value: where a round of dropping began.
+    Marker,
+}
+
+type Inherit = unsafe fn(&'static Kind, u32, *const u8, &Locals);
+
+/// What a record has to know of a type it stores.
+pub struct Kind {
+    pub(super) layout: Layout,
+    pub(super) offset: usize,
+    pub(super) drop: unsafe fn(*mut u8),
+    pub(super) role: Role,
+    /// Clones the value at the pointer into the child's record, through `hook`.
+    pub(super) inherit: Option<Inherit>,
+    /// A `fn(&T) -> T`, erased.
+    hook: fn(),
+    /// Takes the handler out of its entry, frees that, runs it.
+    pub(super) run: unsafe fn(&Locals, NonNull<Header>),
+    key_type: fn() -> TypeId,
+    value_type: fn() -> TypeId,
+    pub(super) key_at: usize,
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kind").field("role", &self.role).field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+#[repr(C)]
+pub(super) struct Entry<T> {
+    pub(super) header: Header,
+    pub(super) value: UnsafeCell<T>,
+}
+
+/// A dynamic key and its value, which is dropped first.
+#[repr(C)]
+pub(super) struct Pair<K, V> {
+    pub(super) value: V,
+    pub(super) key: K,
+}
+
+unsafe fn drop_as<T>(value: *mut u8) {
+    // SAFETY: E1.
+    unsafe { ptr::drop_in_place(value.cast::<T>()) }
+}
+
+unsafe fn run_nothing(_: &Locals, _: NonNull<Header>) {}
+
+unsafe fn run_handler<F: FnOnce()>(record: &Locals, entry: NonNull<Header>) {
+    // SAFETY: E1; the entry was popped, so the closure is ours to move out, and the memory ours to free.
+    let f = unsafe {
+        let f = value_of(entry).cast::<F>().read();
+        record.free(entry);
+        f
+    };
+    f();
+}
+
+unsafe fn inherit_as<T: Send + 'static>(kind: &'static Kind, index: u32, parent: *const u8, child: &Locals) {
+    // SAFETY: `Kind::inheriting::<T>` put the hook there.
+    let hook = unsafe { transmute::<fn(), fn(&T) -> T>(kind.hook) };
+    // SAFETY: E1, and the value stays while the hook runs: the caller holds a borrow (L4).
+    let value = hook(unsafe { &*parent.cast::<T>() });
+    if let Ok(begun) = child.begin(index) {
+        // SAFETY: `kind` is that of the key with this index, and its type is T.
+        unsafe { begun.finish(kind, value) };
+    }
+}
+
+fn no_type() -> TypeId {
+    TypeId::of::<()>()
+}
+
+fn no_hook() {}
+
+impl Kind {
+    const fn of<T: 'static>(role: Role) -> Kind {
+        Kind {
+            layout: Layout::new::<Entry<T>>(),
+            offset: offset_of!(Entry<T>, value),
+            drop: drop_as::<T>,
+            role,
+            inherit: None,
+            hook: no_hook,
+            run: run_nothing,
+            key_type: no_type,
+            value_type: no_type,
+            key_at: 0,
+        }
+    }
+
+    /// Of a typed key's values.
+    #[must_use]
+    pub const fn typed<T: 'static>() -> Kind {
+        Kind::of::<T>(Role::Key)
+    }
+
+    /// Of a typed key's values that children inherit through `hook`.
+    #[must_use]
+    pub const fn inheriting<T: Send + 'static>(hook: fn(&T) -> T) -> Kind {
+        // SAFETY: a function pointer is erased, to be cast back in `inherit_as::<T>` before it is called.
+        let hook = unsafe { transmute::<fn(&T) -> T, fn()>(hook) };
+        Kind { inherit: Some(inherit_as::<T>), hook, ..Kind::of::<T>(Role::Key) }
+    }
+
+    /// Of a dynamic key with its value.
+    pub(super) const fn pair<K: 'static, V: 'static>() -> Kind {
+        Kind {
+            key_type: TypeId::of::<K>,
+            value_type: TypeId::of::<V>,
+            key_at: offset_of!(Entry<Pair<K, V>>, value) + offset_of!(Pair<K, V>, key),
+            ..Kind::of::<Pair<K, V>>(Role::Pair)
+        }
+    }
+
+    const fn handler<F: FnOnce() + 'static>() -> Kind {
+        Kind { run: run_handler::<F>, ..Kind::of::<F>(Role::Handler) }
+    }
+
+    /// Whether this is a pair whose key is a `K`.
+    #[inline]
+    pub(super) fn has_key<K: 'static>(&self) -> bool {
+        (self.key_type)() == TypeId::of::<K>()
+    }
+
+    /// Whether this is a pair whose value is a `V`.
+    #[inline]
+    pub(super) fn has_value<V: 'static>(&self) -> bool {
+        (self.value_type)() == TypeId::of::<V>()
+    }
+}
+
+pub(super) struct HandlerKind<F>(PhantomData<F>);
+
+impl<F: FnOnce() + 'static> HandlerKind<F> {
+    pub(super) const KIND: &'static Kind = &Kind::handler::<F>();
+}
+
+static MARKER: Kind = Kind::of::<()>(Role::Marker);
+
+impl Header {
+    pub(super) const fn new(kind: &'static Kind, tag: u32) -> Header {
+        Header { prev: Cell::new(ptr::null_mut()), next: Cell::new(ptr::null_mut()), kind, tag, borrows: Cell::new(0) }
+    }
+
+    pub(super) fn marker() -> Header {
+        Header::new(&MARKER, 0)
+    }
+}
+
+impl<T> Entry<T> {
+    pub(super) fn new(kind: &'static Kind, tag: u32, value: T) -> Entry<T> {
+        Entry { header: Header::new(kind, tag), value: UnsafeCell::new(value) }
+    }
+}
+
+/// The value behind a header. Not for markers.
+#[inline]
+pub(super) fn value_of(entry: NonNull<Header>) -> *mut u8 {
+    // SAFETY: E1, E2: inside the entry's allocation.
+    unsafe { entry.as_ptr().cast::<u8>().add((*entry.as_ptr()).kind.offset) }
+}
+
+impl Locals {
+    /// Memory for an entry: in the arena if it fits, else on the heap.
+    #[inline]
+    fn allocate(&self, layout: Layout) -> *mut u8 {
+        let base = self.arena.get().cast::<u8>();
+        let from = base.addr() + usize::from(self.used.get());
+        let start = from.next_multiple_of(layout.align()) - base.addr();
+        let end = start.saturating_add(layout.size());
+        if end <= ARENA {
+            self.used.set(end as u16);
+            self.inline.set(self.inline.get() + 1);
+            // SAFETY: within the arena.
+            return unsafe { base.add(start) };
+        }
+        // SAFETY: an entry has a header, so the size is not 0.
+        let memory = unsafe { alloc(layout) };
+        if memory.is_null() {
+            handle_alloc_error(layout);
+        }
+        memory
+    }
+
+    /// An entry with `value` in it, in no list yet.
+    ///
+    /// # Safety
+    /// `kind` describes `T` (E1).
+    pub(super) unsafe fn new_entry<T>(&self, kind: &'static Kind, tag: u32, value: T) -> NonNull<Header> {
+        debug_assert_eq!(kind.layout, Layout::new::<Entry<T>>());
+        let memory = self.allocate(Layout::new::<Entry<T>>()).cast::<Entry<T>>();
+        // SAFETY: fresh memory of this layout.
+        unsafe {
+            memory.write(Entry::new(kind, tag, value));
+            NonNull::new_unchecked(memory.cast())
+        }
+    }
+
+    /// Gives an entry's memory back. The value has been dropped or moved out.
+    ///
+    /// # Safety
+    /// The entry is this record's, in no list, and not used again.
+    pub(super) unsafe fn free(&self, entry: NonNull<Header>) {
+        // SAFETY: by the caller.
+        let layout = unsafe { entry.as_ref() }.kind.layout;
+        let offset = entry.as_ptr().addr().wrapping_sub(self.arena.get().addr());
+        if offset < ARENA {
+            self.inline.set(self.inline.get() - 1);
+            if self.inline.get() == 0 {
+                self.used.set(0);
+            } else if offset + layout.size() == usize::from(self.used.get()) {
+                self.used.set(offset as u16);
+            }
+        } else {
+            // SAFETY: allocated with this layout in `allocate`.
+            unsafe { dealloc(entry.as_ptr().cast(), layout) };
+        }
+    }
+
+    /// Makes the entry the newest of the chain.
+    pub(super) fn link(&self, entry: NonNull<Header>) {
+        let newest = self.newest.get();
+        // SAFETY: L3: the entries of the chain are alive, and so is the new one.
+        unsafe {
+            (*entry.as_ptr()).prev.set(newest);
+            (*entry.as_ptr()).next.set(ptr::null_mut());
+            if !newest.is_null() {
+                (*newest).next.set(entry.as_ptr());
+            }
+        }
+        self.newest.set(entry.as_ptr());
+    }
+
+    /// Takes the entry out of the chain.
+    pub(super) fn unlink(&self, entry: NonNull<Header>) {
+        // SAFETY: L3.
+        unsafe {
+            let (prev, next) = ((*entry.as_ptr()).prev.get(), (*entry.as_ptr()).next.get());
+            if next.is_null() {
+                self.newest.set(prev);
+            } else {
+                (*next).prev.set(prev);
+            }
+            if !prev.is_null() {
+                (*prev).next.set(next);
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The way out of a record: the return target and its two functions, handlers, dropping in order.
+//!
+//! `run_exit` is called by the trampoline (`crate::exit`), by a plain thread's end (`crate::current`) and for a
+//! goroutine that was never published (`crate::spawn`); the rest by `gorun::local`.
+//!
+//! * **X1.** A handler is popped before it runs, a value is out of the chain and its key reads as destroyed
+//!   before it is dropped: foreign code may do anything here and finds a record at rest.
+//! * **X2.** Exit ends: after [`EXIT_ROUNDS`] rounds nothing can be stored, so one more pass empties the record.
+
+use super::entry::{DETACHED, FRAME, HandlerKind, Header, Role, value_of};
+use super::{DESTROYED, Locals, UNSET};
+use crate::shim::Lock;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many rounds of handlers and destructors an exit makes before storing is refused. A round drops what was
+/// stored before it; what its destructors store is the next round's.
+pub const EXIT_ROUNDS: usize = 8;
+
+/// What a record's owner is doing, as far as the record cares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Living,
+    Exiting,
+    /// Over the bound: nothing can be stored.
+    Refusing,
+}
+
+type Payload = Box<dyn Any + Send>;
+
+static CLEANING_EXITS: AtomicU64 = AtomicU64::new(0);
+static EXIT_PANICS: AtomicU64 = AtomicU64::new(0);
+static EXIT_OVERRUNS: AtomicU64 = AtomicU64::new(0);
+static ON_OVERRUN: Lock<fn(u64)> = Lock::new(report_overrun);
+
+/// How many exits of the process went through the cleaning exit. For observing: an untouched goroutine adds none.
+#[must_use]
+pub fn cleaning_exits() -> u64 {
+    // Relaxed: a statistic.
+    CLEANING_EXITS.load(Ordering::Relaxed)
+}
+
+/// How many panics of handlers and destructors exits have caught.
+#[must_use]
+pub fn exit_panics() -> u64 {
+    // Relaxed: a statistic.
+    EXIT_PANICS.load(Ordering::Relaxed)
+}
+
+/// How many exits went over [`EXIT_ROUNDS`].
+#[must_use]
+pub fn exit_overruns() -> u64 {
+    // Relaxed: a statistic.
+    EXIT_OVERRUNS.load(Ordering::Relaxed)
+}
+
+/// Has `hook` called, once per exit that goes over [`EXIT_ROUNDS`], with the number of the goroutine or thread.
+/// Without one, a line is written to stderr. Returns the hook before.
+pub fn on_exit_overrun(hook: fn(u64)) -> fn(u64) {
+    std::mem::replace(&mut ON_OVERRUN.lock(), hook)
+}
+
+fn report_overrun(id: u64) {
+    use std::io::Write;
+    let _ = writeln!(
+        std::io::stderr(),
+        "gorun: goroutine {id}: destructors of its storage stored again in each of {EXIT_ROUNDS} rounds; \
+         the rest is dropped, and storing refused"
+    );
+}
+
+/// The target of a record that holds nothing.
+#[inline(never)]
+pub(super) fn bare_exit(_: &Locals) {}
+
+/// The target of a record that was used: handlers, then storage, in rounds, until nothing is left.
+#[cold]
+#[inline(never)]
+fn cleaning_exit(record: &Locals) {
+    // Relaxed: a statistic.
+    CLEANING_EXITS.fetch_add(1, Ordering::Relaxed);
+    record.phase.set(Phase::Exiting);
+    for _ in 0..EXIT_ROUNDS {
+        record.run_handlers();
+        record.drop_round(&mut count_panic);
+        if record.holds_nothing() {
+            break;
+        }
+    }
+    if !record.holds_nothing() {
+        record.phase.set(Phase::Refusing);
+        // Relaxed: a statistic.
+        EXIT_OVERRUNS.fetch_add(1, Ordering::Relaxed);
+        let hook = *ON_OVERRUN.lock();
+        if let Some(payload) = caught(|| hook(record.id())) {
+            count_panic(payload);
+        }
+        record.run_handlers();
+        record.drop_round(&mut count_panic);
+    }
+    record.phase.set(Phase::Living);
+    record.unpatch();
+    // SAFETY: L1, and no foreign code runs while this reference lives.
+    if let Some(cold) = unsafe { &mut *record.cold.get() } {
+        cold.map.trim();
+    }
+}
+
+/// Runs foreign code; its panic is returned.
+fn caught(f: impl FnOnce()) -> Option<Payload> {
+    catch_unwind(AssertUnwindSafe(f)).err()
+}
+
+/// Drops a panic's payload, whose own destructor may panic again: once is reported, that one's payload is let go.
+fn dispose(payload: Payload) {
+    if let Some(second) = caught(|| drop(payload)) {
+        std::mem::forget(second);
+    }
+}
+
+/// The panic hook has reported it.
+fn count_panic(payload: Payload) {
+    if crate::unwind::is_panic(&*payload) {
+        // Relaxed: a statistic.
+        EXIT_PANICS.fetch_add(1, Ordering::Relaxed);
+    }
+    dispose(payload);
+}
+
+impl Locals {
+    /// Calls the return target: the bare exit, or the cleaning one. Does not unwind; the record is empty then.
+    #[inline]
+    pub(crate) fn run_exit(&self) {
+        (self.target.get())(self);
+    }
+
+    /// Whether the target is the cleaning exit.
+    #[must_use]
+    pub fn is_patched(&self) -> bool {
+        self.target.get() as usize == cleaning_exit as *const () as usize
+    }
+
+    #[inline]
+    pub(super) fn patch(&self) {
+        self.target.set(cleaning_exit);
+    }
+
+    fn unpatch(&self) {
+        self.target.set(bare_exit);
+    }
+
+    fn holds_nothing(&self) -> bool {
+        self.newest.get().is_null() && self.handlers.get().is_null()
+    }
+
+    /// Registers a handler: run at exit, last in first out, before storage is dropped.
+    ///
+    /// # Panics
+    /// When the exit path is over its bound of rounds.
+    pub fn at_exit<F: FnOnce() + 'static>(&self, f: F) {
+        assert!(
+            self.phase.get() != Phase::Refusing,
+            "gorun: a destructor registered a handler past the bound of exit rounds"
+        );
+        // SAFETY: this very kind.
+        let entry = unsafe { self.new_entry(HandlerKind::<F>::KIND, 0, f) };
+        // SAFETY: just made.
+        unsafe { entry.as_ref() }.prev.set(self.handlers.replace(entry.as_ptr()));
+        self.patch();
+    }
+
+    fn pop_handler(&self) -> Option<NonNull<Header>> {
+        let entry = NonNull::new(self.handlers.get())?;
+        // SAFETY: the list of handlers holds live entries.
+        self.handlers.set(unsafe { entry.as_ref() }.prev.get());
+        Some(entry)
+    }
+
+    fn run_handlers(&self) {
+        while let Some(entry) = self.pop_handler() {
+            // SAFETY: popped, so ours; `run` frees it.
+            let panicked = caught(|| unsafe { (entry.as_ref().kind.run)(self, entry) });
+            if let Some(payload) = panicked {
+                count_panic(payload);
+            }
+        }
+    }
+
+    /// Drops every value stored before the call, newest first. What destructors store meanwhile stays.
+    fn drop_round(&self, on_panic: &mut dyn FnMut(Payload)) {
+        if self.newest.get().is_null() {
+            return;
+        }
+        let marker = Header::marker();
+        self.link(NonNull::from(&marker));
+        loop {
+            let mut entry = marker.prev.get();
+            // A marker before ours: we are called by a destructor of an outer round.
+            // SAFETY: L3.
+            while let Some(outer) = unsafe { entry.as_ref() }.filter(|h| h.kind.role == Role::Marker) {
+                entry = outer.prev.get();
+            }
+            let Some(entry) = NonNull::new(entry) else { break };
+            if let Some(payload) = caught(|| self.discard(entry)) {
+                on_panic(payload);
+            }
+        }
+        self.unlink(NonNull::from(&marker));
+    }
+
+    /// Takes the entry out of the record and drops it; if it is being looked at, its last look drops it.
+    pub(super) fn discard(&self, entry: NonNull<Header>) {
+        self.unlink(entry);
+        // SAFETY: the caller took it from the chain or the map, so it is alive.
+        let header = unsafe { entry.as_ref() };
+        if header.kind.role == Role::Pair {
+            self.unmap(entry);
+            if header.borrows.get() > 0 {
+                header.borrows.set(header.borrows.get() | DETACHED);
+                return;
+            }
+        } else {
+            self.count_inheritable(header.kind, false);
+            if self.word(header.tag) == value_of(entry) {
+                self.set_word(header.tag, DESTROYED);
+            }
+            if header.borrows.get() & FRAME != 0 {
+                // The frame of a `scope` that will never return.
+                header.borrows.set(FRAME | DETACHED);
+                return;
+            }
+        }
+        // SAFETY: out of chain, map and table, and nobody looks at it (L4).
+        unsafe { self.finish(entry) };
+    }
+
+    /// Drops an entry's value and frees it, on unwinding too.
+    ///
+    /// # Safety
+    /// The entry is in no list and nobody looks at it.
+    pub(super) unsafe fn finish(&self, entry: NonNull<Header>) {
+        struct Free<'a>(&'a Locals, NonNull<Header>);
+        impl Drop for Free<'_> {
+            fn drop(&mut self) {
+                // SAFETY: alive until the `free` below.
+                let header = unsafe { self.1.as_ref() };
+                if header.kind.role == Role::Key && self.0.word(header.tag) == DESTROYED {
+                    self.0.set_word(header.tag, UNSET);
+                }
+                // SAFETY: by the caller of `finish`; the value is gone.
+                unsafe { self.0.free(self.1) };
+            }
+        }
+        let free = Free(self, entry);
+        // SAFETY: E1, and by the caller: the value is ours to drop, once.
+        unsafe { (entry.as_ref().kind.drop)(value_of(entry)) };
+        drop(free);
+    }
+
+    fn check_unborrowed(&self, what: &str) {
+        assert!(
+            self.borrows.get() == 0,
+            "gorun: local::{what}() was called while a closure looks at a goroutine-local (in `with`, `scope` or an \
+             inherit hook)"
+        );
+        assert!(!self.comparing.get(), "gorun: local::{what}() was called by the Eq of a dynamic key");
+    }
+
+    /// Drops every value, newest first; handlers stay. What destructors store meanwhile stays too.
+    ///
+    /// # Panics
+    /// When a typed value is being looked at; and with the first panic of a destructor, after the rest ran.
+    pub fn reset(&self) {
+        self.check_unborrowed("reset");
+        let mut first = None;
+        self.drop_round(&mut keep_first(&mut first));
+        if let Some(payload) = first {
+            resume_unwind(payload);
+        }
+    }
+
+    /// Discards the handlers unrun, drops every value, and patches the bare exit back.
+    ///
+    /// What destructors store meanwhile is dropped in further rounds, [`EXIT_ROUNDS`] at most; if they go on, what is
+    /// left is the exit's, which stays the cleaning one.
+    ///
+    /// # Panics
+    /// As [`Locals::reset`].
+    pub fn unload(&self) {
+        self.check_unborrowed("unload");
+        let mut first = None;
+        for _ in 0..EXIT_ROUNDS {
+            while let Some(entry) = self.pop_handler() {
+                // SAFETY: popped, so in no list.
+                if let Some(payload) = caught(|| unsafe { self.finish(entry) }) {
+                    keep_first(&mut first)(payload);
+                }
+            }
+            self.drop_round(&mut keep_first(&mut first));
+            if self.holds_nothing() {
+                self.unpatch();
+                break;
+            }
+        }
+        if let Some(payload) = first {
+            resume_unwind(payload);
+        }
+    }
+}
+
+fn keep_first(first: &mut Option<Payload>) -> impl FnMut(Payload) + '_ {
+    move |payload| match first {
+        None => *first = Some(payload),
+        Some(_) => dispose(payload),
+    }
+}

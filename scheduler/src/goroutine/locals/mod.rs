@@ -1,0 +1,353 @@
+//! The storage record: what one goroutine, or one plain thread, keeps for itself, inside its control block.
+//!
+//! `gorun::local` reaches it through [`record`](crate::record); `exit` runs [`Locals::run_exit`] at the foot of
+//! every goroutine, `spawn` [`Locals::inherit_into`]. `entry` has the memory, `dynamic` the map of dynamic keys,
+//! `exit` the way out. Values and handlers are entries; a table of words, indexed by a key's number, points to the
+//! values of typed keys, and a chain holds every value in the order of initialisation.
+//!
+//! * **L1.** Only its goroutine (before that is published, its spawner) touches a record: plain cells suffice.
+//! * **L2.** A word above the sentinels points to a live value of its key's type, in an entry of the chain.
+//! * **L3.** The chain holds live entries only, oldest first, and a value leaves it before it is dropped.
+//! * **L4.** While `borrows > 0` no typed value is dropped; a dynamic entry with a borrow is detached, and dropped
+//!   by its last borrow. Frames that never return (`std::process::exit`) are exempt: nobody looks again.
+//! * **L5.** An untouched record has the bare exit as its target; one that holds anything has the cleaning exit.
+//! * **L6.** After the cleaning exit a record is as [`Locals::new`] made it ([`Locals::assert_empty`]).
+
+mod dynamic;
+mod entry;
+mod exit;
+
+pub use dynamic::Look;
+pub use entry::Kind;
+pub use exit::{EXIT_ROUNDS, cleaning_exits, exit_overruns, exit_panics, on_exit_overrun};
+
+use dynamic::Map;
+use entry::{DETACHED, Entry, FRAME, Header, Role, value_of};
+use exit::{Phase, bare_exit};
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+
+/// Words in the record itself; index 0 is no key's. Keys beyond go to a table on the heap.
+const INLINE_WORDS: usize = 16;
+/// Bytes in the record for entries: three values of a word with their headers.
+const ARENA: usize = 120;
+
+/// Sentinels, in a word: no pointer to a value is this small.
+const UNSET: *mut u8 = ptr::null_mut();
+const DESTROYED: *mut u8 = ptr::without_provenance_mut(1);
+const INITIALISING: *mut u8 = ptr::without_provenance_mut(2);
+
+/// The storage record. See the module.
+#[repr(C)]
+pub struct Locals {
+    table: [Cell<*mut u8>; INLINE_WORDS],
+    /// What the trampoline returns to.
+    target: Cell<fn(&Locals)>,
+    newest: Cell<*mut Header>,
+    /// At-exit handlers, newest first, linked through `prev`.
+    handlers: Cell<*mut Header>,
+    id: Cell<u64>,
+    cold: UnsafeCell<Option<Box<Cold>>>,
+    /// Closures that look at a typed value right now.
+    borrows: Cell<u32>,
+    /// Initialised keys that children inherit.
+    inheritable: Cell<u32>,
+    /// Bytes of the arena in use, and entries in it.
+    used: Cell<u16>,
+    inline: Cell<u16>,
+    phase: Cell<Phase>,
+    /// A dynamic key is being compared: the map must stay as it is.
+    comparing: Cell<bool>,
+    arena: UnsafeCell<MaybeUninit<[u64; ARENA / 8]>>,
+}
+
+/// What most records never need.
+#[derive(Default)]
+struct Cold {
+    /// Words of the keys from `INLINE_WORDS` on.
+    words: Vec<*mut u8>,
+    map: Map,
+}
+
+/// Why a typed key has no value and gets none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unavailable {
+    /// Its value is being dropped, or the exit path is over its bound and refuses storage.
+    Destroyed,
+    /// Its initialiser is running.
+    Initialising,
+}
+
+impl Locals {
+    /// A record that holds nothing.
+    #[must_use]
+    pub const fn new() -> Locals {
+        Locals {
+            table: [const { Cell::new(UNSET) }; INLINE_WORDS],
+            target: Cell::new(bare_exit),
+            newest: Cell::new(ptr::null_mut()),
+            handlers: Cell::new(ptr::null_mut()),
+            id: Cell::new(0),
+            cold: UnsafeCell::new(None),
+            borrows: Cell::new(0),
+            inheritable: Cell::new(0),
+            used: Cell::new(0),
+            inline: Cell::new(0),
+            phase: Cell::new(Phase::Living),
+            comparing: Cell::new(false),
+            arena: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    /// The number of the goroutine or thread.
+    #[inline]
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id.get()
+    }
+
+    /// Gives it a number.
+    pub(crate) fn set_id(&self, id: u64) {
+        self.id.set(id);
+    }
+
+    /// The value of the key with this index, if it has one.
+    #[inline]
+    #[must_use]
+    pub fn value(&self, index: u32) -> Option<NonNull<u8>> {
+        let word = match self.table.get(index as usize) {
+            Some(word) => word.get(),
+            None => self.far_word(index),
+        };
+        if word.addr() > INITIALISING.addr() { NonNull::new(word) } else { None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn far_word(&self, index: u32) -> *mut u8 {
+        // SAFETY: L1, and nobody else's code runs while this reference lives.
+        let cold = unsafe { &*self.cold.get() };
+        cold.as_ref().and_then(|c| c.words.get(index as usize - INLINE_WORDS)).copied().unwrap_or(UNSET)
+    }
+
+    fn word(&self, index: u32) -> *mut u8 {
+        self.table.get(index as usize).map_or_else(|| self.far_word(index), Cell::get)
+    }
+
+    fn set_word(&self, index: u32, word: *mut u8) {
+        if let Some(near) = self.table.get(index as usize) {
+            near.set(word);
+            return;
+        }
+        let words = &mut self.cold_mut().words;
+        let at = index as usize - INLINE_WORDS;
+        if at >= words.len() {
+            words.resize((at + 1).next_multiple_of(16), UNSET);
+        }
+        words[at] = word;
+    }
+
+    /// The cold part, made if need be.
+    #[expect(clippy::mut_from_ref, reason = "L1, and no caller runs anybody else's code while it has it")]
+    fn cold_mut(&self) -> &mut Cold {
+        // SAFETY: L1; callers finish with the reference before they run anybody else's code.
+        unsafe { &mut *self.cold.get() }.get_or_insert_default()
+    }
+
+    /// Begins the initialisation of the key with this index: until it ends, the key reads as being initialised.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the key can have no value now.
+    pub fn begin(&self, index: u32) -> Result<Begun<'_>, Unavailable> {
+        match self.word(index) {
+            UNSET if self.phase.get() == Phase::Refusing => Err(Unavailable::Destroyed),
+            UNSET => {
+                self.set_word(index, INITIALISING);
+                Ok(Begun { record: self, index })
+            }
+            DESTROYED => Err(Unavailable::Destroyed),
+            _ => Err(Unavailable::Initialising),
+        }
+    }
+
+    /// Keeps the typed values from being dropped while the result lives.
+    #[inline]
+    #[must_use]
+    pub fn borrow(&self) -> Borrow<'_> {
+        self.borrows.set(self.borrows.get() + 1);
+        Borrow(self)
+    }
+
+    /// Runs `f` with `value` in the place of what the key has, and gives that back afterwards, on unwinding too.
+    ///
+    /// # Safety
+    /// `kind` is that of the key with this index, and its type is T.
+    pub unsafe fn scoped<T, R>(&self, kind: &'static Kind, index: u32, value: T, f: impl FnOnce() -> R) -> R {
+        struct Restore<'a> {
+            record: &'a Locals,
+            entry: NonNull<Header>,
+            before: *mut u8,
+        }
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                // SAFETY: the frame is still there: this guard is dropped before it.
+                let header = unsafe { self.entry.as_ref() };
+                if header.borrows.get() & DETACHED == 0 {
+                    self.record.unlink(self.entry);
+                    self.record.count_inheritable(header.kind, false);
+                    self.record.set_word(header.tag, self.before);
+                }
+            }
+        }
+        let frame = Entry::new(kind, index, value);
+        frame.header.borrows.set(FRAME);
+        let entry = NonNull::from(&frame).cast::<Header>();
+        let _borrow = self.borrow();
+        let _restore = Restore { record: self, entry, before: self.word(index) };
+        self.link(entry);
+        self.count_inheritable(kind, true);
+        self.set_word(index, value_of(entry));
+        f()
+    }
+
+    fn count_inheritable(&self, kind: &Kind, more: bool) {
+        if kind.inherit.is_some() {
+            let n = self.inheritable.get();
+            self.inheritable.set(if more { n + 1 } else { n - 1 });
+        }
+    }
+
+    /// Clones what this record, the spawner's, has under inheritable keys into the child's.
+    ///
+    /// # Panics
+    /// When a clone hook does. What the child has got by then is in its record, for its exit to drop.
+    #[inline]
+    pub(crate) fn inherit_into(&self, child: &Locals) {
+        if self.inheritable.get() > 0 {
+            self.inherit_some(child);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn inherit_some(&self, child: &Locals) {
+        // While hooks run no typed entry leaves the chain (L4), and they may change the rest of it.
+        let _borrow = self.borrow();
+        // The next entry to inherit, from `entry` towards the newest.
+        let next = |mut entry: *mut Header| {
+            // SAFETY: L3; and the entry we start from is typed, so it is still there.
+            while let Some(header) = unsafe { entry.as_ref() } {
+                let wanted = header.kind.role == Role::Key && header.kind.inherit.is_some();
+                // SAFETY: not null.
+                if wanted && self.word(header.tag) == value_of(unsafe { NonNull::new_unchecked(entry) }) {
+                    break;
+                }
+                entry = header.next.get();
+            }
+            entry
+        };
+        let mut oldest = self.newest.get();
+        // SAFETY: L3.
+        while let Some(older) = unsafe { oldest.as_ref() }.map(|h| h.prev.get()).filter(|p| !p.is_null()) {
+            oldest = older;
+        }
+        let mut entry = next(oldest);
+        while let Some(at) = NonNull::new(entry) {
+            // SAFETY: L3, L4.
+            let header = unsafe { at.as_ref() };
+            if let Some(inherit) = header.kind.inherit {
+                // SAFETY: L2 and E1: the value is of the kind's type, and borrowed.
+                unsafe { inherit(header.kind, header.tag, value_of(at), child) };
+            }
+            entry = next(header.next.get());
+        }
+    }
+
+    /// Whether it holds nothing and its target is the bare exit (L6).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        // SAFETY: L1, as in `far_word`.
+        let cold = unsafe { &*self.cold.get() };
+        self.table.iter().all(|word| word.get() == UNSET)
+            && cold.as_ref().is_none_or(|c| c.words.iter().all(|&word| word == UNSET) && c.map.is_empty())
+            && self.newest.get().is_null()
+            && self.handlers.get().is_null()
+            && self.inline.get() == 0
+            && self.used.get() == 0
+            && self.borrows.get() == 0
+            && self.inheritable.get() == 0
+            && self.phase.get() == Phase::Living
+            && !self.is_patched()
+    }
+
+    /// For a control block that is to be used again.
+    ///
+    /// # Panics
+    /// When the record is not empty (L6).
+    pub fn assert_empty(&self) {
+        assert!(self.is_empty(), "a record to be used again is not empty: {self:?}");
+    }
+}
+
+impl Default for Locals {
+    fn default() -> Locals {
+        Locals::new()
+    }
+}
+
+impl fmt::Debug for Locals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locals")
+            .field("id", &self.id.get())
+            .field("patched", &self.is_patched())
+            .field("phase", &self.phase.get())
+            .field("inline", &self.inline.get())
+            .field("borrows", &self.borrows.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key whose initialiser runs. Dropped unfinished (it panicked), the key is unset again.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    record: &'a Locals,
+    index: u32,
+}
+
+impl Begun<'_> {
+    /// Puts the value into the record, as its newest, and patches the exit.
+    ///
+    /// # Safety
+    /// `kind` is that of the key with this index, and its type is T.
+    pub unsafe fn finish<T>(self, kind: &'static Kind, value: T) -> NonNull<T> {
+        // SAFETY: by the caller.
+        let entry = unsafe { self.record.new_entry(kind, self.index, value) };
+        let value = value_of(entry);
+        self.record.link(entry);
+        self.record.count_inheritable(kind, true);
+        self.record.patch();
+        self.record.set_word(self.index, value);
+        std::mem::forget(self);
+        // SAFETY: a pointer into the entry.
+        unsafe { NonNull::new_unchecked(value.cast()) }
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.record.set_word(self.index, UNSET);
+    }
+}
+
+/// See [`Locals::borrow`].
+#[derive(Debug)]
+pub struct Borrow<'a>(&'a Locals);
+
+impl Drop for Borrow<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.borrows.set(self.0.borrows.get() - 1);
+    }
+}
