@@ -45,6 +45,11 @@ impl Map {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_trimmed(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     fn home(&self, hash: u32) -> usize {
         (hash >> (32 - self.slots.len().trailing_zeros())) as usize
     }

@@ -16,6 +16,8 @@
 mod dynamic;
 mod entry;
 mod exit;
+#[cfg(test)]
+mod tests;
 
 pub use dynamic::Look;
 pub use entry::Kind;

@@ -1,0 +1,95 @@
+//! What goroutine-local storage costs, beside std's `thread_local!`; and what the exit path costs, patched and not.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use gorun::runtime::Builder;
+use std::cell::Cell;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+gorun::goroutine_local! {
+    static GOROUTINE: Cell<u64> = const { Cell::new(0) };
+}
+
+thread_local! {
+    static THREAD: Cell<u64> = const { Cell::new(0) };
+}
+
+fn on_goroutine(body: impl FnOnce() + Send) -> Duration {
+    Builder::new().workers(1).build().expect("a runtime").run(|| {
+        let start = Instant::now();
+        body();
+        start.elapsed()
+    })
+}
+
+fn access(c: &mut Criterion) {
+    let mut group = c.benchmark_group("local");
+    group.bench_function("typed get", |b| {
+        b.iter_custom(|n| {
+            on_goroutine(|| {
+                GOROUTINE.set(1);
+                (0..n).for_each(|_| {
+                    black_box(GOROUTINE.get());
+                });
+            })
+        });
+    });
+    group.bench_function("std thread_local get", |b| {
+        b.iter_custom(|n| {
+            on_goroutine(|| {
+                (0..n).for_each(|_| {
+                    black_box(THREAD.get());
+                })
+            })
+        });
+    });
+    group.bench_function("typed set", |b| {
+        b.iter_custom(|n| on_goroutine(|| (0..n).for_each(|i| GOROUTINE.set(black_box(i)))));
+    });
+    group.bench_function("std thread_local set", |b| {
+        b.iter_custom(|n| on_goroutine(|| (0..n).for_each(|i| THREAD.set(black_box(i)))));
+    });
+    group.bench_function("dynamic get", |b| {
+        b.iter_custom(|n| {
+            on_goroutine(|| {
+                gorun::local::set(1u32, 7u64);
+                (0..n).for_each(|_| {
+                    black_box(gorun::local::get::<u32, u64>(&1));
+                });
+            })
+        });
+    });
+    group.bench_function("dynamic set", |b| {
+        b.iter_custom(|n| on_goroutine(|| (0..n).for_each(|i| gorun::local::set(1u32, i))));
+    });
+    group.finish();
+}
+
+fn spawn_each(n: u64, f: fn()) -> Duration {
+    on_goroutine(|| (0..n).for_each(|_| gorun::go(f).join().unwrap()))
+}
+
+fn exit_path(c: &mut Criterion) {
+    let mut group = c.benchmark_group("spawn + join");
+    group.bench_function("bare exit", |b| b.iter_custom(|n| spawn_each(n, || ())));
+    group.bench_function("cleaning exit, one value", |b| b.iter_custom(|n| spawn_each(n, || GOROUTINE.set(1))));
+    group.bench_function("cleaning exit, one handler", |b| {
+        b.iter_custom(|n| spawn_each(n, || gorun::at_exit(|| ())));
+    });
+    group.bench_function("patched and patched back", |b| {
+        b.iter_custom(|n| {
+            spawn_each(n, || {
+                GOROUTINE.set(1);
+                gorun::local::unload();
+            })
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = access, exit_path
+}
+criterion_main!(benches);
