@@ -240,7 +240,7 @@ fn inherited_values_are_dropped_once_on_every_way_out() {
             assert_eq!(CLONES.load(Ordering::Relaxed), 63);
             assert_eq!(ALIVE.load(Ordering::Relaxed), 1);
         });
-        assert_eq!(gorun::go(|| COUNTED.with(Option::is_none)).join().unwrap(), true);
+        assert!(gorun::go(|| COUNTED.with(Option::is_none)).join().unwrap());
     })
     .join()
     .unwrap();

@@ -1,4 +1,5 @@
 //! Goroutine-local storage on plain threads: what is a thread's alone, its end above all.
+#![allow(clippy::print_stderr, reason = "the child process tells its parent what it dropped")]
 
 use gorun::{goroutine_local, local};
 use std::cell::{Cell, RefCell};

@@ -50,8 +50,10 @@ fn the_target_is_patched_by_the_first_use_and_back_by_exit_and_unload() {
     unsafe { record.scoped(&KIND, 3, 1u8, || assert!(record.value(3).is_some())) };
     record.assert_empty();
 
-    let uses: [&dyn Fn(); 3] =
-        [&|| drop(put(&record, 1, Noisy(log.clone(), 1))), &|| record.set(7, 7u8, 1), &|| record.at_exit(|| ())];
+    let typed = || {
+        put(&record, 1, Noisy(log.clone(), 1));
+    };
+    let uses: [&dyn Fn(); 3] = [&typed, &|| record.set(7, 7u8, 1), &|| record.at_exit(|| ())];
     for patches in uses {
         patches();
         assert!(record.is_patched() && !record.is_empty());
@@ -121,7 +123,7 @@ fn a_value_is_aligned_wherever_the_record_lies() {
 #[test]
 fn the_bound_of_rounds_is_reported_once_and_the_rest_dropped() {
     thread_local! { static OVERRUNS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) } }
-    struct Again(Rc<Locals>, Log);
+    struct Again(Rc<Locals>, Log, u32);
     impl Drop for Again {
         fn drop(&mut self) {
             self.1.borrow_mut().push(1);
@@ -130,7 +132,9 @@ fn the_bound_of_rounds_is_reported_once_and_the_rest_dropped() {
                 let refused = |f: &dyn Fn()| catch_unwind(AssertUnwindSafe(f)).is_err();
                 assert!(refused(&|| self.0.set(1, 1, 1)) && refused(&|| self.0.at_exit(|| ())));
             } else {
-                put(&self.0, 2, Again(self.0.clone(), self.1.clone()));
+                // Its own key can't be used while it is dropped.
+                let other = 3 - self.2;
+                put(&self.0, other, Again(self.0.clone(), self.1.clone(), other));
             }
         }
     }
@@ -138,8 +142,7 @@ fn the_bound_of_rounds_is_reported_once_and_the_rest_dropped() {
     let record = Rc::new(Locals::new());
     record.set_id(u64::MAX);
     let log = Log::default();
-    put(&record, 1, Again(record.clone(), log.clone()));
-    // What is older, and a handler added last, are not forgotten.
+    put(&record, 1, Again(record.clone(), log.clone(), 1));
     record.run_exit();
     record.assert_empty();
     on_exit_overrun(before);
