@@ -540,55 +540,67 @@ fn handles_go_where_their_values_may() {
     assert_eq!((rx.len(), rx.try_iter().count()), (5000, 5000));
 }
 
-/// A value with a number, counted when it is dropped.
-struct Numbered(u64, Arc<AtomicUsize>);
+const SENDERS: usize = 10;
+const EACH: usize = 400;
+
+/// What became of one value, each thing counted.
+#[derive(Default)]
+struct Fate {
+    made: AtomicUsize,
+    sent: AtomicUsize,
+    came_back: AtomicUsize,
+    received: AtomicUsize,
+    dropped: AtomicUsize,
+}
+
+fn tick(count: &AtomicUsize) {
+    count.fetch_add(1, Ordering::SeqCst);
+}
+
+/// A value with a number, whose drop is written down.
+struct Numbered(usize, Arc<Vec<Fate>>);
 
 impl Drop for Numbered {
     fn drop(&mut self) {
-        self.1.fetch_add(1, Ordering::SeqCst);
+        tick(&self.1[self.0].dropped);
     }
 }
 
-/// What became of the values of one stress run, added up by all sides.
-#[derive(Default)]
-struct Ledger {
-    made: AtomicUsize,
-    sent: AtomicU64,
-    received: AtomicU64,
-    received_count: AtomicUsize,
-    sent_count: AtomicUsize,
-}
-
 /// Senders and receivers on goroutines and threads, with waits, tries and random time limits; a share of the
-/// goroutines is aborted at random. In the end each value that was sent has been received, once, and every value
-/// that was made has been dropped, once.
+/// goroutines is aborted at random. In the end each value was received, or came back in its own sender's error, or
+/// went with its aborted sender: one of the three, once; and it was dropped once.
 fn conservation(capacity: usize, aborts: bool, seed: u64) {
-    let (dropped, drops) = counter();
-    let ledger = Arc::new(Ledger::default());
+    let fates: Arc<Vec<Fate>> = Arc::new((0..SENDERS * EACH).map(|_| Fate::default()).collect());
+    let made = Arc::new(AtomicUsize::new(0));
     let (tx, rx) = gorun::channel::<Numbered>(capacity);
-    let sender = |seed: u64| {
-        let (tx, ledger, dropped) = (tx.clone(), ledger.clone(), dropped.clone());
+    let sender = |index: usize, seed: u64| {
+        let (tx, fates, made) = (tx.clone(), fates.clone(), made.clone());
         move || {
             let mut random = Random(seed);
-            for _ in 0..400 {
-                let number = 1 + random.below(1 << 32);
-                ledger.made.fetch_add(1, Ordering::SeqCst);
-                let value = Numbered(number, dropped.clone());
+            for number in index * EACH..(index + 1) * EACH {
+                tick(&made);
+                tick(&fates[number].made);
+                let value = Numbered(number, fates.clone());
                 let sent = match random.below(4) {
-                    0 => tx.send(value).is_ok(),
-                    1 => tx.try_send(value).is_ok(),
-                    _ => tx.send_timeout(value, Duration::from_micros(random.below(50))).is_ok(),
+                    0 => tx.send(value).map_err(SendError::into_inner),
+                    1 => tx.try_send(value).map_err(TrySendError::into_inner),
+                    _ => tx
+                        .send_timeout(value, Duration::from_micros(random.below(50)))
+                        .map_err(SendTimeoutError::into_inner),
                 };
                 // An abort unwinds out of an operation that did not happen, never out of one that did.
-                if sent {
-                    ledger.sent.fetch_add(number, Ordering::SeqCst);
-                    ledger.sent_count.fetch_add(1, Ordering::SeqCst);
+                match sent {
+                    Ok(()) => tick(&fates[number].sent),
+                    Err(value) => {
+                        assert_eq!(value.0, number, "somebody else's value came back");
+                        tick(&fates[number].came_back);
+                    }
                 }
             }
         }
     };
     let receiver = |seed: u64| {
-        let (rx, ledger) = (rx.clone(), ledger.clone());
+        let (rx, fates) = (rx.clone(), fates.clone());
         move || {
             let mut random = Random(seed);
             loop {
@@ -600,10 +612,7 @@ fn conservation(capacity: usize, aborts: bool, seed: u64) {
                         .map_err(|e| e == RecvTimeoutError::Closed),
                 };
                 match received {
-                    Ok(value) => {
-                        ledger.received.fetch_add(value.0, Ordering::SeqCst);
-                        ledger.received_count.fetch_add(1, Ordering::SeqCst);
-                    }
+                    Ok(value) => tick(&fates[value.0].received),
                     Err(true) => return,
                     Err(false) => gorun::yield_now(),
                 }
@@ -611,31 +620,47 @@ fn conservation(capacity: usize, aborts: bool, seed: u64) {
         }
     };
     let mut random = Random(seed);
-    let senders: Vec<_> = (0..8).map(|_| gorun::go(sender(random.below(u64::MAX) | 1))).collect();
-    let receivers: Vec<_> = (0..6).map(|_| gorun::go(receiver(random.below(u64::MAX) | 1))).collect();
-    let sender_threads: Vec<_> = (0..2).map(|_| thread::spawn(sender(random.below(u64::MAX) | 1))).collect();
-    let receiver_threads: Vec<_> = (0..2).map(|_| thread::spawn(receiver(random.below(u64::MAX) | 1))).collect();
+    let mut seeds = || random.below(u64::MAX) | 1;
+    let senders: Vec<_> = (0..8).map(|index| gorun::go(sender(index, seeds()))).collect();
+    let receivers: Vec<_> = (0..6).map(|_| gorun::go(receiver(seeds()))).collect();
+    let sender_threads: Vec<_> = (8..SENDERS).map(|index| thread::spawn(sender(index, seeds()))).collect();
+    let receiver_threads: Vec<_> = (0..2).map(|_| thread::spawn(receiver(seeds()))).collect();
     drop((tx, rx));
     if aborts {
         // Spread over the run by its own progress. The threads go on, and see to it that it ends.
         for n in 0..5 {
-            until(|| ledger.made.load(Ordering::SeqCst) > 300 * (n + 1) || senders[n].is_finished());
+            until(|| made.load(Ordering::SeqCst) > 300 * (n + 1) || senders[n].is_finished());
             senders[n].abort();
             receivers[n].abort();
         }
     }
-    senders.into_iter().for_each(|g| drop(g.join()));
+    let ended = |(index, end): (usize, Result<(), gorun::JoinError>)| match end {
+        Ok(()) => false,
+        Err(error) => {
+            assert!(error.is_aborted() && aborts && index < 5, "{error}");
+            true
+        }
+    };
+    let aborted: Vec<bool> = senders.into_iter().map(|g| g.join()).enumerate().map(ended).collect();
     sender_threads.into_iter().for_each(|t| t.join().unwrap());
-    receivers.into_iter().for_each(|g| drop(g.join()));
+    assert_eq!(receivers.into_iter().map(|g| g.join()).enumerate().map(ended).count(), 6);
     receiver_threads.into_iter().for_each(|t| t.join().unwrap());
-    let count = |c: &AtomicUsize| c.load(Ordering::SeqCst);
-    assert_eq!(count(&ledger.sent_count), count(&ledger.received_count), "capacity {capacity}, seed {seed}");
-    assert_eq!(
-        ledger.sent.load(Ordering::SeqCst),
-        ledger.received.load(Ordering::SeqCst),
-        "capacity {capacity}, seed {seed}"
-    );
-    assert_eq!(drops(), count(&ledger.made), "capacity {capacity}, seed {seed}");
+    let mut lost_with_their_senders = [0; SENDERS];
+    for (number, fate) in fates.iter().enumerate() {
+        let [made, sent, came_back, received, dropped] =
+            [&fate.made, &fate.sent, &fate.came_back, &fate.received, &fate.dropped].map(|c| c.load(Ordering::SeqCst));
+        let what = format!("value {number}, capacity {capacity}, seed {seed}");
+        assert_eq!(sent, received, "sent and received: {what}");
+        assert_eq!(made, dropped, "made and dropped: {what}");
+        assert!(sent + came_back <= made && made <= 1, "one fate: {what}");
+        lost_with_their_senders[number / EACH] += made - sent - came_back;
+        let finished = !aborted.get(number / EACH).copied().unwrap_or(false);
+        assert!(!finished || made == 1, "never made: {what}");
+    }
+    for (index, lost) in lost_with_their_senders.into_iter().enumerate() {
+        // An aborted sender takes with it the one value it was sending, if it was.
+        assert!(lost <= usize::from(aborted.get(index).copied().unwrap_or(false)), "{lost} lost, seed {seed}");
+    }
 }
 
 #[test]

@@ -4,24 +4,47 @@
 use gorun::runtime::Builder;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 const CHILD: &str = "GORUN_TEST_CHILD";
+/// Seconds after which a child that hangs is killed, and its test fails.
+const GENEROUS: libc::c_uint = 120;
 
-/// Whether this is the child.
+/// Whether this is the child; it then ends by itself, and leaves no core file.
 fn is_child() -> bool {
-    std::env::var_os(CHILD).is_some()
+    if std::env::var_os(CHILD).is_none() {
+        return false;
+    }
+    // SAFETY: a valid rlimit for the duration of the call; `alarm` has no preconditions.
+    unsafe {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::alarm(GENEROUS);
+    }
+    true
 }
 
-/// Runs test `name` in a child, with these variables.
+/// Runs test `name` in a child, with these variables and none of gorun's from outside.
 fn child(name: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env_remove("GORUN_MAXPROCS")
+        .env_remove("GORUN_STACK_SIZE")
+        .env_remove("GORUN_NO_GUARD_INSTALL")
         .env(CHILD, "1")
         .envs(variables.iter().copied())
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     (output, stderr)
+}
+
+/// As `child`, which has to run that one test and pass. Its standard error.
+fn child_passes(name: &str, variables: &[(&str, &str)]) -> String {
+    let (output, stderr) = child(name, variables);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{variables:?} {:?}: {stderr}", output.status);
+    stderr
 }
 
 fn recurse(n: u64) -> u64 {
@@ -31,6 +54,7 @@ fn recurse(n: u64) -> u64 {
 
 #[test]
 fn an_overflow_names_the_goroutine() {
+    let line = line!() + 2;
     if is_child() {
         let deep = gorun::Builder::new().name("deep").stack_size(100_000).go(|| recurse(0)).unwrap();
         let _ = deep.join();
@@ -38,23 +62,60 @@ fn an_overflow_names_the_goroutine() {
     }
     let (output, stderr) = child("an_overflow_names_the_goroutine", &[]);
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
-    for part in ["gorun: goroutine ", "\"deep\"", "tests/process.rs:", "overflowed", "GORUN_STACK_SIZE", "stack_size"] {
-        assert!(stderr.contains(part), "{part:?} is missing in: {stderr}");
+    let report = stderr.lines().find(|l| l.starts_with("gorun: goroutine ")).expect("a report on a line of its own");
+    let site = format!(" \"deep\", spawned at tests/process.rs:{line}, ");
+    for part in [&site, "Builder::stack_size", "GORUN_STACK_SIZE", "gorun::grow"] {
+        assert!(report.contains(part), "{part:?} is missing in: {report}");
     }
+    // What it had: what was asked for, rounded up to what a slot of a power of two leaves.
+    let (_, after) = report.split_once("overflowed its stack of ").expect("its size");
+    let bytes: usize = after.split(' ').next().unwrap().parse().unwrap();
+    assert!((100_000..1 << 17).contains(&bytes), "{report}");
+}
+
+#[test]
+fn an_overflow_of_a_goroutine_without_a_name_is_reported_too() {
+    if is_child() {
+        gorun::run(|| gorun::go(|| recurse(0)).join().map(drop)).unwrap();
+        return;
+    }
+    let (output, stderr) = child("an_overflow_of_a_goroutine_without_a_name_is_reported_too", &[]);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    let report = stderr.lines().find(|l| l.starts_with("gorun: goroutine ")).expect("a report on a line of its own");
+    assert!(report.contains("spawned at tests/process.rs:") && report.contains("overflowed its stack of "), "{report}");
+    assert!(!report.contains('"'), "{report}");
 }
 
 #[test]
 fn a_bad_variable_is_named_with_its_value() {
+    const NAME: &str = "a_bad_variable_is_named_with_its_value";
     if is_child() {
-        let error = Builder::new().build().unwrap_err().to_string();
-        assert!(error.contains("GORUN_MAXPROCS") && error.contains("\"many\""), "{error}");
-        let panic = std::panic::catch_unwind(|| gorun::go(|| ())).unwrap_err();
-        let text = panic.downcast_ref::<String>().expect("a panic with a text");
-        assert!(text.contains("GORUN_MAXPROCS"), "{text}");
+        let (name, value) = ["GORUN_MAXPROCS", "GORUN_STACK_SIZE"]
+            .into_iter()
+            .find_map(|name| Some((name, std::env::var(name).ok()?)))
+            .expect("one of them is set");
+        let says = |text: &str| assert!(text.contains(name) && text.contains(&format!("{value:?}")), "{text}");
+        says(&Builder::new().build().unwrap_err().to_string());
+        // The second time as the first: a failed start leaves nothing behind.
+        for _ in 0..2 {
+            let panic = std::panic::catch_unwind(|| gorun::go(|| ())).unwrap_err();
+            says(panic.downcast_ref::<String>().expect("a panic with a text"));
+        }
+        let panic = std::panic::catch_unwind(|| gorun::run(|| ())).unwrap_err();
+        says(panic.downcast_ref::<String>().expect("a panic with a text"));
         return;
     }
-    let (output, stderr) = child("a_bad_variable_is_named_with_its_value", &[("GORUN_MAXPROCS", "many")]);
-    assert!(output.status.success(), "{stderr}");
+    for (name, value) in [
+        ("GORUN_MAXPROCS", "many"),
+        ("GORUN_MAXPROCS", "0"),
+        ("GORUN_MAXPROCS", "-1"),
+        ("GORUN_MAXPROCS", ""),
+        ("GORUN_STACK_SIZE", "64k"),
+        ("GORUN_STACK_SIZE", "0"),
+        ("GORUN_STACK_SIZE", "18446744073709551616"),
+    ] {
+        child_passes(NAME, &[(name, value)]);
+    }
 }
 
 #[test]
@@ -62,13 +123,64 @@ fn the_variables_are_honoured() {
     if is_child() {
         let runtime = Builder::new().build().unwrap();
         assert_eq!(runtime.workers(), 3);
+        assert_eq!(Builder::new().workers(2).build().unwrap().workers(), 2, "the builder has the last word");
         let used = runtime.go(|| std::hint::black_box([1u8; 3 << 20]).len()).unwrap();
         assert_eq!(used.join().unwrap(), 3 << 20);
         return;
     }
-    let variables = [("GORUN_MAXPROCS", "3"), ("GORUN_STACK_SIZE", "4194304")];
-    let (output, stderr) = child("the_variables_are_honoured", &variables);
-    assert!(output.status.success(), "{stderr}");
+    child_passes("the_variables_are_honoured", &[("GORUN_MAXPROCS", "3"), ("GORUN_STACK_SIZE", "4194304")]);
+}
+
+#[test]
+fn one_worker_is_one_thread() {
+    if is_child() {
+        assert_eq!(Builder::new().build().unwrap().workers(), 1);
+        // In a `run`, and in the default runtime.
+        let threads = || {
+            let handles: Vec<_> = (0..50)
+                .map(|_| {
+                    gorun::go(|| {
+                        gorun::yield_now();
+                        std::thread::current().id()
+                    })
+                })
+                .collect();
+            handles.into_iter().map(|h| h.join().unwrap()).collect::<std::collections::HashSet<_>>().len()
+        };
+        assert_eq!((gorun::run(threads), threads()), (1, 1));
+        return;
+    }
+    child_passes("one_worker_is_one_thread", &[("GORUN_MAXPROCS", "1")]);
+}
+
+#[test]
+fn run_names_on_stderr_what_it_leaves_behind() {
+    let line = line!() + 6;
+    if is_child() {
+        let runtime = Builder::new().workers(2).grace(Duration::from_millis(50)).build().unwrap();
+        let value = runtime.run(|| {
+            let (began, begins) = gorun::channel(0);
+            // No abort ends a wait for what runs on a thread of its own, and that never ends. Its worker is free.
+            let stubborn = gorun::Builder::new().name("stubborn").go(move || {
+                gorun::blocking(move || -> () {
+                    began.send(()).unwrap();
+                    loop {
+                        std::thread::park();
+                    }
+                });
+            });
+            let obedient = gorun::Builder::new().name("obedient").go(|| gorun::channel::<()>(0).1.recv());
+            begins.recv().unwrap();
+            drop((stubborn.unwrap(), obedient.unwrap()));
+            7
+        });
+        assert_eq!(value, 7, "the value comes all the same");
+        return;
+    }
+    let stderr = child_passes("run_names_on_stderr_what_it_leaves_behind", &[]);
+    let named = format!(" \"stubborn\", spawned at tests/process.rs:{line}:");
+    assert!(stderr.contains("gorun: 1 goroutines had not ended") && stderr.contains(&named), "{named}: {stderr}");
+    assert!(!stderr.contains("obedient"), "{stderr}");
 }
 
 /// Spawns until there is no more, in a child whose resources are limited; then everything spawned still ends.
@@ -102,8 +214,7 @@ fn too_little_address_space_is_an_error_from_the_builder() {
         assert!(error.contains("RLIMIT_AS"), "{error}");
         return;
     }
-    let (output, stderr) = child("too_little_address_space_is_an_error_from_the_builder", &[]);
-    assert!(output.status.success(), "{stderr}");
+    child_passes("too_little_address_space_is_an_error_from_the_builder", &[]);
 }
 
 #[test]
@@ -114,6 +225,36 @@ fn too_few_mappings_are_an_error_from_the_builder() {
         return;
     }
     // As on kernels before 6.13: each guard page takes mappings.
-    let (output, stderr) = child("too_few_mappings_are_an_error_from_the_builder", &[("GORUN_NO_GUARD_INSTALL", "1")]);
-    assert!(output.status.success(), "{stderr}");
+    child_passes("too_few_mappings_are_an_error_from_the_builder", &[("GORUN_NO_GUARD_INSTALL", "1")]);
+}
+
+#[test]
+fn too_little_address_space_is_an_error_on_a_plain_thread() {
+    if is_child() {
+        // Begun, and the list of handles had, before there is little: what else allocates is none of this test's.
+        assert!(gorun::go(|| true).join().unwrap());
+        let mut handles = Vec::with_capacity(1 << 20);
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+        let most = pages * 4096 + (1 << 30);
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: a valid rlimit for the duration of the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+        let (gate, opens) = gorun::channel::<()>(0);
+        let error = loop {
+            let opens = opens.clone();
+            match gorun::Builder::new().go(move || opens.recv().is_err()) {
+                Ok(handle) => handles.push(handle),
+                Err(error) => break error,
+            }
+        };
+        let text = error.to_string();
+        assert!(matches!(error, gorun::SpawnError::Stack(gorun::StackError::AddressSpace { .. })), "{text}");
+        assert!(["RLIMIT_AS", "ulimit -v", "fewer goroutines"].iter().all(|part| text.contains(part)), "{text}");
+        assert!(handles.len() > 100, "{} and then {text}", handles.len());
+        drop(gate);
+        handles.into_iter().for_each(|h| assert!(h.join().unwrap()));
+        return;
+    }
+    child_passes("too_little_address_space_is_an_error_on_a_plain_thread", &[]);
 }

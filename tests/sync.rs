@@ -73,6 +73,22 @@ fn a_mutex_lets_one_in_at_a_time() {
 }
 
 #[test]
+fn a_try_lock_that_fails_leaves_the_lock_alone() {
+    within(|| {
+        let mutex = Arc::new(Mutex::new(0));
+        let held = mutex.lock();
+        for _ in 0..3 {
+            assert!(mutex.try_lock().is_none());
+            let other = mutex.clone();
+            assert!(gorun::go(move || other.try_lock().is_none()).join().unwrap());
+        }
+        drop(held);
+        *mutex.try_lock().expect("it is free") += 1;
+        assert_eq!(*mutex.lock(), 1);
+    });
+}
+
+#[test]
 fn who_waits_for_a_mutex_holds_no_worker() {
     within(|| {
         let runtime = gorun::runtime::Builder::new().workers(1).build().unwrap();
@@ -97,6 +113,36 @@ fn who_waits_for_a_mutex_holds_no_worker() {
 
 #[test]
 fn a_waiter_that_starves_is_handed_the_lock() {
+    within(|| {
+        let runtime = gorun::runtime::Builder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let mutex = Arc::new(Mutex::new(0));
+            let mut held = Some(mutex.lock());
+            let waiter = gorun::go({
+                let mutex = mutex.clone();
+                move || *mutex.lock() += 1
+            });
+            // Nobody else runs between an unlock and the try: one worker, and it is ours. So a lock that is taken
+            // then was handed over. It takes more attempts only if the waiter was slow to get into the queue.
+            let handed = (0..200).any(|_| {
+                gorun::yield_now();
+                let since = Instant::now();
+                while since.elapsed() < Duration::from_millis(2) {
+                    std::hint::spin_loop(); // with the lock held: the waiter starves
+                }
+                drop(held.take());
+                held = mutex.try_lock();
+                held.is_none()
+            });
+            assert!(handed, "its owner can always take it again");
+            waiter.join().unwrap();
+            assert_eq!(*mutex.try_lock().expect("given back"), 1);
+        });
+    });
+}
+
+#[test]
+fn a_greedy_owner_does_not_keep_the_others_out() {
     within(|| {
         // The holder gives the lock back and takes it again at once, a greedy loop on its own thread; the others
         // would barge in for ever.
@@ -320,9 +366,13 @@ fn more_done_than_add_panics_and_leaves_the_group_usable() {
     let done = group.clone();
     let panic = thread::spawn(move || done.done()).join().unwrap_err();
     assert!(panic.downcast_ref::<&str>().unwrap().contains("negative WaitGroup counter"));
+    let done = group.clone();
+    assert!(gorun::go(move || done.done()).join().unwrap_err().is_panic());
     group.add(1);
     group.done();
     group.wait();
+    group.add(usize::MAX);
+    assert!(gorun::go(move || group.add(1)).join().unwrap_err().is_panic(), "the counter overflows");
 }
 
 #[test]
@@ -354,41 +404,97 @@ fn an_abort_ends_a_wait_and_the_others_go_on() {
 }
 
 #[test]
-fn sleeps_last_as_long_as_they_say_and_overlap() {
+fn a_sleep_lasts_at_least_as_long_as_it_says() {
     within(|| {
         let runtime = gorun::runtime::Builder::new().workers(1).build().unwrap();
         runtime.run(|| {
-            let start = Instant::now();
-            let group = WaitGroup::new();
-            let (tx, rx) = gorun::channel(100);
-            for n in (0..100u64).rev() {
-                let tx = tx.clone();
-                group.go(move || {
-                    let until = start + Duration::from_millis(50 + 5 * (n % 4));
-                    gorun::time::sleep_until(until);
-                    assert!(Instant::now() >= until);
-                    tx.send(n % 4).unwrap();
-                });
-            }
-            group.wait();
-            let mut woken: Vec<_> = rx.try_iter().collect();
-            assert_eq!(woken.len(), 100);
-            // One after the other they would take over five seconds.
-            assert!(start.elapsed() < Duration::from_secs(4));
-            woken.sort_unstable();
-            woken.dedup();
-            assert_eq!(woken, [0, 1, 2, 3]);
+            let base = Instant::now();
+            let sleepers: Vec<_> = (0..100u64)
+                .rev()
+                .map(|n| {
+                    gorun::go(move || {
+                        let deadline = base + Duration::from_millis(10 + n % 7);
+                        gorun::time::sleep_until(deadline);
+                        assert!(Instant::now() >= deadline);
+                        let start = Instant::now();
+                        gorun::time::sleep(Duration::from_millis(n % 5));
+                        assert!(start.elapsed() >= Duration::from_millis(n % 5));
+                    })
+                })
+                .collect();
+            sleepers.into_iter().for_each(|s| s.join().unwrap());
         });
-        for test in [
+        for sleep in [
             || gorun::time::sleep(Duration::from_millis(5)),
             || gorun::time::sleep_until(Instant::now() + Duration::from_millis(5)),
         ] {
             let start = Instant::now();
-            test();
+            sleep();
             assert!(start.elapsed() >= Duration::from_millis(5), "a plain thread's");
         }
         gorun::time::sleep(Duration::ZERO);
         gorun::time::sleep_until(Instant::now());
+    });
+}
+
+#[test]
+fn who_sleeps_holds_no_worker_and_the_earlier_deadline_comes_first() {
+    within(|| {
+        let runtime = gorun::runtime::Builder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let began = Arc::new(AtomicUsize::new(0));
+            let long: Vec<_> = (0..50u32)
+                .map(|n| {
+                    let began = began.clone();
+                    gorun::go(move || {
+                        began.fetch_add(1, Ordering::SeqCst);
+                        gorun::time::sleep(HOUR * (50 - n));
+                    })
+                })
+                .collect();
+            while began.load(Ordering::SeqCst) < 50 {
+                gorun::yield_now();
+            }
+            // Set last, due first: it ends although the one worker has fifty others asleep.
+            gorun::go(|| gorun::time::sleep(Duration::from_millis(5))).join().unwrap();
+            assert!(long.iter().all(|l| !l.is_finished()));
+            // From the middle, the front and the back of the timers: the rest go on sleeping, and new ones wake.
+            for n in [25, 49, 0] {
+                long[n].abort();
+                until_by_yielding(|| long[n].is_finished());
+                gorun::go(|| gorun::time::sleep(Duration::from_millis(1))).join().unwrap();
+            }
+            assert_eq!(long.iter().filter(|l| l.is_finished()).count(), 3);
+        });
+    });
+}
+
+/// As `until`, on a goroutine that shares its worker with what it waits for.
+fn until_by_yielding(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < GENEROUS, "the condition never came true");
+        gorun::yield_now();
+    }
+}
+
+#[test]
+fn a_sleep_of_nothing_lets_the_others_run() {
+    within(|| {
+        for sleep in [|| gorun::time::sleep(Duration::ZERO), || gorun::time::sleep_until(Instant::now())] {
+            let runtime = gorun::runtime::Builder::new().workers(1).build().unwrap();
+            runtime.run(move || {
+                let ran = Arc::new(AtomicBool::new(false));
+                let other = ran.clone();
+                gorun::go(move || other.store(true, Ordering::SeqCst));
+                assert!(!ran.load(Ordering::SeqCst), "one worker, and it is ours");
+                let start = Instant::now();
+                while !ran.load(Ordering::SeqCst) {
+                    assert!(start.elapsed() < GENEROUS, "it does not yield");
+                    sleep();
+                }
+            });
+        }
     });
 }
 
