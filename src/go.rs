@@ -4,7 +4,7 @@
 
 use crate::join::{JoinHandle, erase};
 use crate::runtime;
-use gorun_scheduler::{GoroutineId, Handle, Remote, SpawnError, Spec, spawn_here};
+use gorun_scheduler::{GoroutineId, Handle, Remote, SpawnError, Spec, ThreadLocals, spawn_here};
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -45,6 +45,7 @@ where
 pub struct Builder {
     name: Option<Arc<str>>,
     stack_size: Option<usize>,
+    thread_locals: Option<ThreadLocals>,
 }
 
 impl Builder {
@@ -65,6 +66,24 @@ impl Builder {
     #[must_use]
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Whose thread-locals it sees; as its runtime has it, if this is not called.
+    ///
+    /// ```
+    /// use gorun::{Builder, runtime::{ThreadLocals, isolation}};
+    ///
+    /// let pinned = Builder::new().thread_locals(ThreadLocals::Pinned).go(|| gorun::current().unwrap().thread_locals())?;
+    /// assert_eq!(pinned.join().unwrap(), ThreadLocals::Pinned);
+    /// // Asking for what can't be had is an error, which says why.
+    /// let isolated = Builder::new().thread_locals(ThreadLocals::Isolated).go(|| ());
+    /// assert_eq!(isolated.is_ok(), isolation().is_ok());
+    /// # Ok::<(), gorun::SpawnError>(())
+    /// ```
+    #[must_use]
+    pub fn thread_locals(mut self, whose: ThreadLocals) -> Builder {
+        self.thread_locals = Some(whose);
         self
     }
 
@@ -94,7 +113,13 @@ impl Builder {
     {
         // SAFETY: by the caller.
         let (entry, write, take) = unsafe { erase(f) };
-        let spec = Spec { entry, name: self.name, stack_size: self.stack_size, site: Location::caller() };
+        let spec = Spec {
+            entry,
+            name: self.name,
+            stack_size: self.stack_size,
+            thread_locals: self.thread_locals,
+            site: Location::caller(),
+        };
         // SAFETY: `write` and `entry` are of the same types.
         let handle = unsafe {
             match on {
@@ -128,6 +153,12 @@ impl Goroutine {
     #[must_use]
     pub fn spawned_at(&self) -> &'static Location<'static> {
         self.0.spawned_at()
+    }
+
+    /// Whose thread-locals it sees.
+    #[must_use]
+    pub fn thread_locals(&self) -> ThreadLocals {
+        self.0.thread_locals()
     }
 }
 

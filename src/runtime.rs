@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use gorun_scheduler::ConfigError as BuildError;
+pub use gorun_scheduler::{ConfigError as BuildError, ThreadLocals, Unsupported, isolation};
 
 /// The default runtime: starts itself at the first need of a plain thread, and lives as long as the process. A `run` does
 /// not stand in for it: what a plain thread spawned would then be aborted when somebody else's `run` ends.
@@ -48,7 +48,8 @@ pub(crate) fn running_default() -> Option<Remote> {
 /// behind and named on standard error. What plain threads
 /// spawn with [`go`](crate::go) meanwhile goes to the default runtime, not into this one.
 ///
-/// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_STACK_SIZE` (bytes).
+/// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_STACK_SIZE` (bytes), `GORUN_THREAD_LOCALS`
+/// (`isolated` or `pinned`).
 ///
 /// # Panics
 /// When `main` panics (with its payload), was ended by [`goexit`](crate::goexit), or the runtime can't start.
@@ -81,6 +82,7 @@ pub struct Builder {
     workers: Option<usize>,
     stack_size: Option<usize>,
     warm_stacks: Option<usize>,
+    thread_locals: Option<ThreadLocals>,
     grace: Option<Duration>,
     thread_name: Option<String>,
 }
@@ -114,6 +116,22 @@ impl Builder {
         self
     }
 
+    /// Whose thread-locals its goroutines see, unless they say otherwise. Default: `GORUN_THREAD_LOCALS` (`isolated` or
+    /// `pinned`), else their own where that can be had ([`isolation`]).
+    ///
+    /// ```
+    /// use gorun::runtime::{Builder, ThreadLocals};
+    ///
+    /// let runtime = Builder::new().workers(1).thread_locals(ThreadLocals::Pinned).build()?;
+    /// assert_eq!(runtime.thread_locals(), ThreadLocals::Pinned);
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn thread_locals(mut self, whose: ThreadLocals) -> Builder {
+        self.thread_locals = Some(whose);
+        self
+    }
+
     /// How long a shutdown waits for goroutines to end. Default 10 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Builder {
@@ -137,6 +155,7 @@ impl Builder {
         config.workers = self.workers.unwrap_or(config.workers);
         config.stack_size = self.stack_size.unwrap_or(config.stack_size);
         config.warm_stacks = self.warm_stacks.unwrap_or(config.warm_stacks);
+        config.thread_locals = self.thread_locals.or(config.thread_locals);
         config.grace = self.grace.unwrap_or(config.grace);
         config.thread_name = self.thread_name.unwrap_or(config.thread_name);
         Ok(Runtime { scheduler: Scheduler::start(config)? })
@@ -168,6 +187,12 @@ impl Runtime {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.scheduler.remote().workers()
+    }
+
+    /// Whose thread-locals its goroutines see, unless they say otherwise: what is in force.
+    #[must_use]
+    pub fn thread_locals(&self) -> ThreadLocals {
+        self.scheduler.remote().thread_locals()
     }
 
     /// Live goroutines. A snapshot.

@@ -141,7 +141,8 @@ fn one_worker_is_one_thread() {
                 .map(|_| {
                     gorun::go(|| {
                         gorun::yield_now();
-                        std::thread::current().id()
+                        // SAFETY: no preconditions. The kernel's thread: what std calls one may be the goroutine itself.
+                        unsafe { libc::gettid() }
                     })
                 })
                 .collect();

@@ -6,18 +6,22 @@
 //!
 //! ```text
 //!  high │ Carrier (this struct)      │ in the slot's top page, with the first frames
+//!       │ thread-local block         │ of an isolated carrier (`isolated`)
 //!       │ frames of the loop         │
 //!       │ frames of the goroutine    │ ...
 //!   low │ guard page                 │
 //! ```
 //!
 //! * **K1.** A carrier is on one processor's cache, in the shared pool, or under one started goroutine.
-//! * **K2.** Only the worker that owns the goroutine (G1) resumes its carrier; a started goroutine stays with its
-//!   worker, so what is on its stack never changes threads (which is why user frames need not be `Send`).
+//! * **K2.** Only the worker that owns the goroutine (G1) resumes its carrier: one with a thread-local block of its own
+//!   on any thread, with that block loaded; one without always on the same thread. So what is on its stack never sees
+//!   other thread-locals (which is why user frames need not be `Send`).
 //! * **K3.** When a carrier suspends with `Exit`, its stack holds nothing but the loop's own frames, none of
 //!   which has anything to drop: it may be forgotten.
 
+use crate::config::ThreadLocals;
 use crate::goroutine::Goroutine;
+use crate::isolated::{self, Block};
 use crate::stack::{self, Slot, StackClass, StackError};
 use crate::unwind::AbortOnUnwind;
 use corosensei::stack::{Stack, StackPointer};
@@ -65,6 +69,8 @@ pub(crate) struct Carrier {
     goroutine: Cell<*const Goroutine>,
     /// Link of the cache it is in.
     next: Cell<*mut Carrier>,
+    /// The thread-locals of an isolated carrier's goroutines.
+    block: Option<Block>,
     slot: Slot,
 }
 
@@ -73,21 +79,36 @@ const _: () = assert!(align_of::<Carrier>() <= 64);
 
 impl Carrier {
     /// Takes a slot (reserved before) and builds the loop in it.
-    pub(crate) fn create(class: StackClass) -> Result<NonNull<Carrier>, StackError> {
+    pub(crate) fn create(class: StackClass, mode: ThreadLocals) -> Result<NonNull<Carrier>, StackError> {
         let slot = stack::take(class)?;
         let carrier = (slot.top() as usize - RESERVED) as *mut Carrier;
         let at = carrier as usize;
-        let base = StackPointer::new(at).expect("a slot is not at address 0");
+        let mut base = carrier.cast::<u8>();
+        let mut block = None;
+        if mode == ThreadLocals::Isolated {
+            // SAFETY: S2: the slot is ours; its class leaves room for a block (`class_for`).
+            let made = unsafe { Block::create(isolated::known(), slot.base(), base) };
+            let Some((made, bottom)) = made else {
+                stack::give_back(slot, true);
+                return Err(StackError::Block);
+            };
+            block = Some(made);
+            base = bottom;
+        }
+        let base = StackPointer::new(base as usize).expect("a slot is not at address 0");
         let limit = StackPointer::new(slot.limit() as usize).expect("a slot is not at address 0");
         let coroutine = Loop::with_stack(SlotStack { base, limit }, move |yielder, first: Next| {
             // SAFETY: K2: we run on this carrier's stack, so it is written and alive.
             let carrier = unsafe { &*(at as *const Carrier) };
             carrier.yielder.set(yielder);
+            if let Some(block) = &carrier.block {
+                block.first_use(isolated::known());
+            }
             let mut goroutine = first;
             loop {
                 let bomb = AbortOnUnwind("a panic left a goroutine");
                 // SAFETY: K2 and G1: the worker resumed us with a goroutine that it owns.
-                crate::exit::run_to_end(unsafe { &*goroutine });
+                crate::exit::run_to_end(unsafe { &*goroutine }, carrier.block.as_ref());
                 bomb.pass();
                 goroutine = yielder.suspend(Suspended::Exit);
             }
@@ -100,6 +121,7 @@ impl Carrier {
                 yielder: Cell::new(ptr::null()),
                 goroutine: Cell::new(ptr::null()),
                 next: Cell::new(ptr::null_mut()),
+                block,
                 slot,
             });
         }
@@ -127,11 +149,31 @@ impl Carrier {
         self.slot.class()
     }
 
+    pub(crate) fn mode(&self) -> ThreadLocals {
+        if self.block.is_some() { ThreadLocals::Isolated } else { ThreadLocals::Pinned }
+    }
+
+    /// The FS base to load for it; `None`: the worker's own.
+    #[inline]
+    pub(crate) fn block_base(&self) -> Option<usize> {
+        self.block.as_ref().map(Block::base)
+    }
+
+    /// Whether another goroutine may run on it.
+    pub(crate) fn is_reusable(&self) -> bool {
+        !self.block.as_ref().is_some_and(Block::is_stale)
+    }
+
     /// Gives the slot back to the arena, with or without its pages.
     ///
     /// # Safety
-    /// K3: the carrier is free, and never used again.
+    /// K3: the carrier is free, its block not loaded, and it is never used again.
     pub(crate) unsafe fn release(carrier: NonNull<Carrier>, keep_pages: bool) {
+        // SAFETY: by the caller.
+        if let Some(block) = unsafe { &carrier.as_ref().block } {
+            // SAFETY: by the caller.
+            unsafe { block.destroy(isolated::known()) };
+        }
         // SAFETY: by the caller; the coroutine is forgotten, not dropped (K3).
         let slot = unsafe { ptr::read(&raw const (*carrier.as_ptr()).slot) };
         stack::give_back(slot, keep_pages);
@@ -139,6 +181,7 @@ impl Carrier {
 }
 
 /// Leaves the current goroutine's stack for its worker's, until it is resumed.
+#[inline]
 pub(crate) fn suspend(g: &Goroutine, why: Suspended) {
     let carrier = g.carrier.get();
     // SAFETY: a running goroutine has a carrier (K1), whose loop set the yielder before it ran the goroutine and

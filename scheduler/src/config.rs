@@ -1,9 +1,28 @@
 //! What a runtime can be told, by its builder or by the environment, and the errors of getting it wrong.
 
+use crate::isolated::{self, Unsupported};
 use crate::stack::{StackClass, StackError};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
+
+/// Whose thread-locals a goroutine sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ThreadLocals {
+    /// Its own, as if it were a thread: it may hold them over any wait, and it may go on on another worker.
+    Isolated,
+    /// Those of its worker's thread, with which it stays once it has begun.
+    Pinned,
+}
+
+impl fmt::Display for ThreadLocals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ThreadLocals::Isolated => "isolated",
+            ThreadLocals::Pinned => "pinned",
+        })
+    }
+}
 
 /// Settings of one scheduler.
 #[derive(Clone, Debug)]
@@ -14,15 +33,18 @@ pub struct Config {
     pub stack_size: usize,
     /// Free stacks that stay warm (with their pages) on each processor.
     pub warm_stacks: usize,
+    /// Whose thread-locals goroutines see; `None`: their own where that can be had ([`isolation`](crate::isolation)).
+    pub thread_locals: Option<ThreadLocals>,
     /// How long a shutdown waits for goroutines to end.
     pub grace: Duration,
     /// Prefix of the names of the runtime's threads.
     pub thread_name: String,
 }
 
-/// What a slot of 256 KiB leaves. It is address space; pages are touched as they are used.
-const STACK_SIZE: usize = 248 << 10;
+/// What a slot of 256 KiB leaves, thread-local block included. It is address space; pages are touched as they are used.
+const STACK_SIZE: usize = 240 << 10;
 const WARM_STACKS: usize = 256;
+const THREAD_LOCALS: &str = "GORUN_THREAD_LOCALS";
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Why a runtime could not be made.
@@ -40,6 +62,8 @@ pub enum ConfigError {
     },
     /// No workers were asked for.
     NoWorkers,
+    /// Isolated thread-locals were asked for, which can't be had here.
+    Isolation(Unsupported),
     /// The stack size can't be had.
     Stack(StackError),
     /// The kernel refused a thread.
@@ -53,6 +77,9 @@ impl fmt::Display for ConfigError {
                 write!(f, "{name} is {value:?}; it takes {expected}")
             }
             ConfigError::NoWorkers => write!(f, "a runtime needs at least one worker"),
+            ConfigError::Isolation(reason) => {
+                write!(f, "goroutines can't have thread-locals of their own here: {reason}")
+            }
             ConfigError::Stack(error) => write!(f, "the default stack size: {error}"),
             ConfigError::Thread(error) => write!(f, "a worker thread could not be started: {error}"),
         }
@@ -79,30 +106,60 @@ fn variable(name: &'static str, expected: &'static str) -> Result<Option<usize>,
 }
 
 impl Config {
-    /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes).
+    /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes),
+    /// `GORUN_THREAD_LOCALS` (`isolated` or `pinned`).
     ///
     /// The default number of workers is [`std::thread::available_parallelism`], which knows of CPU affinity and
     /// of cgroup quotas.
     ///
     /// # Errors
-    /// [`ConfigError::Environment`] when a variable is set to something else than a positive whole number.
+    /// [`ConfigError::Environment`] when a variable is set to something it does not take.
     pub fn from_env() -> Result<Config, ConfigError> {
         let workers = variable("GORUN_MAXPROCS", "a positive number of workers")?;
         let stack_size = variable("GORUN_STACK_SIZE", "a positive number of bytes")?;
+        let thread_locals = match std::env::var_os(THREAD_LOCALS) {
+            None => None,
+            Some(value) if value == "isolated" => Some(ThreadLocals::Isolated),
+            Some(value) if value == "pinned" => Some(ThreadLocals::Pinned),
+            Some(value) => {
+                let value = value.to_string_lossy().into_owned();
+                let expected = "\"isolated\" or \"pinned\"";
+                return Err(ConfigError::Environment { name: THREAD_LOCALS, value, expected });
+            }
+        };
         Ok(Config {
             workers: workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
             stack_size: stack_size.unwrap_or(STACK_SIZE),
+            thread_locals,
             warm_stacks: WARM_STACKS,
             grace: GRACE,
             thread_name: "gorun".to_owned(),
         })
     }
 
-    pub(crate) fn check(&self) -> Result<StackClass, ConfigError> {
+    /// The class of its default stacks, and the mode in force.
+    pub(crate) fn check(&self) -> Result<(StackClass, ThreadLocals), ConfigError> {
         if self.workers == 0 {
             return Err(ConfigError::NoWorkers);
         }
-        StackClass::for_size(self.stack_size).map_err(ConfigError::Stack)
+        let mode = match (self.thread_locals, isolated::layout()) {
+            (Some(ThreadLocals::Isolated), Err(reason)) => return Err(ConfigError::Isolation(reason.clone())),
+            (Some(mode), _) => mode,
+            (None, Ok(_)) => ThreadLocals::Isolated,
+            (None, Err(_)) => ThreadLocals::Pinned,
+        };
+        let class = class_for(self.stack_size).map_err(ConfigError::Stack)?;
+        Ok((class, mode))
+    }
+}
+
+/// The class whose slots leave `bytes` to a goroutine beside its thread-local block, in whichever mode.
+pub(crate) fn class_for(bytes: usize) -> Result<StackClass, StackError> {
+    let block = isolated::layout().map_or(0, isolated::Layout::room);
+    match StackClass::for_size(bytes) {
+        Ok(class) if class.usable_size() - bytes >= block => Ok(class),
+        Ok(_) => StackClass::for_size(bytes + block),
+        Err(error) => Err(error),
     }
 }
 
@@ -114,6 +171,8 @@ pub enum SpawnError {
     Stack(StackError),
     /// No memory for its control block.
     OutOfMemory,
+    /// Isolated thread-locals were asked for, which can't be had here.
+    Isolation(Unsupported),
     /// The runtime has been shut down, or is being shut down and takes no goroutines from outside.
     ShutDown,
 }
@@ -122,6 +181,9 @@ impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SpawnError::Stack(error) => write!(f, "no stack for a goroutine: {error}"),
+            SpawnError::Isolation(reason) => {
+                write!(f, "a goroutine can't have thread-locals of its own here: {reason}")
+            }
             SpawnError::OutOfMemory => write!(f, "no memory for a goroutine's control block"),
             SpawnError::ShutDown => write!(f, "the runtime has been shut down"),
         }

@@ -1,9 +1,11 @@
 //! The crate's only thread-locals: which goroutine runs here, and whose storage record is in force.
 //!
-//! Set by `worker` around each resume; read by everything that asks "who am I". A started goroutine keeps its
-//! thread (pinned mode), so an address computed before a suspension is right after it too.
+//! Read by everything that asks "who am I". A started goroutine keeps its thread-locals, its own ones ([`adopt`]) or
+//! its worker's, in which the worker sets this around each resume ([`with_goroutine`]); so an address computed before
+//! a suspension is right after it too.
 //!
-//! * **T1.** `goroutine` is non-null exactly while a goroutine's own stack is in use on this thread.
+//! * **T1.** On a goroutine's own stack, `goroutine` is that goroutine. (A worker's loop, which may have any block
+//!   loaded, does not ask.)
 //! * **T2.** `record` is the running goroutine's; on a plain thread, and on a worker between goroutines, the
 //!   thread's own, made at its first use and dropped at the thread's exit.
 
@@ -92,8 +94,22 @@ pub(crate) fn processor<'a>() -> Option<&'a Processor> {
     goroutine().and_then(|g| unsafe { g.processor.get().as_ref() })
 }
 
-/// Runs `f` (a resume) with `g` as the current goroutine. The scheduler's own `f` does not unwind.
+/// The thread-local block of the worker on whose thread we are, if we are a goroutine.
+pub(crate) fn home_block() -> Option<usize> {
+    processor().map(|p| p.home_block.get())
+}
+
+/// In a goroutine's own thread-locals: says whose they are.
 #[inline]
+pub(crate) fn adopt(g: &Goroutine) {
+    CURRENT.with(|c| {
+        c.goroutine.set(g);
+        c.record.set(&raw const g.locals);
+    });
+}
+
+/// Runs `f` (a resume) with `g` as the current goroutine of this thread. The scheduler's own `f` does not unwind.
+#[inline(never)]
 pub(crate) fn with_goroutine<R>(g: &Goroutine, f: impl FnOnce() -> R) -> R {
     let before = CURRENT.with(|c| {
         c.goroutine.set(g);

@@ -10,18 +10,24 @@
 //! 1. the closure has returned, unwound, or was dropped unrun; its result is in the payload;
 //! 2. through the return target: at-exit handlers, last in first out, then storage in reverse order of
 //!    initialisation, in bounded rounds (`goroutine/locals`);
+//!    then, of an isolated goroutine, the destructors of its thread-locals ([`Block::run_destructors`]);
 //! 3. **X1** the result is published and the joiner woken: a result that is visible means storage that is gone;
 //! 4. or, if nobody will take it, it is dropped (and what that stored is cleaned by another pass of 2);
 //! 5. on the worker's stack: the carrier goes back, the reference is dropped.
 
+use crate::current;
 use crate::goroutine::{Goroutine, Handle, Published, Ref};
+use crate::isolated::{self, Block};
 use crate::processor::Processor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::Ordering;
 
 /// Runs `g` and takes it through its exit path. Does not unwind.
-pub(crate) fn run_to_end(g: &Goroutine) {
+pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
+    if block.is_some() {
+        current::adopt(g);
+    }
     let entry = g.entry.get().expect("a live goroutine has an entry");
     // Relaxed: a hint, looked at again at every cancellation point.
     if g.abort.load(Ordering::Relaxed) {
@@ -33,19 +39,42 @@ pub(crate) fn run_to_end(g: &Goroutine) {
         unsafe { (entry.run)(g.payload()) };
         g.exiting.set(true);
     }
-    // The return target: an empty function, or the cleaning exit.
-    g.locals.run_exit();
+    end_storage(g, block);
     let finished = || {
         // SAFETY: the worker set it before this turn.
         unsafe { &*g.processor.get() }.seat_ref().count_finish();
     };
-    if g.done.publish(finished) == Published::Detached {
-        drop_result(g);
-        finished();
-        g.done.finish_detached();
+    match g.done.publish(finished) {
+        Published::Handed => {}
+        // Code of the joiner's executor has run here, and may have left something in our thread-locals.
+        Published::HandedToTask => end_storage(g, block),
+        Published::Detached => {
+            drop_result(g);
+            end_storage(g, block);
+            finished();
+            g.done.finish_detached();
+        }
     }
     // SAFETY: as above.
     unsafe { &*g.processor.get() }.shared.check_drained();
+}
+
+/// Storage, then thread-locals, whose destructors may store again.
+fn end_storage(g: &Goroutine, block: Option<&Block>) {
+    // The return target: an empty function, or the cleaning exit.
+    g.locals.run_exit();
+    let Some(block) = block else { return };
+    let layout = isolated::known();
+    // SAFETY: it is the running goroutine's block; its closure's frames are gone, ours use no thread-locals.
+    unsafe { block.run_destructors(layout) };
+    if g.locals.is_patched() {
+        g.locals.run_exit();
+        // SAFETY: as above.
+        unsafe { block.run_destructors(layout) };
+    }
+    // SAFETY: as above.
+    unsafe { block.reset(layout) };
+    current::adopt(g);
 }
 
 fn drop_result(g: &Goroutine) {
@@ -56,15 +85,15 @@ fn drop_result(g: &Goroutine) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| unsafe { (entry.drop_result)(g.payload()) })) {
         std::mem::forget(payload);
     }
-    g.locals.run_exit();
 }
 
 /// The worker's half: the goroutine has left its stack for good.
+#[inline(never)]
 pub(crate) fn retire(processor: &Processor, g: Ref) {
     let carrier = g.carrier.replace(ptr::null_mut());
     processor.give_carrier(ptr::NonNull::new(carrier).expect("it ran, so it had a carrier"));
     g.processor.set(ptr::null());
     g.home.set(ptr::null());
     // SAFETY: the scheduler's own reference, counted by spawn.
-    drop(unsafe { Handle::adopt(g) });
+    unsafe { Handle::adopt(g) }.release(processor);
 }

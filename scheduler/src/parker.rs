@@ -23,11 +23,16 @@
 //!   itself, and the waiter leaves its operation only after it has taken that lock again or was dequeued by
 //!   the claimer. Goroutine parkers are type-stable besides.
 //!
+//! * **P4, waits are numbered.** A word that is PARKED with the same number as before has been PARKED all the time (unless
+//!   2^29 waits lie between). So the worker, which owns nothing any more once it has committed, can still end this very
+//!   wait, and no later one, for an abort ([`Committed::abort`]).
+//!
 //! The bad interleaving without `PARKING`: the waiter enqueues itself, a sender on another worker pops it and
 //! pushes it into a run queue, a third worker resumes it, all before the first one has left its stack.
 
 use crate::goroutine::{Goroutine, Ref};
 use crate::shim::{AtomicU32, Ordering};
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::thread::Thread;
 
@@ -38,6 +43,7 @@ const PARKED: u32 = 2;
 const CLAIMED: u32 = 3;
 /// An abort may not end this wait.
 const SHIELD: u32 = 0b100;
+/// In CLAIMED the token stands above the flags, in PARKING and PARKED the number of the wait.
 const TOKEN_SHIFT: u32 = 3;
 
 /// Why a wait ended: the small number that the winner of the claim left behind.
@@ -76,8 +82,13 @@ impl Token {
 #[repr(C)]
 pub struct Parker {
     word: AtomicU32,
+    /// P4. Written by the waiter only.
+    waits: Cell<u32>,
     is_thread: bool,
 }
+
+// SAFETY: `waits` is the waiter's own (G1), the rest is atomic or never changes.
+unsafe impl Sync for Parker {}
 
 /// A plain thread's parker: the word and the handle that unparks the thread.
 #[derive(Debug)]
@@ -90,7 +101,7 @@ pub(crate) struct ThreadParker {
 impl ThreadParker {
     pub(crate) fn current() -> ThreadParker {
         ThreadParker {
-            parker: Parker { word: AtomicU32::new(RUNNING), is_thread: true },
+            parker: Parker { word: AtomicU32::new(RUNNING), waits: Cell::new(0), is_thread: true },
             thread: std::thread::current(),
         }
     }
@@ -106,14 +117,38 @@ impl ThreadParker {
 #[must_use]
 pub(crate) enum Commit {
     /// The goroutine is parked; whoever claims it owns it now.
-    Parked,
+    Parked(Committed),
     /// Somebody claimed it before it had left its stack: the worker runs it again.
     Claimed,
 }
 
+/// A wait that its worker has committed, by the word it left (P4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Committed(u32);
+
+impl Committed {
+    /// Ends this very wait for an abort, if nothing has ended it yet and it is not shielded.
+    ///
+    /// # Safety
+    /// `this` is the goroutine's parker that was committed.
+    #[cold]
+    pub(crate) unsafe fn abort(self, this: NonNull<Parker>) -> Option<Wake> {
+        if self.0 & SHIELD != 0 {
+            return None;
+        }
+        // SAFETY: goroutine parkers are type-stable.
+        let word = &unsafe { this.as_ref() }.word;
+        let claimed = CLAIMED | Token::ABORT.0 << TOKEN_SHIFT;
+        // SeqCst: as in `claim`.
+        word.compare_exchange(self.0, claimed, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        // SAFETY: a goroutine's parker; PARKED → CLAIMED by us (P1, P2).
+        Some(Wake(Woken::Goroutine(unsafe { Ref::from_ptr(this.cast::<Goroutine>()) })))
+    }
+}
+
 impl Parker {
     pub(crate) fn for_goroutine() -> Parker {
-        Parker { word: AtomicU32::new(RUNNING), is_thread: false }
+        Parker { word: AtomicU32::new(RUNNING), waits: Cell::new(0), is_thread: false }
     }
 
     /// RUNNING → PARKING, by the waiter, before it becomes visible to any claimer.
@@ -121,7 +156,9 @@ impl Parker {
         // Relaxed: the waiter publishes itself afterwards, under the lock of what it waits for (P3), and that
         // lock's release pairs with the claimer's acquire. An abort looks at the word without a lock; it
         // either sees PARKING or is seen by the worker's commit.
-        self.word.store(PARKING | if shielded { SHIELD } else { 0 }, Ordering::Relaxed);
+        let wait = self.waits.get().wrapping_add(1);
+        self.waits.set(wait);
+        self.word.store(PARKING | if shielded { SHIELD } else { 0 } | wait << TOKEN_SHIFT, Ordering::Relaxed);
     }
 
     /// PARKING → RUNNING, by a waiter that decided not to wait and is in no queue. `false` if it was claimed.
@@ -133,6 +170,7 @@ impl Parker {
     }
 
     /// PARKING → PARKED, by the worker, after the goroutine has left its stack.
+    #[inline]
     pub(crate) fn commit(&self) -> Commit {
         let word = self.word.load(Ordering::Relaxed);
         if word & STATE == PARKING {
@@ -141,7 +179,7 @@ impl Parker {
             // abort flag, the aborter writes the flag and then reads the word (`Goroutine::abort`).
             // Release: all that the goroutine wrote on its stack is visible to whoever claims it (Acquire).
             if self.word.compare_exchange(word, parked, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                return Commit::Parked;
+                return Commit::Parked(Committed(parked));
             }
         }
         Commit::Claimed
@@ -330,7 +368,11 @@ mod models {
             let commit = parker.commit();
             let claims: Vec<_> = claimers.into_iter().filter_map(|c| c.join().unwrap()).collect();
             assert_eq!(claims.len(), 1, "one winner");
-            assert_eq!(claims[0], commit == Commit::Parked, "pushed if it was parked, else left to its worker");
+            assert_eq!(
+                claims[0],
+                matches!(commit, Commit::Parked(_)),
+                "pushed if it was parked, else left to its worker"
+            );
             assert!(parker.finish().index().is_some());
         });
     }

@@ -4,9 +4,13 @@
 //! everything here is single-threaded, in cells; what other threads may touch is in the `Seat`.
 //!
 //! * **R1.** Only the owning thread touches a `Processor`, and no borrow into it lives over a suspension.
-//! * **R2.** `bound` and `next` hold started goroutines whose home is this seat; `deque` only unstarted ones.
+//! * **R2.** `bound` holds started pinned goroutines, whose home is this seat; `deque` only such as may run anywhere,
+//!   isolated or unstarted; the next slot either.
+//! * **R3.** The worker's loop calls the methods here with any block loaded that it owns. Those that could touch a
+//!   thread-local (a queue that is resized, a lock, an allocation) are not inlined (F2 in `isolated`).
 
 use crate::carrier::{Carrier, CarrierList};
+use crate::config::ThreadLocals;
 use crate::goroutine::{BlockList, Ref};
 use crate::shared::{Seat, Shared};
 use crate::stack::{self, StackClass, StackError};
@@ -28,14 +32,15 @@ const NEXT_STREAK: u32 = 64;
 pub(crate) struct Processor {
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: usize,
+    /// The thread-local block of its worker's thread.
+    pub(crate) home_block: Cell<usize>,
     pub(crate) deque: Deque<Ref>,
     bound: RefCell<VecDeque<Ref>>,
-    /// The goroutine readied last: it goes first, while its data is hot.
-    next: Cell<Option<Ref>>,
     streak: Cell<u32>,
     turn: Cell<bool>,
     pub(crate) blocks: BlockList,
-    carriers: CarrierList,
+    /// Free ones of the default size: pinned, isolated.
+    carriers: [CarrierList; 2],
     ids: Cell<(u64, u64)>,
     reserved: Cell<usize>,
     rng: Cell<u64>,
@@ -46,13 +51,13 @@ impl Processor {
         Processor {
             shared,
             index,
+            home_block: Cell::new(0),
             deque,
             bound: RefCell::new(VecDeque::new()),
-            next: Cell::new(None),
             streak: Cell::new(0),
             turn: Cell::new(false),
             blocks: BlockList::new(),
-            carriers: CarrierList::new(),
+            carriers: [CarrierList::new(), CarrierList::new()],
             ids: Cell::new((0, 0)),
             reserved: Cell::new(0),
             rng: Cell::new(0x9E37_79B9_7F4A_7C15 ^ ((index as u64 + 1) << 17)),
@@ -67,37 +72,45 @@ impl Processor {
         self.seat_ref()
     }
 
-    /// Makes `g` runnable, on this worker's thread.
+    /// Makes `g` runnable: it goes first on this processor, while its data is hot; a started pinned one goes home.
     pub(crate) fn ready(&self, g: Ref) {
         let home = g.home.get();
-        if home.is_null() {
-            self.deque.push(g);
-            self.shared.notify();
-        } else if std::ptr::eq(home, self.seat()) {
-            if let Some(displaced) = self.next.replace(Some(g)) {
-                self.bound.borrow_mut().push_back(displaced);
-            }
-        } else {
+        if !home.is_null() && !std::ptr::eq(home, self.seat()) {
             // SAFETY: a home is a seat of this runtime, which we hold.
-            unsafe { &*home }.send_home(g);
+            return unsafe { &*home }.send_home(g);
+        }
+        if let Some(displaced) = self.seat_ref().next.put(g) {
+            self.push_back(displaced);
         }
     }
 
-    /// Puts a goroutine of this seat at the end of its queue.
-    pub(crate) fn push_bound(&self, g: Ref) {
-        self.bound.borrow_mut().push_back(g);
+    /// Puts a goroutine that is this seat's, or may run anywhere, at the end of its queue.
+    #[inline(never)]
+    pub(crate) fn push_back(&self, g: Ref) {
+        if g.home.get().is_null() {
+            self.deque.push(g);
+            self.shared.notify();
+        } else {
+            self.bound.borrow_mut().push_back(g);
+        }
     }
 
     /// The next goroutine that needs no looking elsewhere: the next slot, then the two queues in turn.
+    #[inline]
     pub(crate) fn pop(&self) -> Option<Ref> {
-        if let Some(g) = self.next.take() {
+        if let Some(g) = self.seat_ref().next.take() {
             if self.streak.get() < NEXT_STREAK {
                 self.streak.set(self.streak.get() + 1);
                 return Some(g);
             }
-            self.bound.borrow_mut().push_back(g);
+            self.push_back(g);
         }
         self.streak.set(0);
+        self.pop_queues()
+    }
+
+    #[inline(never)]
+    fn pop_queues(&self) -> Option<Ref> {
         let turn = !self.turn.get();
         self.turn.set(turn);
         if turn { self.pop_bound().or_else(|| self.deque.pop()) } else { self.deque.pop().or_else(|| self.pop_bound()) }
@@ -155,25 +168,37 @@ impl Processor {
     }
 
     /// A carrier for a goroutine that has a reservation.
-    pub(crate) fn take_carrier(&self, class: StackClass) -> Result<NonNull<Carrier>, StackError> {
+    pub(crate) fn take_carrier(&self, class: StackClass, mode: ThreadLocals) -> Result<NonNull<Carrier>, StackError> {
         if class == self.shared.class
-            && let Some(carrier) = self.carriers.pop()
+            && let Some(carrier) = self.cache(mode).pop()
         {
             // The goroutine has a reservation, and so had the carrier: one is free again.
             self.unreserve_stack(class);
             return Ok(carrier);
         }
-        Carrier::create(class)
+        Carrier::create(class, mode)
+    }
+
+    fn cache(&self, mode: ThreadLocals) -> &CarrierList {
+        &self.carriers[usize::from(mode == ThreadLocals::Isolated)]
+    }
+
+    /// Whether [`Processor::give_carrier`] would keep it.
+    pub(crate) fn keeps(&self, carrier: &Carrier) -> bool {
+        carrier.class() == self.shared.class
+            && self.cache(carrier.mode()).len() < self.shared.config.warm_stacks
+            && carrier.is_reusable()
     }
 
     /// A carrier whose goroutine has ended, with the goroutine's reservation: a cached carrier keeps it, so that the
-    /// slots in use are never more than those reserved.
+    /// slots in use are never more than those reserved. Its block is loaded only if it is kept.
     pub(crate) fn give_carrier(&self, carrier: NonNull<Carrier>) {
         // SAFETY: K1: the worker hands it to us.
-        let class = unsafe { carrier.as_ref() }.class();
-        if class == self.shared.class && self.carriers.len() < self.shared.config.warm_stacks {
-            self.carriers.push(carrier);
+        let this = unsafe { carrier.as_ref() };
+        if self.keeps(this) {
+            self.cache(this.mode()).push(carrier);
         } else {
+            let class = this.class();
             // SAFETY: K3: it suspended with Exit. Pages go back: it is beyond what is kept warm.
             unsafe { Carrier::release(carrier, false) };
             self.unreserve_stack(class);
@@ -191,7 +216,7 @@ impl Processor {
 
 impl Drop for Processor {
     fn drop(&mut self) {
-        while let Some(carrier) = self.carriers.pop() {
+        while let Some(carrier) = self.carriers.iter().find_map(CarrierList::pop) {
             // SAFETY: K1, K3: free.
             unsafe { Carrier::release(carrier, false) };
             stack::unreserve(self.shared.class, 1);

@@ -9,7 +9,7 @@
 //! 4. phase STOPPING: the workers leave their loops when they next look, and are joined, unless something was
 //!    left behind: then its worker may be the one that is stuck, and the threads and the memory stay.
 
-use crate::config::{Config, ConfigError, SpawnError};
+use crate::config::{Config, ConfigError, SpawnError, ThreadLocals};
 use crate::goroutine::{Handle, for_each_live};
 use crate::monitor;
 use crate::processor::Processor;
@@ -44,12 +44,12 @@ impl Scheduler {
     /// # Errors
     /// When the configuration makes no sense or the kernel refuses a thread.
     pub fn start(config: Config) -> Result<Scheduler, ConfigError> {
-        let class = config.check()?;
+        let class_and_mode = config.check()?;
         stack::set_describe(describe_overflow);
         stack::install_overflow_report();
         let deques: Vec<_> = (0..config.workers).map(|_| Deque::new_fifo()).collect();
         let prefix = config.thread_name.clone();
-        let shared = Arc::new(Shared::new(config, class, deques.iter().map(Deque::stealer)));
+        let shared = Arc::new(Shared::new(config, class_and_mode, deques.iter().map(Deque::stealer)));
         let mut scheduler = Scheduler { shared, threads: Vec::new(), down: false };
         for (index, deque) in deques.into_iter().enumerate() {
             let shared = scheduler.shared.clone();
@@ -171,6 +171,12 @@ impl Remote {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.0.seats.len()
+    }
+
+    /// Whose thread-locals its goroutines see, unless they say otherwise.
+    #[must_use]
+    pub fn thread_locals(&self) -> ThreadLocals {
+        self.0.mode
     }
 
     /// The runtime of the current goroutine.

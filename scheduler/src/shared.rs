@@ -6,10 +6,11 @@
 //! * **S2.** A goroutine is counted as spawned before it is visible to any worker, and as finished after its exit
 //!   path and before its result is published.
 
-use crate::config::Config;
+use crate::config::{Config, ThreadLocals};
 use crate::goroutine::Ref;
 use crate::idle::Idle;
 use crate::inbox::Inbox;
+use crate::next_slot::NextSlot;
 use crate::shim::Lock;
 use crate::stack::StackClass;
 use crate::timers::Timers;
@@ -30,6 +31,8 @@ pub(crate) const STOPPING: u8 = 2;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) class: StackClass,
+    /// Of goroutines that do not say otherwise.
+    pub(crate) mode: ThreadLocals,
     pub(crate) injector: Injector<Ref>,
     pub(crate) seats: Box<[CachePadded<Seat>]>,
     pub(crate) idle: Idle,
@@ -46,6 +49,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) stealer: Stealer<Ref>,
+    pub(crate) next: NextSlot,
     pub(crate) inbox: Inbox,
     pub(crate) timers: Timers,
     thread: OnceLock<Thread>,
@@ -63,6 +67,7 @@ impl Seat {
     pub(crate) fn new(stealer: Stealer<Ref>) -> Seat {
         Seat {
             stealer,
+            next: NextSlot::new(),
             inbox: Inbox::new(),
             timers: Timers::new(),
             thread: OnceLock::new(),
@@ -112,10 +117,15 @@ impl Seat {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, class: StackClass, stealers: impl Iterator<Item = Stealer<Ref>>) -> Shared {
+    pub(crate) fn new(
+        config: Config,
+        (class, mode): (StackClass, ThreadLocals),
+        stealers: impl Iterator<Item = Stealer<Ref>>,
+    ) -> Shared {
         Shared {
             config,
             class,
+            mode,
             injector: Injector::new(),
             seats: stealers.map(|s| CachePadded::new(Seat::new(s))).collect(),
             idle: Idle::new(),

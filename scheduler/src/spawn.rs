@@ -7,9 +7,10 @@
 //! Called by `gorun::go` and its kin through [`Scheduler::spawn`](crate::Scheduler) or [`spawn_here`].
 
 use crate::carrier::Carrier;
-use crate::config::SpawnError;
+use crate::config::{SpawnError, ThreadLocals, class_for};
 use crate::current;
 use crate::goroutine::{Entry, Handle, Ref, give_back_unused, take_block};
+use crate::isolated;
 use crate::processor::Processor;
 use crate::shared::{DRAINING, RUNNING, Shared};
 use crate::stack::{self, StackClass};
@@ -26,6 +27,8 @@ pub struct Spec {
     pub name: Option<Arc<str>>,
     /// Bytes of stack; the runtime's default if `None`.
     pub stack_size: Option<usize>,
+    /// Whose thread-locals it sees; as the runtime has it if `None`.
+    pub thread_locals: Option<ThreadLocals>,
     /// Where the goroutine was spawned.
     pub site: &'static Location<'static>,
 }
@@ -56,7 +59,15 @@ pub(crate) unsafe fn spawn_on(
 ) -> Result<Handle, SpawnError> {
     let class = match spec.stack_size {
         None => shared.class,
-        Some(bytes) => StackClass::for_size(bytes).map_err(SpawnError::Stack)?,
+        Some(bytes) => class_for(bytes).map_err(SpawnError::Stack)?,
+    };
+    let mode = match spec.thread_locals {
+        None => shared.mode,
+        Some(ThreadLocals::Pinned) => ThreadLocals::Pinned,
+        Some(ThreadLocals::Isolated) => {
+            isolated::layout().map_err(|reason| SpawnError::Isolation(reason.clone()))?;
+            ThreadLocals::Isolated
+        }
     };
     match processor {
         Some(processor) => {
@@ -66,22 +77,22 @@ pub(crate) unsafe fn spawn_on(
                 return Err(SpawnError::OutOfMemory);
             };
             let back = Unpublished { g, class };
-            g.prepare(processor.take_id(), class, spec.entry, spec.name.clone(), spec.site, Arc::as_ptr(shared));
+            g.prepare(processor.take_id(), class, mode, spec.entry, spec.name.clone(), spec.site, Arc::as_ptr(shared));
             if stack::guards_need_mappings() {
-                let carrier = processor.take_carrier(class).map_err(SpawnError::Stack)?;
+                let carrier = processor.take_carrier(class, mode).map_err(SpawnError::Stack)?;
                 g.carrier.set(carrier.as_ptr());
             }
             inherit(g);
             back.keep();
             write(g.payload());
-            // An inherit hook may have suspended us: the processor is asked for anew (R1). Pinned: the same one.
+            // An inherit hook may have suspended us: the processor is asked for anew (R1).
+            let processor = current::processor().expect("we are a goroutine");
             processor.seat_ref().count_spawn();
             g.publish(2);
-            processor.deque.push(g);
-            shared.notify();
+            processor.push_back(g);
             // SAFETY: the second of the references counted above.
             let handle = unsafe { Handle::adopt(g) };
-            // After the fence in `notify`: either we see the phase, or the drain's walk sees the block. A goroutine
+            // The flag in `abort` and `phase` are SeqCst: either we see the phase, or the drain's walk sees the block. A goroutine
             // born while its runtime ends is aborted, unless an exit path spawned it.
             if shared.phase() != RUNNING && !current::goroutine().is_some_and(|p| p.exiting.get()) {
                 handle.abort();
@@ -95,9 +106,9 @@ pub(crate) unsafe fn spawn_on(
                 return Err(SpawnError::OutOfMemory);
             };
             let back = Unpublished { g, class };
-            g.prepare(current::take_ids(1), class, spec.entry, spec.name.clone(), spec.site, Arc::as_ptr(shared));
+            g.prepare(current::take_ids(1), class, mode, spec.entry, spec.name.clone(), spec.site, Arc::as_ptr(shared));
             if stack::guards_need_mappings() {
-                let carrier = Carrier::create(class).map_err(SpawnError::Stack)?;
+                let carrier = Carrier::create(class, mode).map_err(SpawnError::Stack)?;
                 g.carrier.set(carrier.as_ptr());
             }
             inherit(g);

@@ -9,9 +9,11 @@
 //! 4. sleep until woken or until the earliest timer of this seat.
 
 use crate::carrier::{Carrier, Suspended};
+use crate::config::ThreadLocals;
 use crate::current;
 use crate::goroutine::Ref;
-use crate::parker::{Commit, Parker, Token, Wake};
+use crate::isolated::{self, Loaded};
+use crate::parker::{Commit, Committed, Wake};
 use crate::processor::Processor;
 use crate::shared::{STOPPING, Seat};
 use crate::timers::{self, NEVER};
@@ -27,11 +29,22 @@ pub(crate) struct Worker {
     processor: Processor,
     round: u32,
     woken: Vec<Wake>,
+    loaded: Loaded,
+}
+
+/// A goroutine that has left its stack, and is still the worker's.
+#[derive(Clone, Copy)]
+struct Left {
+    g: Ref,
+    why: Suspended,
 }
 
 impl Worker {
+    /// For the thread that calls.
     pub(crate) fn new(processor: Processor) -> Worker {
-        Worker { processor, round: 0, woken: Vec::new() }
+        let loaded = Loaded::new(isolated::layout().ok());
+        processor.home_block.set(loaded.home());
+        Worker { processor, round: 0, woken: Vec::new(), loaded }
     }
 
     fn seat(&self) -> &Seat {
@@ -43,61 +56,143 @@ impl Worker {
         let bomb = AbortOnUnwind("a panic in the scheduler");
         let _alt_stack = crate::stack::ensure_alt_stack();
         self.seat().sit_down();
-        while let Some(g) = self.find() {
-            self.turn(g);
-        }
+        self.turns();
         bomb.pass();
     }
 
-    /// One turn of one goroutine.
-    fn turn(&mut self, g: Ref) {
-        let carrier = match NonNull::new(g.carrier.get()) {
-            Some(carrier) => {
-                // Its home already, or a stack taken at spawn (`Processor::stack_for`) and its first turn.
-                g.home.set(self.processor.seat());
-                carrier
-            }
-            None => match self.processor.take_carrier(g.class.get()) {
-                Ok(carrier) => {
-                    g.carrier.set(carrier.as_ptr());
-                    // From here on it stays with this worker (K2).
-                    g.home.set(self.processor.seat());
-                    carrier
+    /// Turn after turn.
+    ///
+    /// A goroutine that has left is let go of (committed, queued) only when another block than its own is loaded (F1):
+    /// that of the next goroutine, or for a longer search the thread's own. F2: what is called in here and may touch a
+    /// thread-local is not inlined.
+    #[inline(never)]
+    fn turns(&mut self) {
+        let mut next = self.find();
+        while let Some(g) = next {
+            let mut left = self.turn(g);
+            next = loop {
+                if left.why == Suspended::Exit {
+                    self.retire(left.g);
                 }
-                // Its slot was reserved when it was spawned, guard and all where guards can run out; what is left
-                // is a kernel that has no page tables to give.
-                Err(error) => fatal(&format!("the stack reserved for a goroutine can't be had: {error}")),
-            },
+                let Some(next) = self.find_here() else {
+                    if left.why == Suspended::Yield && !self.round.is_multiple_of(FAIRNESS) {
+                        // Nobody to yield to.
+                        left = self.turn(left.g);
+                        continue;
+                    }
+                    self.go_home();
+                    self.let_go(left);
+                    break self.find();
+                };
+                let (carrier, base) = self.prepare(next);
+                // SAFETY: F1: the goroutine that left is still ours, and so is the next one. F2: see above.
+                unsafe { self.loaded.switch(base) };
+                self.let_go(left);
+                left = Left { g: next, why: self.resume(carrier, next) };
+            };
+        }
+        self.go_home();
+    }
+
+    /// One turn of one goroutine, with its block or the thread's own loaded.
+    fn turn(&mut self, g: Ref) -> Left {
+        let (carrier, base) = self.prepare(g);
+        // SAFETY: F1: the goroutine is ours, and the thread's own block always. F2: see `turns`.
+        unsafe { self.loaded.switch(base) };
+        Left { g, why: self.resume(carrier, g) }
+    }
+
+    /// Loads the thread's own block: from here on everything may be called.
+    fn go_home(&mut self) {
+        let home = self.loaded.home();
+        // SAFETY: F1: what is loaded is ours, and the thread's own block always. F2: see `turns`.
+        unsafe { self.loaded.switch(home) };
+    }
+
+    fn resume(&self, carrier: NonNull<Carrier>, g: Ref) -> Suspended {
+        match g.mode.get() {
+            // SAFETY: K1, K2: the goroutine is ours (G1), the carrier its own or free, its block loaded.
+            ThreadLocals::Isolated => unsafe { Carrier::resume(carrier, &g) },
+            // SAFETY: as above; the thread's own block is loaded.
+            ThreadLocals::Pinned => current::with_goroutine(&g, || unsafe { Carrier::resume(carrier, &g) }),
+        }
+    }
+
+    /// A stack for `g`, and the block to load for it.
+    #[inline]
+    fn prepare(&self, g: Ref) -> (NonNull<Carrier>, usize) {
+        let carrier = match NonNull::new(g.carrier.get()) {
+            Some(carrier) => carrier,
+            None => self.first_turn(g),
         };
         g.processor.set(&raw const self.processor);
-        // SAFETY: K1, K2: `find` gave us the goroutine (G1), and its carrier is its own or was free.
-        let why = current::with_goroutine(&g, || unsafe { Carrier::resume(carrier, &g) });
-        match why {
-            Suspended::Yield => self.processor.push_bound(g),
-            Suspended::Exit => crate::exit::retire(&self.processor, g),
-            Suspended::Park => self.settle(g),
+        // SAFETY: K1: its own, or free and ours.
+        let base = match unsafe { carrier.as_ref() }.block_base() {
+            Some(base) => base,
+            None => {
+                // From here on it stays with this worker (K2).
+                g.home.set(self.processor.seat());
+                self.loaded.home()
+            }
+        };
+        (carrier, base)
+    }
+
+    #[inline(never)]
+    fn first_turn(&self, g: Ref) -> NonNull<Carrier> {
+        match self.processor.take_carrier(g.class.get(), g.mode.get()) {
+            Ok(carrier) => {
+                g.carrier.set(carrier.as_ptr());
+                carrier
+            }
+            // Its slot was reserved when it was spawned, guard and all where guards can run out; what is left
+            // is a kernel that has no page tables to give.
+            Err(error) => fatal(&format!("the stack reserved for a goroutine can't be had: {error}")),
+        }
+    }
+
+    /// What `left` wants, now that its block is not loaded.
+    #[inline]
+    fn let_go(&mut self, left: Left) {
+        match left.why {
+            Suspended::Exit => {}
+            Suspended::Yield => self.processor.push_back(left.g),
+            Suspended::Park => self.settle(left.g),
         }
     }
 
     /// The commit step: the goroutine has left its stack, now it may be claimed for running.
+    #[inline]
     fn settle(&mut self, g: Ref) {
         match g.parker.commit() {
             // Claimed while it was leaving (P2): it is still ours, and goes on.
             Commit::Claimed => self.processor.ready(g),
-            Commit::Parked => {
-                // The abort's Dekker pair, see `Handle::abort`.
+            // The abort's Dekker pair, see `Handle::abort`. The goroutine may run elsewhere by now, or be another one:
+            // then the flag is not its, and the wait not the one that was committed (P4).
+            Commit::Parked(wait) => {
                 if g.abort.load(Ordering::SeqCst) && cfg!(panic = "unwind") {
-                    // SAFETY: blocks are type-stable; if somebody else won the claim meanwhile, ours is refused, and
-                    // if the goroutine has since waited anew, an abort may end that wait as well as this one.
-                    if let Some(wake) = unsafe {
-                        Parker::claim_unshielded(NonNull::new_unchecked(g.as_ptr().cast_mut()).cast(), Token::ABORT)
-                    } {
-                        self.woken.push(wake);
-                        self.wake_all();
-                    }
+                    self.abort(g, wait);
                 }
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn abort(&mut self, g: Ref, wait: Committed) {
+        // SAFETY: blocks are type-stable; it is this goroutine's parker.
+        let wake = unsafe { wait.abort(NonNull::new_unchecked(g.as_ptr().cast_mut()).cast()) };
+        self.woken.extend(wake);
+        self.wake_all();
+    }
+
+    /// The goroutine has ended. Its carrier stays here, with its block loaded, unless it can't be used again.
+    fn retire(&mut self, g: Ref) {
+        // SAFETY: K1: it ran, so it has a carrier, and that is ours now.
+        if !self.processor.keeps(unsafe { &*g.carrier.get() }) {
+            self.go_home();
+        }
+        crate::exit::retire(&self.processor, g);
     }
 
     /// Wakes what was claimed, through our own processor.
@@ -113,11 +208,18 @@ impl Worker {
         }
     }
 
-    /// The next goroutine to run; `None` when the runtime stops.
-    fn find(&mut self) -> Option<Ref> {
+    /// The next goroutine from the local queues, if it is not time to look elsewhere first.
+    #[inline]
+    fn find_here(&mut self) -> Option<Ref> {
         self.round = self.round.wrapping_add(1);
         // Relaxed: the monitor compares two looks.
         self.seat().rounds.store(self.round, Ordering::Relaxed);
+        if self.round.is_multiple_of(FAIRNESS) { None } else { self.processor.pop() }
+    }
+
+    /// The next goroutine to run; `None` when the runtime stops. At home.
+    #[inline(never)]
+    fn find(&mut self) -> Option<Ref> {
         if self.round.is_multiple_of(FAIRNESS) {
             self.fire_timers(timers::now());
             self.processor.empty_inbox();

@@ -50,6 +50,8 @@ pub(crate) enum Published {
     Detached,
     /// A handle exists; whether it waits or not, it sees to the result.
     Handed,
+    /// As `Handed`; a future's waker, which may be anybody's code, was called.
+    HandedToTask,
 }
 
 impl Completion {
@@ -108,6 +110,7 @@ impl Completion {
                 if let Waiter::Task(waker) = *waiter {
                     waker.wake();
                 }
+                return Published::HandedToTask;
             }
         }
         Published::Handed

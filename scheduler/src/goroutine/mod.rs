@@ -14,7 +14,7 @@
 //! | `carrier`, `processor`, `home`, `exiting`, `next` | G1: who owns the goroutine: the queue that holds it, the worker that runs it, or the goroutine itself | between spawn and retire | hand-over through queue or claim |
 //! | `payload` | spawner, then the goroutine, then whoever takes the result | | `done` |
 //! | `locals` | the goroutine itself; the spawner before it is published | | queue |
-//! | `name`, `site`, `class`, `vtable` | written by spawn only | read while referenced | `refs` |
+//! | `name`, `site`, `class`, `mode`, `entry` | written by spawn only | read while referenced | `refs` |
 //!
 //! **G1.** At any time exactly one party owns a live goroutine: a run queue, a worker, or (parked) whoever wins
 //! the claim. **G2.** A block with `refs == 0` belongs to the slab.
@@ -29,6 +29,7 @@ pub use locals::*;
 pub(crate) use slab::{BlockList, for_each_live, give_back_unused, take_block};
 
 use crate::carrier::Carrier;
+use crate::config::ThreadLocals;
 use crate::parker::{Parker, Token};
 use crate::processor::Processor;
 use crate::shared::{Seat, Shared};
@@ -103,6 +104,7 @@ pub struct Goroutine {
     /// In its exit path: an abort comes too late.
     pub(crate) exiting: Cell<bool>,
     pub(crate) class: Cell<StackClass>,
+    pub(crate) mode: Cell<ThreadLocals>,
     pub(crate) done: Completion,
     pub(crate) carrier: Cell<*mut Carrier>,
     pub(crate) processor: Cell<*const Processor>,
@@ -136,6 +138,7 @@ impl Goroutine {
             reason: AtomicU8::new(0),
             exiting: Cell::new(false),
             class: Cell::new(StackClass::default()),
+            mode: Cell::new(ThreadLocals::Pinned),
             done: Completion::new(),
             carrier: Cell::new(ptr::null_mut()),
             processor: Cell::new(ptr::null()),
@@ -160,6 +163,7 @@ impl Goroutine {
         &self,
         id: u64,
         class: StackClass,
+        mode: ThreadLocals,
         entry: &'static Entry,
         name: Option<Arc<str>>,
         site: &'static Location<'static>,
@@ -168,6 +172,7 @@ impl Goroutine {
         debug_assert!(self.locals.is_empty(), "a block taken from the slab has empty storage");
         self.locals.set_id(id);
         self.class.set(class);
+        self.mode.set(mode);
         self.entry.set(Some(entry));
         self.site.set(Some(site));
         // SAFETY: G2: refs is 0 and the block was taken from the slab, so nobody else looks at it.
@@ -263,6 +268,28 @@ impl Handle {
         unsafe { self.0.as_ref() }
     }
 
+    /// As `drop`, for a worker that is on no goroutine's stack.
+    pub(crate) fn release(self, processor: &Processor) {
+        if self.is_last() {
+            slab::give_back(Some(processor), Ref(self.0));
+        }
+        std::mem::forget(self);
+    }
+
+    /// Gives up the reference; whether it was the last one, so that the block goes back to the slab.
+    fn is_last(&self) -> bool {
+        let g = self.block();
+        // Release: our last uses come before the block's next life; pairs with the Acquire below.
+        if g.refs.fetch_sub(1, Ordering::Release) != 1 {
+            return false;
+        }
+        // Acquire: all other references' last uses are over.
+        std::sync::atomic::fence(Ordering::Acquire);
+        // SAFETY: G2: we had the last reference.
+        unsafe { *g.name.get() = None };
+        true
+    }
+
     /// Its number.
     #[must_use]
     pub fn id(&self) -> GoroutineId {
@@ -274,6 +301,12 @@ impl Handle {
     pub fn name(&self) -> Option<&str> {
         // SAFETY: written before `publish`, cleared only after the last reference (G2), and we hold one.
         unsafe { (*self.block().name.get()).as_deref() }
+    }
+
+    /// Whose thread-locals it sees.
+    #[must_use]
+    pub fn thread_locals(&self) -> ThreadLocals {
+        self.block().mode.get()
     }
 
     /// Where it was spawned.
@@ -330,14 +363,8 @@ impl Clone for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let g = self.block();
-        // Release: our last uses come before the block's next life; pairs with the Acquire below.
-        if g.refs.fetch_sub(1, Ordering::Release) == 1 {
-            // Acquire: all other references' last uses are over.
-            std::sync::atomic::fence(Ordering::Acquire);
-            // SAFETY: G2: we had the last reference.
-            unsafe { *g.name.get() = None };
-            slab::give_back(Ref(self.0));
+        if self.is_last() {
+            slab::give_back(crate::current::processor(), Ref(self.0));
         }
     }
 }

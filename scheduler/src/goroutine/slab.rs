@@ -4,6 +4,7 @@
 //! processor keeps a free list of its own ([`BlockList`]); the lock here is taken once for many blocks.
 
 use super::{Goroutine, Handle, Ref};
+use crate::processor::Processor;
 use crate::shim::Lock;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -107,8 +108,8 @@ pub(crate) fn take_block(list: Option<&BlockList>) -> Option<Ref> {
     list.pop()
 }
 
-pub(super) fn give_back(block: Ref) {
-    match crate::current::processor() {
+pub(super) fn give_back(processor: Option<&Processor>, block: Ref) {
+    match processor {
         Some(processor) => {
             processor.blocks.push(block);
             if processor.blocks.len.get() > LIST_MAX {
@@ -121,7 +122,7 @@ pub(super) fn give_back(block: Ref) {
 
 /// A block that was taken but never published goes back.
 pub(crate) fn give_back_unused(block: Ref) {
-    give_back(block);
+    give_back(crate::current::processor(), block);
 }
 
 /// Calls `f` with every goroutine that is referenced at the time it is looked at.

@@ -118,6 +118,8 @@ pub enum StackError {
         /// What `mprotect` said.
         errno: i32,
     },
+    /// No memory for a goroutine's thread-local block.
+    Block,
     /// The table of stack chunks is full.
     TooManyChunks {
         /// How many it holds.
@@ -146,6 +148,7 @@ impl fmt::Display for StackError {
                  without MADV_GUARD_INSTALL (Linux 6.13) each stack needs two: raise the limit, \
                  for example sysctl -w vm.max_map_count=1048576, and restart, or use fewer goroutines at a time"
             ),
+            StackError::Block => f.write_str("no memory for a goroutine's thread-local block"),
             StackError::TooManyChunks { max } => write!(
                 f,
                 "goroutine stacks already lie in {max} separate chunks, the most there can be; \
@@ -158,7 +161,7 @@ impl fmt::Display for StackError {
 impl std::error::Error for StackError {}
 
 /// The calling thread's `errno`.
-fn errno() -> i32 {
+pub(crate) fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 

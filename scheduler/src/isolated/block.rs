@@ -1,0 +1,257 @@
+//! One goroutine's thread-local block: made in its stack slot, loaded by its worker, cleaned when it ends.
+//!
+//! Made by `carrier`; [`Loaded`] is the worker's. The invariants F1 to F4 are in the module above.
+
+use super::fsbase;
+use super::glibc::{KEY_BLOCKS, KeyData, Layout, MOST_CARRIED, Symbols};
+use super::modules::{self, Modules};
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const WORD: usize = size_of::<usize>();
+/// Words of the control block that are the process's: those after the self pointer, with the stack and pointer guards.
+const COMMON_WORDS: std::ops::RangeInclusive<usize> = 3..=16;
+/// `multiple_threads`, 32 bits: malloc and stdio leave out their locks where it is 0.
+const MULTIPLE_THREADS: usize = 24;
+/// A field of the rseq area, and "registration failed": whoever wants to know the processor asks the kernel.
+const RSEQ_CPU_ID: usize = 4;
+const RSEQ_UNREGISTERED: u32 = -2_i32 as u32;
+/// Above any thread id of the kernel's (`PID_MAX_LIMIT`), below the bits of a futex word that mean something.
+const FIRST_TID: u32 = 1 << 22;
+const LAST_TID: u32 = (1 << 29) - 1;
+/// `PTHREAD_DESTRUCTOR_ITERATIONS`.
+const KEY_ROUNDS: usize = 4;
+/// In the vector of segments: not allocated.
+const UNALLOCATED: usize = usize::MAX;
+
+/// A thread-local block. Whoever holds it owns the memory, as part of a stack slot.
+#[derive(Debug)]
+pub(crate) struct Block {
+    tcb: *mut u8,
+    /// How libraries were when it was made, and the vector's generation then.
+    modules: &'static Modules,
+    generation: usize,
+}
+
+impl Layout {
+    /// Bytes below `top` that a block takes, at most.
+    pub(crate) fn room(&self) -> usize {
+        self.static_size + self.align + 64
+    }
+
+    fn at(&self, tcb: *mut u8, offset: isize) -> *mut usize {
+        tcb.wrapping_offset(offset).cast()
+    }
+}
+
+impl Block {
+    /// Makes a block at the top of `low..top`, which is a goroutine's stack, zeroed or not. `None`: no memory for the
+    /// vector of its segments. Returns the lowest address in use, too.
+    ///
+    /// # Safety
+    /// `low..top` is the caller's, mapped, and larger than [`Layout::room`].
+    pub(crate) unsafe fn create(layout: &Layout, low: *mut u8, top: *mut u8) -> Option<(Block, *mut u8)> {
+        let align = layout.align.max(64);
+        let tcb = top.wrapping_sub(layout.tcb_size);
+        let tcb = tcb.wrapping_sub(tcb as usize % align);
+        let bottom = tcb.wrapping_add(layout.tcb_size).wrapping_sub(layout.static_size);
+        let bottom = bottom.wrapping_sub(bottom as usize % 64);
+        let modules = modules::latest();
+        // SAFETY: all within `low..top`, which is ours. As pthread_create does it: a zeroed control block, the loader
+        // puts in the vector and initialises the segments, then the fields.
+        unsafe {
+            ptr::write_bytes(tcb, 0, layout.tcb_size);
+            if (layout.symbols.allocate_tls)(tcb.cast::<c_void>()).is_null() {
+                return None;
+            }
+            let mine = ptr::with_exposed_provenance::<usize>(fsbase::current());
+            for word in COMMON_WORDS {
+                tcb.cast::<usize>().add(word).write(mine.add(word).read());
+            }
+            tcb.add(MULTIPLE_THREADS).cast::<u32>().write(1);
+            for &(at, what) in &layout.self_pointers {
+                layout.at(tcb, at).write(tcb as usize + what);
+            }
+            layout.at(tcb, layout.stack_address.cast_signed()).write(low as usize);
+            layout.at(tcb, layout.stack_size.cast_signed()).write(top as usize - low as usize);
+            tcb.add(layout.tid).cast::<u32>().write(take_tid());
+            if let Some(rseq) = layout.rseq {
+                tcb.add(rseq + RSEQ_CPU_ID).cast::<u32>().write(RSEQ_UNREGISTERED);
+            }
+        }
+        let mut block = Block { tcb, modules, generation: 0 };
+        block.generation = block.vector(0);
+        Some((block, bottom))
+    }
+
+    /// Frees what the block has outside of its slot.
+    ///
+    /// # Safety
+    /// F1: it is not loaded, and never used again.
+    pub(crate) unsafe fn destroy(&self, layout: &Layout) {
+        // SAFETY: by the caller. Level 0 of the key table is in the block itself.
+        unsafe {
+            for level in 1..KEY_BLOCKS {
+                libc::free(self.key_block(layout, level).cast());
+            }
+            (layout.symbols.deallocate_tls)(self.tcb.cast(), false);
+        }
+    }
+
+    /// The FS base.
+    pub(crate) fn base(&self) -> usize {
+        self.tcb as usize
+    }
+
+    /// The first thing to be done in a new block, when it is loaded.
+    pub(crate) fn first_use(&self, layout: &Layout) {
+        debug_assert_eq!(fsbase::current(), self.base());
+        // SAFETY: the function of this name, which takes nothing.
+        unsafe { (layout.symbols.ctype_init)() };
+    }
+
+    /// F3, first half: runs the destructors of thread-locals, then those of pthread keys. They may suspend.
+    ///
+    /// # Safety
+    /// The block is the running goroutine's, and its frames use no thread-local with a destructor any more.
+    pub(crate) unsafe fn run_destructors(&self, layout: &Layout) {
+        // SAFETY: by the caller; the flag is a byte of the control block.
+        unsafe {
+            (layout.symbols.call_tls_dtors)();
+            if *self.tcb.add(layout.specific_used) != 0 {
+                self.run_key_destructors(layout);
+            }
+        }
+    }
+
+    /// As pthread_exit does it.
+    #[cold]
+    unsafe fn run_key_destructors(&self, layout: &Layout) {
+        let Symbols { keys, .. } = layout.symbols;
+        for _ in 0..KEY_ROUNDS {
+            // SAFETY: the block is ours. A destructor is called with its own key's value, which a newer key of the same
+            // number (another `seq`) does not get.
+            unsafe {
+                *self.tcb.add(layout.specific_used) = 0;
+                for level in 0..KEY_BLOCKS {
+                    let values = self.key_block(layout, level);
+                    for i in (0..KEY_BLOCKS).take_while(|_| !values.is_null()) {
+                        let value = values.add(i);
+                        let data = ptr::replace(&raw mut (*value).data, ptr::null_mut());
+                        let key = keys.add(level * KEY_BLOCKS + i);
+                        if !data.is_null()
+                            && (*value).seq == (*key).seq
+                            && let Some(destructor) = (*key).destructor
+                        {
+                            destructor(data);
+                        }
+                    }
+                }
+                if *self.tcb.add(layout.specific_used) == 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn key_block(&self, layout: &Layout, level: usize) -> *mut KeyData {
+        // SAFETY: the table of pointers is in the control block.
+        unsafe { self.tcb.add(layout.specific).cast::<*mut KeyData>().add(level).read() }
+    }
+
+    /// F3, second half: every library's segment but libc's as in a new thread, the locale as well.
+    ///
+    /// # Safety
+    /// The block is the running goroutine's or nobody's; no thread-local of it is borrowed, and none has a destructor
+    /// that has not run.
+    #[inline(never)]
+    pub(crate) unsafe fn reset(&self, layout: &Layout) {
+        for segment in &self.modules.segments {
+            // SAFETY: M2: the segment's place in the block.
+            unsafe {
+                let start = self.tcb.sub(segment.below);
+                ptr::copy_nonoverlapping(segment.image.as_ptr(), start, segment.image.len());
+                ptr::write_bytes(start.add(segment.image.len()), 0, segment.size - segment.image.len());
+            }
+        }
+        let (at, usual) = layout.locale;
+        // SAFETY: a word of libc's segment.
+        if unsafe { layout.at(self.tcb, at).read() } != usual {
+            // SAFETY: as above; then the tables are those of the usual locale.
+            unsafe {
+                layout.at(self.tcb, at).write(usual);
+                (layout.symbols.ctype_init)();
+            }
+        }
+    }
+
+    /// Whether it can't be used again: it has segments that [`Block::reset`] knows nothing of.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.vector(0) != self.generation
+            || !ptr::eq(self.modules, modules::latest())
+            || self.modules.dynamic.iter().any(|id| self.vector(2 * id) != UNALLOCATED)
+    }
+
+    /// A word of the vector of segments: first its generation, then for each library a pair, the first of which says
+    /// where its segment is.
+    fn vector(&self, word: usize) -> usize {
+        // SAFETY: the second word of a control block points at the vector (ELF TLS ABI), which has room for every
+        // library known when the block was made.
+        unsafe { (*self.tcb.cast::<*const usize>().add(1)).add(word).read() }
+    }
+}
+
+fn take_tid() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Relaxed: distinct numbers are all that is asked; 500 million blocks later they begin anew.
+    FIRST_TID + NEXT.fetch_add(1, Ordering::Relaxed) % (LAST_TID - FIRST_TID)
+}
+
+/// Which block a worker's thread has loaded now. The only place that changes it.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    now: usize,
+    /// The thread's own.
+    home: usize,
+    carried: [isize; MOST_CARRIED],
+    carries: usize,
+}
+
+impl Loaded {
+    /// For a worker's thread, which has its own block loaded.
+    pub(crate) fn new(layout: Option<&Layout>) -> Loaded {
+        let home = fsbase::current();
+        let mut this = Loaded { now: home, home, carried: [0; MOST_CARRIED], carries: 0 };
+        if let Some(layout) = layout {
+            this.carries = layout.carried.len();
+            this.carried[..this.carries].copy_from_slice(&layout.carried);
+        }
+        this
+    }
+
+    /// The thread's own block.
+    pub(crate) fn home(&self) -> usize {
+        self.home
+    }
+
+    /// Loads `base`, if it is not loaded already.
+    ///
+    /// # Safety
+    /// F1: the block is the caller's; the one that was loaded is still the caller's, too. F2.
+    #[inline(always)]
+    pub(crate) unsafe fn switch(&mut self, base: usize) {
+        if base == self.now {
+            return;
+        }
+        // SAFETY: by the caller; F4: words of both blocks' libc segments.
+        unsafe {
+            for at in &self.carried[..self.carries] {
+                let word = ptr::with_exposed_provenance::<usize>(self.now.wrapping_add_signed(*at)).read();
+                ptr::with_exposed_provenance_mut::<usize>(base.wrapping_add_signed(*at)).write(word);
+            }
+            fsbase::load(base);
+        }
+        self.now = base;
+    }
+}

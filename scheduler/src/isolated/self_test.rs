@@ -1,0 +1,156 @@
+//! The self-test: a throw-away block, in which everything is done that a goroutine will rely on.
+//!
+//! Called once, by [`layout`](super::layout), after the exploration and before anybody gets a block.
+
+use super::block::{Block, Loaded};
+use super::glibc::Layout;
+use super::{Unsupported, fsbase};
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
+use std::thread::ThreadId;
+
+/// Room for the block; its "stack" is never run on.
+const AREA: usize = 1 << 18;
+const UNTOUCHED: u64 = 0x5e1f_7e57;
+
+thread_local! {
+    static PLAIN: Cell<u64> = const { Cell::new(UNTOUCHED) };
+    static DROPPED: RefCell<Vec<Counter>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Counter(*const Cell<u32>);
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        // SAFETY: `run` keeps the count until the destructors have run.
+        let count = unsafe { &*self.0 };
+        count.set(count.get() + 1);
+    }
+}
+
+/// What was seen with the block loaded.
+struct Seen {
+    wrong: Option<&'static str>,
+    thread: Option<ThreadId>,
+}
+
+pub(super) fn run(layout: &Layout) -> Result<(), Unsupported> {
+    // On a thread of its own: whatever goes wrong in libc's state goes wrong there.
+    let test = || on_this_thread(layout);
+    let outcome = std::thread::scope(|scope| {
+        std::thread::Builder::new().name("gorun-self-test".to_owned()).spawn_scoped(scope, test).map(|t| t.join())
+    });
+    match outcome {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(Unsupported::new("the self-test panicked")),
+        Err(error) => Err(Unsupported::new(format!("no thread for the self-test: {error}"))),
+    }
+}
+
+fn on_this_thread(layout: &Layout) -> Result<(), Unsupported> {
+    if layout.room() > AREA / 2 {
+        return Err(Unsupported::new(format!(
+            "thread-locals of {} bytes are too large for a stack",
+            layout.static_size
+        )));
+    }
+    let drops = Cell::new(0);
+    let outside = std::thread::current().id();
+    set_plain(1);
+    let mut area = vec![0xA5_u8; AREA].into_boxed_slice();
+    let low = area.as_mut_ptr();
+    // SAFETY: the area is ours and large enough.
+    let made = unsafe { Block::create(layout, low, low.add(AREA)) };
+    let Some((block, _)) = made else { return Err(Unsupported::new("no memory for a thread-local block")) };
+    let (first, second) = with_block(layout, &block, &drops);
+    // SAFETY: not loaded any more.
+    unsafe { block.destroy(layout) };
+    let wrong = first.wrong.or(second.wrong).or_else(|| {
+        if first.thread == Some(outside) || second.thread == Some(outside) || first.thread == second.thread {
+            Some("threads are not told apart")
+        } else if drops.get() != 2 {
+            Some("destructors did not run once each")
+        } else if plain() != 1 {
+            Some("the thread's own thread-locals changed")
+        } else {
+            None
+        }
+    });
+    match wrong {
+        None => Ok(()),
+        Some(wrong) => Err(Unsupported::new(format!("the self-test failed: {wrong}"))),
+    }
+}
+
+/// F2: nothing but the two loads, and calls that are not inlined.
+#[inline(never)]
+fn with_block(layout: &Layout, block: &Block, drops: &Cell<u32>) -> (Seen, Seen) {
+    let mut loaded = Loaded::new(Some(layout));
+    let home = loaded.home();
+    // SAFETY: F1: ours alone.
+    unsafe { loaded.switch(block.base()) };
+    block.first_use(layout);
+    let first = probe(block, drops);
+    end(layout, block);
+    let second = probe(block, drops);
+    end(layout, block);
+    // SAFETY: F1: the thread's own.
+    unsafe { loaded.switch(home) };
+    (first, second)
+}
+
+#[inline(never)]
+fn end(layout: &Layout, block: &Block) {
+    // SAFETY: the probe has returned.
+    unsafe {
+        block.run_destructors(layout);
+        block.reset(layout);
+    }
+}
+
+#[inline(never)]
+fn probe(block: &Block, drops: &Cell<u32>) -> Seen {
+    let mut seen = Seen { wrong: None, thread: None };
+    let mut check = |holds: bool, wrong| {
+        if !holds {
+            seen.wrong.get_or_insert(wrong);
+        }
+    };
+    check(fsbase::current() == block.base(), "the FS base is not the block's");
+    // SAFETY: plain libc calls with memory of our own.
+    unsafe {
+        check(libc::pthread_self() as usize == block.base(), "pthread_self is not the block");
+        check(libc::close(-1) == -1 && *libc::__errno_location() == libc::EBADF, "errno");
+        check(libc::isalpha(i32::from(b'g')) != 0, "character classes");
+        let mut attributes = std::mem::zeroed();
+        let (mut address, mut size) = (ptr::null_mut(), 0);
+        let code = libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes);
+        libc::pthread_attr_getstack(&raw const attributes, &raw mut address, &raw mut size);
+        libc::pthread_attr_destroy(&raw mut attributes);
+        let stack = address as usize..address as usize + size;
+        // It asks the kernel for the thread's affinity last, which knows no thread of ours.
+        check(code == 0 || code == libc::ESRCH, "pthread_getattr_np");
+        check(size == AREA && stack.contains(&block.base()), "the stack that libc believes in");
+    }
+    check(plain() == UNTOUCHED, "a fresh thread-local");
+    set_plain(2);
+    check(plain() == 2, "a thread-local that was written");
+    DROPPED.with_borrow_mut(|dropped| dropped.push(Counter(drops)));
+    let allocated: Vec<Box<usize>> = (0..100).map(Box::new).collect();
+    check(allocated.iter().map(|b| **b).sum::<usize>() == 4950, "the heap");
+    let caught = catch_unwind(AssertUnwindSafe(|| resume_unwind(Box::new(7_u8))));
+    check(caught.is_err_and(|payload| payload.is::<u8>()) && !std::thread::panicking(), "unwinding");
+    seen.thread = Some(std::thread::current().id());
+    seen
+}
+
+#[inline(never)]
+fn plain() -> u64 {
+    PLAIN.get()
+}
+
+#[inline(never)]
+fn set_plain(value: u64) {
+    PLAIN.set(value);
+}

@@ -1,0 +1,146 @@
+//! Whose thread-locals a goroutine sees, in both modes: its own wherever it runs, or its worker's for good.
+
+use gorun::runtime::{Builder, Runtime, ThreadLocals, isolation};
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+thread_local! {
+    static MARK: Cell<usize> = const { Cell::new(0) };
+    static LAZY: RefCell<Vec<usize>> = RefCell::new(vec![7]);
+    static DROPS: Cell<Option<CountsDrops>> = const { Cell::new(None) };
+}
+
+struct CountsDrops(Arc<AtomicUsize>);
+
+impl Drop for CountsDrops {
+    fn drop(&mut self) {
+        // A destructor may wait, in the goroutine that it belongs to.
+        let id = gorun::id();
+        gorun::yield_now();
+        assert_eq!(gorun::id(), id);
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn kernel_thread() -> i32 {
+    // SAFETY: no preconditions.
+    unsafe { libc::gettid() }
+}
+
+fn runtime(mode: ThreadLocals, workers: usize) -> Option<Runtime> {
+    match Builder::new().workers(workers).thread_locals(mode).build() {
+        Ok(runtime) => Some(runtime),
+        Err(error) => {
+            // Only where it can't be had, and then with the reason.
+            assert_eq!(mode, ThreadLocals::Isolated);
+            let reason = isolation().expect_err("refused, so not there");
+            assert!(error.to_string().contains(&reason.to_string()), "{error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn this_platform_has_isolation() {
+    // The platforms that are tested must have it: a fall-back that nobody notices would pass everything below.
+    if cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
+        assert_eq!(isolation(), Ok(()));
+        if std::env::var_os("GORUN_THREAD_LOCALS").is_none() {
+            assert_eq!(Builder::new().build().unwrap().thread_locals(), ThreadLocals::Isolated);
+        }
+    }
+}
+
+#[test]
+fn thread_locals_stay_put_over_migrations() {
+    let Some(runtime) = runtime(ThreadLocals::Isolated, 4) else { return };
+    let threads = runtime.run(|| {
+        let goroutines: Vec<_> = (1..=200)
+            .map(|mark| {
+                gorun::go(move || {
+                    MARK.set(mark);
+                    assert_eq!(LAZY.with_borrow(Vec::clone), [7], "fresh");
+                    let (thread, mut kernel) = (std::thread::current().id(), HashSet::new());
+                    for turn in 0..500 {
+                        LAZY.with_borrow_mut(|lazy| {
+                            lazy.push(mark + turn);
+                            // A borrow held over a suspension: nobody else's.
+                            gorun::yield_now();
+                            assert_eq!(lazy.last(), Some(&(mark + turn)));
+                        });
+                        kernel.insert(kernel_thread());
+                        assert_eq!((MARK.get(), std::thread::current().id()), (mark, thread));
+                    }
+                    kernel.len()
+                })
+            })
+            .collect();
+        goroutines.into_iter().map(|g| g.join().unwrap()).max().unwrap()
+    });
+    assert!(threads > 1, "some goroutine has run on more than one thread");
+}
+
+#[test]
+fn destructors_run_once_and_in_the_goroutine() {
+    let Some(runtime) = runtime(ThreadLocals::Isolated, 2) else { return };
+    let drops = Arc::new(AtomicUsize::new(0));
+    runtime.run(|| {
+        for n in 1..=100 {
+            let (counted, seen) = (CountsDrops(drops.clone()), drops.clone());
+            gorun::go(move || {
+                assert!(DROPS.replace(Some(counted)).is_none(), "fresh");
+                assert_eq!(seen.load(Ordering::SeqCst), n - 1);
+            })
+            .join()
+            .unwrap();
+            // Joined: its thread-locals are gone.
+            assert_eq!(drops.load(Ordering::SeqCst), n);
+        }
+    });
+}
+
+#[test]
+fn a_pinned_goroutine_stays_on_its_thread() {
+    let runtime = runtime(ThreadLocals::Pinned, 4).expect("pinned is everywhere");
+    runtime.run(|| {
+        let goroutines: Vec<_> = (0..100)
+            .map(|_| {
+                gorun::go(|| {
+                    let thread = (kernel_thread(), std::thread::current().id());
+                    for _ in 0..100 {
+                        gorun::yield_now();
+                        assert_eq!((kernel_thread(), std::thread::current().id()), thread);
+                    }
+                })
+            })
+            .collect();
+        goroutines.into_iter().for_each(|g| g.join().unwrap());
+    });
+}
+
+#[test]
+fn both_kinds_live_in_one_runtime_and_talk() {
+    let Some(runtime) = runtime(ThreadLocals::Isolated, 2) else { return };
+    runtime.run(|| {
+        let (ping, pings) = gorun::channel::<usize>(0);
+        let (pong, pongs) = gorun::channel(0);
+        let pinned = gorun::Builder::new().thread_locals(ThreadLocals::Pinned);
+        let echo = pinned.go(move || {
+            assert_eq!(gorun::current().unwrap().thread_locals(), ThreadLocals::Pinned);
+            let thread = kernel_thread();
+            for n in pings {
+                assert_eq!(kernel_thread(), thread);
+                pong.send(n).unwrap();
+            }
+        });
+        MARK.set(42);
+        for n in 0..10_000 {
+            ping.send(n).unwrap();
+            assert_eq!((pongs.recv(), MARK.get()), (Ok(n), 42));
+        }
+        drop(ping);
+        echo.unwrap().join().unwrap();
+    });
+}
