@@ -137,6 +137,10 @@ impl Builder {
 pub struct Goroutine(Handle);
 
 impl Goroutine {
+    pub(crate) fn new(handle: Handle) -> Goroutine {
+        Goroutine(handle)
+    }
+
     /// Its number.
     #[must_use]
     pub fn id(&self) -> GoroutineId {

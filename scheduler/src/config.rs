@@ -29,6 +29,8 @@ impl fmt::Display for ThreadLocals {
 pub struct Config {
     /// Worker threads.
     pub workers: usize,
+    /// How many threads more there may be while workers are stuck in goroutines that compute or block.
+    pub spare_workers: usize,
     /// Default stack size of a goroutine, in bytes.
     pub stack_size: usize,
     /// Free stacks that stay warm (with their pages) on each processor.
@@ -44,6 +46,7 @@ pub struct Config {
 /// What a slot of 256 KiB leaves, thread-local block included. It is address space; pages are touched as they are used.
 const STACK_SIZE: usize = 240 << 10;
 const WARM_STACKS: usize = 256;
+const SPARE_WORKERS: usize = 256;
 const THREAD_LOCALS: &str = "GORUN_THREAD_LOCALS";
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -106,7 +109,7 @@ fn variable(name: &'static str, expected: &'static str) -> Result<Option<usize>,
 }
 
 impl Config {
-    /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes),
+    /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes), `GORUN_SPARE_WORKERS`,
     /// `GORUN_THREAD_LOCALS` (`isolated` or `pinned`).
     ///
     /// The default number of workers is [`std::thread::available_parallelism`], which knows of CPU affinity and
@@ -117,6 +120,7 @@ impl Config {
     pub fn from_env() -> Result<Config, ConfigError> {
         let workers = variable("GORUN_MAXPROCS", "a positive number of workers")?;
         let stack_size = variable("GORUN_STACK_SIZE", "a positive number of bytes")?;
+        let spare_workers = variable("GORUN_SPARE_WORKERS", "a positive number of threads")?;
         let thread_locals = match std::env::var_os(THREAD_LOCALS) {
             None => None,
             Some(value) if value == "isolated" => Some(ThreadLocals::Isolated),
@@ -129,6 +133,7 @@ impl Config {
         };
         Ok(Config {
             workers: workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+            spare_workers: spare_workers.unwrap_or(SPARE_WORKERS),
             stack_size: stack_size.unwrap_or(STACK_SIZE),
             thread_locals,
             warm_stacks: WARM_STACKS,

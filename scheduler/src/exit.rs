@@ -16,7 +16,7 @@
 //! 5. on the worker's stack: the carrier goes back, the reference is dropped.
 
 use crate::current;
-use crate::goroutine::{Goroutine, Handle, Published, Ref};
+use crate::goroutine::{ABORT, Goroutine, Handle, Published, Ref};
 use crate::isolated::{self, Block};
 use crate::processor::Processor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +30,7 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
     }
     let entry = g.entry.get().expect("a live goroutine has an entry");
     // Relaxed: a hint, looked at again at every cancellation point.
-    if g.abort.load(Ordering::Relaxed) {
+    if g.requests.load(Ordering::Relaxed) & ABORT != 0 {
         g.exiting.set(true);
         // SAFETY: G1; the payload holds the closure, which never ran.
         unsafe { (entry.cancel)(g.payload()) };
