@@ -94,8 +94,8 @@ impl Builder {
         Builder::default()
     }
 
-    /// The number of worker threads. Default: `GORUN_MAXPROCS`, else the parallelism available to the process
-    /// (CPU affinity and cgroup quota included).
+    /// The number of worker threads, from 1 to 1024. Default: `GORUN_MAXPROCS`, else the parallelism available to the
+    /// process (CPU affinity and cgroup quota included).
     #[must_use]
     pub fn workers(mut self, n: usize) -> Builder {
         self.workers = Some(n);

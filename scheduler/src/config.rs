@@ -44,6 +44,11 @@ pub struct Config {
 /// What a slot of 256 KiB leaves, thread-local block included. It is address space; pages are touched as they are used.
 const STACK_SIZE: usize = 240 << 10;
 const WARM_STACKS: usize = 256;
+/// Workers at most: each is a thread, and each looks at all the others when it finds nothing to do. Go's own bound until
+/// 1.10; a typing error should be an error, and not a million threads.
+const MAX_WORKERS: usize = 1024;
+const MAXPROCS: &str = "GORUN_MAXPROCS";
+const STACK_SIZE_NAME: &str = "GORUN_STACK_SIZE";
 const THREAD_LOCALS: &str = "GORUN_THREAD_LOCALS";
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -62,6 +67,13 @@ pub enum ConfigError {
     },
     /// No workers were asked for.
     NoWorkers,
+    /// More workers were asked for than a runtime takes.
+    TooManyWorkers {
+        /// The number asked for.
+        asked: usize,
+        /// The most that can be asked for.
+        max: usize,
+    },
     /// Isolated thread-locals were asked for, which can't be had here.
     Isolation(Unsupported),
     /// The stack size can't be had.
@@ -77,6 +89,9 @@ impl fmt::Display for ConfigError {
                 write!(f, "{name} is {value:?}; it takes {expected}")
             }
             ConfigError::NoWorkers => write!(f, "a runtime needs at least one worker"),
+            ConfigError::TooManyWorkers { asked, max } => {
+                write!(f, "a runtime of {asked} workers was asked for, but the most is {max}")
+            }
             ConfigError::Isolation(reason) => {
                 write!(f, "goroutines can't have thread-locals of their own here: {reason}")
             }
@@ -96,11 +111,15 @@ impl std::error::Error for ConfigError {
     }
 }
 
-fn variable(name: &'static str, expected: &'static str) -> Result<Option<usize>, ConfigError> {
+fn variable(
+    name: &'static str,
+    expected: &'static str,
+    takes: impl FnOnce(usize) -> bool,
+) -> Result<Option<usize>, ConfigError> {
     let Some(value) = std::env::var_os(name) else { return Ok(None) };
     let value = value.to_string_lossy().into_owned();
     match value.trim().parse::<usize>() {
-        Ok(n) if n > 0 => Ok(Some(n)),
+        Ok(n) if takes(n) => Ok(Some(n)),
         _ => Err(ConfigError::Environment { name, value, expected }),
     }
 }
@@ -115,8 +134,9 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Environment`] when a variable is set to something it does not take.
     pub fn from_env() -> Result<Config, ConfigError> {
-        let workers = variable("GORUN_MAXPROCS", "a positive number of workers")?;
-        let stack_size = variable("GORUN_STACK_SIZE", "a positive number of bytes")?;
+        let workers = variable(MAXPROCS, "a number of workers from 1 to 1024", |n| (1..=MAX_WORKERS).contains(&n))?;
+        let stack_size =
+            variable(STACK_SIZE_NAME, "a number of bytes from 1 to just below 1 GiB", |n| class_for(n).is_ok())?;
         let thread_locals = match std::env::var_os(THREAD_LOCALS) {
             None => None,
             Some(value) if value == "isolated" => Some(ThreadLocals::Isolated),
@@ -128,7 +148,8 @@ impl Config {
             }
         };
         Ok(Config {
-            workers: workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+            workers: workers
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_WORKERS)),
             stack_size: stack_size.unwrap_or(STACK_SIZE),
             thread_locals,
             warm_stacks: WARM_STACKS,
@@ -141,6 +162,9 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(StackClass, ThreadLocals), ConfigError> {
         if self.workers == 0 {
             return Err(ConfigError::NoWorkers);
+        }
+        if self.workers > MAX_WORKERS {
+            return Err(ConfigError::TooManyWorkers { asked: self.workers, max: MAX_WORKERS });
         }
         let mode = match (self.thread_locals, isolated::layout()) {
             (Some(ThreadLocals::Isolated), Err(reason)) => return Err(ConfigError::Isolation(reason.clone())),

@@ -43,8 +43,9 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
-/// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed.
-pub const PAYLOAD: usize = 80;
+/// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed. As many as 512 bytes
+/// leave.
+pub const PAYLOAD: usize = 96;
 
 /// The number of a goroutine (or of a plain thread's record): unique in the process, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -375,9 +376,9 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// For the overflow report, which runs on a signal stack of the goroutine's own thread: id, name, spawn site.
+/// For the overflow report, which runs on a signal stack of the goroutine's own thread and has written "goroutine ": id,
+/// name, spawn site.
 pub(crate) fn describe(g: &Goroutine, out: &mut crate::stack::Report) {
-    out.write_str("goroutine ");
     out.write_usize(usize::try_from(g.locals.id()).unwrap_or(usize::MAX));
     // SAFETY: the goroutine runs on this very thread, so it is live and its name is not being written.
     if let Some(name) = unsafe { (*g.name.get()).as_deref() } {
