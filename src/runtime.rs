@@ -215,7 +215,7 @@ impl Runtime {
         // they borrow outlives it.
         let main = unsafe { GoBuilder::new().name("main").spawn(Some(&self.scheduler.remote()), main) };
         let result = match main {
-            Ok(handle) => handle.join_shielded(),
+            Ok(mut handle) => handle.join_shielded(),
             Err(error) => panic!("gorun::run: {error}"),
         };
         let grace = self.scheduler.grace();

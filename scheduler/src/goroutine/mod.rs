@@ -82,6 +82,9 @@ pub struct Entry {
     pub run: unsafe fn(*mut u8),
     /// Drops the closure, which never ran, and leaves the result "aborted".
     pub cancel: unsafe fn(*mut u8),
+    /// Called once the exit path is over, on the goroutine, before the result is published: for who wants to know of
+    /// that without taking the result. Called on every way out, a cancelled closure's too. Does not unwind.
+    pub ended: Option<unsafe fn(*mut u8)>,
     /// Drops the result.
     pub drop_result: unsafe fn(*mut u8),
 }
