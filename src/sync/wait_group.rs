@@ -74,7 +74,7 @@ impl WaitGroup {
                 }
             }
         }
-        woken.into_iter().for_each(Wake::wake);
+        Wake::wake_all(woken);
     }
 
     /// Spawns `f` as a goroutine of this group: counted before it begins, done when it has ended, however it does:
