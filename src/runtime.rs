@@ -95,8 +95,8 @@ impl Builder {
         Builder::default()
     }
 
-    /// The number of worker threads. Default: `GORUN_MAXPROCS`, else the parallelism available to the process
-    /// (CPU affinity and cgroup quota included).
+    /// The number of worker threads, from 1 to 1024. Default: `GORUN_MAXPROCS`, else the parallelism available to the
+    /// process (CPU affinity and cgroup quota included).
     #[must_use]
     pub fn workers(mut self, n: usize) -> Builder {
         self.workers = Some(n);
@@ -257,7 +257,7 @@ impl Runtime {
         // they borrow outlives it.
         let main = unsafe { GoBuilder::new().name("main").spawn(Some(&self.scheduler.remote()), main) };
         let result = match main {
-            Ok(handle) => handle.join_shielded(),
+            Ok(mut handle) => handle.join_shielded(),
             Err(error) => panic!("gorun::run: {error}"),
         };
         let grace = self.scheduler.grace();

@@ -68,6 +68,17 @@ pub fn in_goroutine() -> bool {
     current::goroutine().is_some()
 }
 
+/// Takes what the calling plain thread has stored through the exit path: handlers, then storage. The thread may store
+/// again afterwards. For threads that work for one caller after another; does nothing in a goroutine. Does not unwind.
+pub fn end_thread_storage() {
+    if !in_goroutine()
+        && let Some(record) = record()
+    {
+        // SAFETY: the record is the caller's own and stays while it runs (T2).
+        unsafe { record.as_ref() }.run_exit();
+    }
+}
+
 /// The number of the calling goroutine or plain thread. `None` on a thread whose record is gone.
 #[must_use]
 pub fn current_id() -> Option<GoroutineId> {

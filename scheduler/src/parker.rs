@@ -285,6 +285,20 @@ impl Wake {
         }
     }
 
+    /// Makes several waiters runnable that are woken together: those that go on on the same worker run in this order.
+    ///
+    /// The first one goes before what is runnable there already, as with [`Wake::wake`], the others behind it. (Waking
+    /// one after the other, as Go does, lets the last one run first.)
+    pub fn wake_all(wakes: impl IntoIterator<Item = Wake>) {
+        let mut first = true;
+        for wake in wakes {
+            match wake.0 {
+                Woken::Goroutine(goroutine) if !std::mem::take(&mut first) => crate::ready::ready_last(goroutine),
+                _ => wake.wake(),
+            }
+        }
+    }
+
     /// The goroutine to push, if it is one: for a worker, which pushes through its own processor.
     pub(crate) fn into_goroutine(self) -> Result<Ref, Wake> {
         match self.0 {

@@ -95,6 +95,17 @@ impl Processor {
         }
     }
 
+    /// As `ready`, but `g` goes last.
+    pub(crate) fn ready_last(&self, g: Ref) {
+        let home = g.home.get();
+        if home.is_null() || std::ptr::eq(home, self.seat()) {
+            self.push_back(g);
+        } else {
+            // SAFETY: as in `ready`.
+            unsafe { &*home }.send_home(g);
+        }
+    }
+
     /// Puts a goroutine that is this seat's, or may run anywhere, at the end of its queue.
     #[inline(never)]
     pub(crate) fn push_back(&self, g: Ref) {

@@ -214,12 +214,17 @@ impl Worker {
         crate::exit::retire(&self.processor, g);
     }
 
-    /// Wakes what was claimed, through our own processor.
+    /// Wakes what was claimed, through our own processor; in order, as [`Wake::wake_all`].
     fn wake_all(&mut self) {
+        let mut first = true;
         for wake in self.woken.drain(..) {
             match wake.into_goroutine() {
                 Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&self.processor.shared)) => {
-                    self.processor.ready(g);
+                    if std::mem::take(&mut first) {
+                        self.processor.ready(g);
+                    } else {
+                        self.processor.ready_last(g);
+                    }
                 }
                 Ok(g) => crate::ready::ready(g),
                 Err(other) => other.wake(),

@@ -164,7 +164,8 @@ impl<T> Core<T> {
         lock(&self.state)
     }
 
-    /// H4. Waiters find their slots as they were: senders their value, receivers nothing.
+    /// H4. Waiters find their slots as they were: senders their value, receivers nothing. They go on in the order in which
+    /// they came.
     pub(super) fn close(&self) {
         let mut woken: Vec<Wake> = Vec::new();
         {
@@ -179,7 +180,7 @@ impl<T> Core<T> {
                 woken.push(wake);
             }
         }
-        woken.into_iter().for_each(Wake::wake);
+        Wake::wake_all(woken);
     }
 
     pub(super) fn add_sender(&self) {

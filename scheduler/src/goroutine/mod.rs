@@ -44,8 +44,9 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
-/// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed.
-pub const PAYLOAD: usize = 80;
+/// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed. As many as 512 bytes
+/// leave.
+pub const PAYLOAD: usize = 96;
 
 /// The goroutine is to end.
 pub(crate) const ABORT: u8 = 1;
@@ -88,6 +89,9 @@ pub struct Entry {
     pub run: unsafe fn(*mut u8),
     /// Drops the closure, which never ran, and leaves the result "aborted".
     pub cancel: unsafe fn(*mut u8),
+    /// Called once the exit path is over, on the goroutine, before the result is published: for who wants to know of
+    /// that without taking the result. Called on every way out, a cancelled closure's too. Does not unwind.
+    pub ended: Option<unsafe fn(*mut u8)>,
     /// Drops the result.
     pub drop_result: unsafe fn(*mut u8),
 }
@@ -386,9 +390,9 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// For the overflow report, which runs on a signal stack of the goroutine's own thread: id, name, spawn site.
+/// For the overflow report, which runs on a signal stack of the goroutine's own thread and has written "goroutine ": id,
+/// name, spawn site.
 pub(crate) fn describe(g: &Goroutine, out: &mut crate::stack::Report) {
-    out.write_str("goroutine ");
     out.write_usize(usize::try_from(g.locals.id()).unwrap_or(usize::MAX));
     // SAFETY: the goroutine runs on this very thread, so it is live and its name is not being written.
     if let Some(name) = unsafe { (*g.name.get()).as_deref() } {
