@@ -18,7 +18,7 @@ use std::ptr::{self, NonNull};
 /// One waiter's place in a queue: on its stack, with a slot for what is handed over.
 #[derive(Debug)]
 pub struct Waiter<S> {
-    parker: Cell<Option<NonNull<Parker>>>,
+    parker: Cell<NonNull<Parker>>,
     token: Cell<Token>,
     prev: Cell<*const Waiter<S>>,
     next: Cell<*const Waiter<S>>,
@@ -40,7 +40,7 @@ impl<S> Waiter<S> {
     /// A waiter for nobody yet: [`Waiter::assign`] comes before any queue.
     pub const fn idle(slot: S) -> Waiter<S> {
         Waiter {
-            parker: Cell::new(None),
+            parker: Cell::new(NonNull::dangling()),
             token: Cell::new(Token::DONE),
             prev: Cell::new(ptr::null()),
             next: Cell::new(ptr::null()),
@@ -53,7 +53,7 @@ impl<S> Waiter<S> {
     /// Says whose wait it is and which token ends it. Only while it is in no queue.
     pub fn assign(&self, parker: NonNull<Parker>, token: Token) {
         debug_assert!(!self.queued.get());
-        self.parker.set(Some(parker));
+        self.parker.set(parker);
         self.token.set(token);
     }
 
@@ -96,10 +96,10 @@ impl<S> WaitQueue<S> {
     /// Puts `waiter` at the end.
     ///
     /// # Safety
-    /// W2: the waiter stays where it is, and alive, until it was removed or claimed by this queue; and P3 for its
-    /// parker.
+    /// W2: the waiter stays where it is, and alive, until it was removed or claimed by this queue; and it was assigned
+    /// a parker, for which P3 holds.
     pub unsafe fn push_back(&mut self, waiter: &Waiter<S>) {
-        debug_assert!(!waiter.queued.get() && waiter.parker.get().is_some());
+        debug_assert!(!waiter.queued.get() && waiter.parker.get() != NonNull::dangling());
         waiter.prev.set(self.tail);
         waiter.next.set(ptr::null());
         waiter.queued.set(true);
@@ -156,7 +156,7 @@ impl<S> WaitQueue<S> {
             let waiter = unsafe { self.head.as_ref() }?;
             // SAFETY: it is the head, hence in this queue.
             unsafe { self.remove(waiter) };
-            let parker = waiter.parker.get().expect("assigned before it was queued");
+            let parker = waiter.parker.get();
             let (exchanged, token) = exchange(&waiter.slot, waiter.token.get());
             // SAFETY: P3: we hold the lock that the waiter has to take before it leaves its operation unclaimed.
             match unsafe { Parker::claim(parker, token) } {
@@ -183,7 +183,7 @@ impl<S> WaitQueue<S> {
         while let Some(waiter) = unsafe { self.head.as_ref() } {
             // SAFETY: it is the head, hence in this queue.
             unsafe { self.remove(waiter) };
-            let parker = waiter.parker.get().expect("assigned before it was queued");
+            let parker = waiter.parker.get();
             // SAFETY: P3, as above.
             if let Some(wake) = unsafe { Parker::claim(parker, token(waiter.token.get())) } {
                 keep(&waiter.slot, wake);
@@ -203,7 +203,7 @@ impl<S> WaitQueue<S> {
         let waiter = unsafe { self.head.as_ref() }?;
         // SAFETY: it is the head, hence in this queue.
         unsafe { self.remove(waiter) };
-        let parker = waiter.parker.get().expect("assigned before it was queued");
+        let parker = waiter.parker.get();
         let token = waiter.token.get();
         let exchanged = exchange(&waiter.slot);
         // SAFETY: P3, as above.

@@ -174,7 +174,7 @@ fn in_some_order_of_many<A: AsOperations>(
             ready[ready.len() - left]
         } else {
             let random = arms[ready[0]].operations().random();
-            ready.swap_remove((u64::from(random) * left as u64 >> 32) as usize)
+            ready.swap_remove(((u64::from(random) * left as u64) >> 32) as usize)
         };
         match attempt(index) {
             Tried::NotNow => {}
