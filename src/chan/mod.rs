@@ -8,9 +8,11 @@
 //! | `v, ok := <-c` | `rx.recv()`: `Err` when closed and empty |
 //! | `close(c)` | `tx.close()`, `rx.close()`, idempotent; or drop the last sender |
 //! | `for v := range c` | `for v in rx` |
+//! | `select` | [`select!`](crate::select!) |
 //! | `len(c)`, `cap(c)` | `rx.len()`, `rx.capacity()` |
 //!
-//! Everything works from goroutines, which park, and from plain threads, which block. Here are the handles and
+//! Everything works from goroutines, which park, from plain threads, which block, and from futures,
+//! which are woken. Here are the handles and
 //! what both sides share; `sender` and `receiver` suspend, `state` decides.
 //!
 //! # Ordering
@@ -20,12 +22,14 @@
 
 mod core;
 mod error;
+mod future;
 mod iter;
 mod receiver;
 mod sender;
 mod state;
 
 pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use future::{RecvFuture, RecvStream, SendFuture};
 pub use iter::{IntoIter, Iter, TryIter};
 
 pub(crate) use self::core::{Core, Locked, arm_of, is_promise, settled};

@@ -62,6 +62,11 @@ impl<T> Slot<T> {
     pub(crate) fn take(&self) -> Option<T> {
         self.value.take()
     }
+
+    /// The wake-up of a promised receiver that runs by itself and waits again.
+    pub(crate) fn take_due(&self) -> Option<Wake> {
+        self.due.take()
+    }
 }
 
 /// What the lock guards.
@@ -321,6 +326,16 @@ impl<T> State<T> {
     pub(crate) fn give_up_receive(&mut self, waiter: &Waiter<Slot<T>>) {
         // SAFETY: it is in this queue, or was taken out of it.
         let _was_in = unsafe { self.receiving.remove(waiter) };
+    }
+
+    /// Takes out a committed receiver that goes away, a future. Its permit stays; its wake-up
+    /// comes back, to be dropped without the lock.
+    pub(crate) fn give_up_promised(&mut self, waiter: &Waiter<Slot<T>>) -> Option<Wake> {
+        // SAFETY: it is in this queue, or was taken out of it.
+        if unsafe { self.awaiting.remove(waiter) } {
+            self.committed -= 1;
+        }
+        waiter.slot.due.take()
     }
 
     /// Takes out a watcher.
