@@ -2,8 +2,8 @@
 //!
 //! | Go | gorun |
 //! |---|---|
-//! | `make(chan T)`, `make(chan T, n)` | `channel(0)`, `channel(n)`; [`unbounded()`](unbounded) has no limit |
-//! | `var c chan T` (nil) | [`never()`](never), to receive from |
+//! | `make(chan T)`, `make(chan T, n)` | `channel(0)`, `channel(n)`; [`unbounded()`](unbounded()) has no limit |
+//! | `var c chan T` (nil) | [`never()`](never()), to receive from |
 //! | `c <- v` | `tx.send(v)`; on a closed channel an error with the value, where Go panics |
 //! | `v, ok := <-c` | `rx.recv()`: `Err` when closed and empty |
 //! | `close(c)` | `tx.close()`, `rx.close()`, idempotent; or drop the last sender |

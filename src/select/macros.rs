@@ -17,7 +17,7 @@
 /// can, each of them is equally likely to be chosen; [`select_biased!`](crate::select_biased!) takes the first. Without a
 /// `default`, it waits until one can. Any number of arms, and the same channel in several of them, on both sides too: a
 /// select never serves itself. An arm whose channel is `None` (see [`AsReceiver`](crate::select::AsReceiver)) or
-/// [`never()`](crate::never) is never chosen.
+/// [`never()`](crate::never()) is never chosen.
 ///
 /// The channels' expressions are evaluated once, in the order in which they are written, and the timeout after them. A
 /// value to send is evaluated when its arm has been chosen; until then it stays with the caller. (In Go it is evaluated

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `select { case v, ok := <-r: … case s <- x: … default: … }` | `select! { recv(r) -> v => …, send(s, x) -> res => …, default => … }` |
 //! | `case <-time.After(d):` | `default(d) => …` |
-//! | a nil channel in a case | `None`, or [`never()`](crate::never) |
+//! | a nil channel in a case | `None`, or [`never()`](crate::never()) |
 //! | `select {}` | `gorun::never::<()>().recv()` |
 //! | `reflect.Select` | [`Select`] |
 //!
