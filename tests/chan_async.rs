@@ -2,31 +2,17 @@
 //!
 //! Polled by hand where the point matters, by an executor where not.
 
+mod common;
+
+use common::within;
 use futures_lite::{StreamExt, future};
 use gorun::chan::{RecvError, SendError, TryRecvError, TrySendError};
 use gorun::{channel, select};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::Duration;
-
-/// Runs `f` on a thread of its own and fails when it has not ended in a generous time.
-fn within<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let (told, tells) = mpsc::channel();
-    let body = thread::spawn(move || {
-        let _ = told.send(f());
-    });
-    match tells.recv_timeout(Duration::from_secs(60)) {
-        Ok(value) => value,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("nothing moves any more"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => match body.join() {
-            Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => unreachable!("it sends before it ends"),
-        },
-    }
-}
 
 /// Counts its wake-ups.
 #[derive(Default)]
