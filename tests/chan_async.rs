@@ -110,6 +110,30 @@ fn a_close_reaches_those_who_wait() {
     assert!(again.is_err(), "its value is gone");
 }
 
+/// The user's code in it: it runs where the channel is closed.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        std::panic::resume_unwind(Box::new("waker"));
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_from_being_woken() {
+    let counts = Arc::new(Counts::default());
+    let (tx, rx) = channel::<i32>(0);
+    let mut futures: Vec<_> = (0..50).map(|_| Box::pin(rx.recv_async())).collect();
+    for (n, future) in futures.iter_mut().enumerate() {
+        let waker = if n == 3 { Waker::from(Arc::new(Panics)) } else { Waker::from(counts.clone()) };
+        assert_eq!(future.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending);
+    }
+    let closed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tx.close()));
+    assert_eq!(closed.unwrap_err().downcast_ref(), Some(&"waker"));
+    assert_eq!(counts.woken(), 49);
+    assert!(futures.iter_mut().all(|f| poll(f.as_mut(), &counts) == Poll::Ready(Err(RecvError))));
+}
+
 #[test]
 fn a_dropped_sending_future_has_not_sent() {
     let counts = Arc::new(Counts::default());

@@ -311,7 +311,10 @@ fn conservation(capacities: [usize; 2], aborts: bool, seed: u64) {
                 match receive_somehow(&rx, &mut random) {
                     Ok(Some(value)) => tick(&fates[value.0].received),
                     Ok(None) => gorun::yield_now(),
-                    Err(which) => closed[which] = true,
+                    Err(which) => {
+                        assert!(rx[which].is_closed(), "a receive failed on an open channel");
+                        closed[which] = true;
+                    }
                 }
             }
         }

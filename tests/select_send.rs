@@ -77,13 +77,16 @@ fn a_select_that_sends_meets_every_kind_of_receiver() {
 #[test]
 fn a_value_that_is_not_made_is_not_sent() {
     within(|| {
-        for capacity in [0, 1] {
+        for (capacity, kind) in [(0, "recv"), (0, "select"), (1, "recv"), (1, "select")] {
             for receiver_first in [true, false] {
                 on_one_worker(|| {
                     let (tx, rx) = channel::<i32>(capacity);
                     let receive = || {
                         let rx = rx.clone();
-                        gorun::go(move || rx.recv())
+                        gorun::go(move || match kind {
+                            "recv" => rx.recv(),
+                            _ => select! { recv(never::<()>()) -> _ => unreachable!(), recv(rx) -> v => v },
+                        })
                     };
                     let early = receiver_first.then(receive);
                     others_wait();

@@ -47,6 +47,38 @@ pub(crate) struct Core<T> {
 
 const TELL_WATCHERS: u8 = 0b100;
 
+/// Wake-ups that are due when the lock has been released: at the end of its life. One that panics (a user's waker) does
+/// not keep the others from being woken.
+#[derive(Default)]
+struct Batch {
+    wakes: [Option<Wake>; 16],
+    len: usize,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.len == self.wakes.len()
+    }
+
+    fn push(&mut self, wake: Wake) {
+        self.wakes[self.len] = Some(wake);
+        self.len += 1;
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        struct Others<'a>(&'a mut [Option<Wake>]);
+        impl Drop for Others<'_> {
+            fn drop(&mut self) {
+                self.0.iter_mut().filter_map(Option::take).for_each(Wake::wake);
+            }
+        }
+        let others = Others(&mut self.wakes[..self.len]);
+        others.0.iter_mut().filter_map(Option::take).for_each(Wake::wake);
+    }
+}
+
 impl Side {
     const fn bit(self) -> u8 {
         1 << self as u8
@@ -164,21 +196,18 @@ impl<T> Core<T> {
     /// N2.
     #[cold]
     pub(crate) fn tell_watchers(&self) {
-        let mut batch: [Option<Wake>; 16] = [const { None }; 16];
         loop {
+            let mut batch = Batch::default();
             // Not through `lock`, whose end brought us here.
             let mut state = crate::sync::lock(&self.state);
-            let mut told = 0;
             for side in [Side::Send, Side::Receive] {
-                while told < batch.len() && state.may_proceed(side) {
+                while !batch.is_full() && state.may_proceed(side) {
                     let Some(((), wake)) = state.watching[side as usize].claim_next(|_| (), |_, ()| ()) else { break };
-                    batch[told] = Some(wake);
-                    told += 1;
+                    batch.push(wake);
                 }
             }
             drop(state);
-            batch.iter_mut().filter_map(Option::take).for_each(Wake::wake);
-            if told < batch.len() {
+            if !batch.is_full() {
                 return;
             }
         }
@@ -241,25 +270,36 @@ impl<T> Core<T> {
 
     /// H4.
     pub(super) fn close(&self) {
-        let mut batch: [Option<Wake>; 16] = [const { None }; 16];
-        let mut state = self.lock();
-        if !state.close() {
-            return;
+        if self.lock().close() {
+            self.wake_the_closed();
         }
-        // No one joins those who wait: the lock may be let go between two batches.
+    }
+
+    /// No one joins those who wait: the lock may be let go between two batches.
+    fn wake_the_closed(&self) {
+        /// Goes on when a user's waker panics.
+        struct Rest<'a, T>(&'a Core<T>, bool);
+        impl<T> Drop for Rest<'_, T> {
+            fn drop(&mut self) {
+                if self.1 {
+                    self.0.wake_the_closed();
+                }
+            }
+        }
+        let mut rest = Rest(self, true);
         loop {
-            let mut told = 0;
-            while told < batch.len() {
+            let mut batch = Batch::default();
+            let mut state = self.lock();
+            while !batch.is_full() {
                 let Some(wake) = state.next_of_the_closed() else { break };
-                batch[told] = Some(wake);
-                told += 1;
+                batch.push(wake);
             }
             drop(state);
-            batch.iter_mut().filter_map(Option::take).for_each(Wake::wake);
-            if told < batch.len() {
+            // Before the batch is woken: if that panics, there may be more only if it was full.
+            rest.1 = batch.is_full();
+            if !rest.1 {
                 return;
             }
-            state = self.lock();
         }
     }
 

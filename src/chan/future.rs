@@ -274,6 +274,14 @@ impl<T> Receiver<T> {
     }
 
     /// As [`stream`](Receiver::stream), with this receiver.
+    ///
+    /// ```
+    /// use futures_lite::{StreamExt, future};
+    /// let (tx, rx) = gorun::unbounded();
+    /// (1..=3).for_each(|n| tx.send(n).unwrap());
+    /// drop(tx);
+    /// assert_eq!(future::block_on(rx.into_stream().collect::<Vec<i32>>()), [1, 2, 3]);
+    /// ```
     pub fn into_stream(self) -> RecvStream<T> {
         RecvStream { receiver: self, node: Box::pin(Node::new(None)), ended: false }
     }

@@ -132,36 +132,73 @@ macro_rules! both_sides {
             }
 
             /// Whether it has been closed, by [`close`](Self::close) or because one side is gone.
+            ///
+            /// ```
+            /// let (tx, rx) = gorun::channel::<u8>(1);
+            /// assert!(!tx.is_closed());
+            /// drop(rx);
+            /// assert!(tx.is_closed());
+            /// ```
             #[must_use]
             pub fn is_closed(&self) -> bool {
                 self.core.lock().is_closed()
             }
 
             /// How many values are in the buffer. A snapshot.
+            ///
+            /// ```
+            /// let (tx, rx) = gorun::channel(2);
+            /// tx.send('a').unwrap();
+            /// assert_eq!((tx.len(), rx.len()), (1, 1));
+            /// ```
             #[must_use]
             pub fn len(&self) -> usize {
                 self.core.lock().len()
             }
 
             /// Whether the buffer is empty. A snapshot.
+            ///
+            /// ```
+            /// let (tx, rx) = gorun::channel(2);
+            /// assert!(rx.is_empty());
+            /// tx.send('a').unwrap();
+            /// assert!(!rx.is_empty());
+            /// ```
             #[must_use]
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
             }
 
             /// Whether the buffer is full; always, without capacity. A snapshot.
+            ///
+            /// ```
+            /// let (tx, _rx) = gorun::channel(1);
+            /// assert!(!tx.is_full());
+            /// tx.send('a').unwrap();
+            /// assert!(tx.is_full());
+            /// ```
             #[must_use]
             pub fn is_full(&self) -> bool {
                 self.len() >= self.core.capacity
             }
 
             /// How many values the buffer takes; `usize::MAX` for an [`unbounded`] one.
+            ///
+            /// ```
+            /// assert_eq!(gorun::channel::<u8>(7).0.capacity(), 7);
+            /// ```
             #[must_use]
             pub fn capacity(&self) -> usize {
                 self.core.capacity
             }
 
             /// Whether both are handles of one channel.
+            ///
+            /// ```
+            /// let ((tx, rx), (other, _)) = (gorun::channel::<u8>(1), gorun::channel::<u8>(1));
+            /// assert!(tx.same_channel(&tx.clone()) && rx.same_channel(&rx.clone()));
+            /// assert!(!tx.same_channel(&other));
+            /// ```
             #[must_use]
             pub fn same_channel(&self, other: &Self) -> bool {
                 Arc::ptr_eq(&self.core, &other.core)

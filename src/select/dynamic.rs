@@ -118,11 +118,27 @@ impl<'a> Select<'a> {
 
     /// Adds the operation of sending to `sender`. Returns its index: 0 for the first that is added, then 1, and so on.
     /// No index is used twice.
+    ///
+    /// ```
+    /// use gorun::select::Select;
+    /// let (tx, rx) = gorun::channel::<u8>(1);
+    /// let mut select = Select::new();
+    /// assert_eq!((select.send(&tx), select.recv(&rx)), (0, 1));
+    /// ```
     pub fn send<T>(&mut self, sender: &'a Sender<T>) -> usize {
         self.add(Rc::new(SendArm::new(Some(sender))))
     }
 
     /// Adds the operation of receiving from `receiver`, and returns its index.
+    ///
+    /// ```
+    /// use gorun::select::Select;
+    /// let (tx, rx) = gorun::channel(1);
+    /// tx.send("word").unwrap();
+    /// let mut select = Select::new();
+    /// select.recv(&rx);
+    /// assert_eq!(select.select().recv(&rx), Ok("word"));
+    /// ```
     pub fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
         self.add(Rc::new(RecvArm::new(Some(receiver))))
     }
@@ -221,6 +237,15 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     /// When the time is up.
+    ///
+    /// ```
+    /// use gorun::select::{Select, SelectTimeoutError};
+    /// let silent = gorun::never::<u8>();
+    /// let mut select = Select::new();
+    /// select.recv(&silent);
+    /// let late = select.select_deadline(std::time::Instant::now());
+    /// assert_eq!(late.unwrap_err(), SelectTimeoutError);
+    /// ```
     pub fn select_deadline(&mut self, deadline: Instant) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
         self.run(Wait::Until(Some(deadline))).ok_or(SelectTimeoutError)
     }
@@ -229,6 +254,17 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     /// When all would have to wait.
+    ///
+    /// ```
+    /// use gorun::select::{Select, TryReadyError};
+    /// let (tx, rx) = gorun::channel(1);
+    /// let mut select = Select::new();
+    /// let recv = select.recv(&rx);
+    /// assert_eq!(select.try_ready(), Err(TryReadyError));
+    /// tx.send(1).unwrap();
+    /// assert_eq!(select.try_ready(), Ok(recv));
+    /// assert_eq!(rx.len(), 1);
+    /// ```
     pub fn try_ready(&mut self) -> Result<usize, TryReadyError> {
         self.look(Wait::Not).ok_or(TryReadyError)
     }
@@ -253,6 +289,14 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     /// When the time is up.
+    ///
+    /// ```
+    /// use gorun::select::{ReadyTimeoutError, Select};
+    /// let silent = gorun::never::<u8>();
+    /// let mut select = Select::new();
+    /// select.recv(&silent);
+    /// assert_eq!(select.ready_timeout(std::time::Duration::from_millis(1)), Err(ReadyTimeoutError));
+    /// ```
     pub fn ready_timeout(&mut self, timeout: Duration) -> Result<usize, ReadyTimeoutError> {
         self.look(super::internal::for_at_most(timeout)).ok_or(ReadyTimeoutError)
     }
@@ -261,6 +305,14 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     /// When the time is up.
+    ///
+    /// ```
+    /// use gorun::select::{ReadyTimeoutError, Select};
+    /// let silent = gorun::never::<u8>();
+    /// let mut select = Select::new();
+    /// select.recv(&silent);
+    /// assert_eq!(select.ready_deadline(std::time::Instant::now()), Err(ReadyTimeoutError));
+    /// ```
     pub fn ready_deadline(&mut self, deadline: Instant) -> Result<usize, ReadyTimeoutError> {
         self.look(Wait::Until(Some(deadline))).ok_or(ReadyTimeoutError)
     }
@@ -271,7 +323,17 @@ impl<'a> Select<'a> {
 }
 
 impl SelectedOperation<'_> {
-    /// Which operation it is.
+    /// Which operation it is: what adding it returned.
+    ///
+    /// ```
+    /// use gorun::select::Select;
+    /// let (tx, rx) = gorun::channel::<u8>(1);
+    /// let mut select = Select::new();
+    /// let (recv, send) = (select.recv(&rx), select.send(&tx));
+    /// let operation = select.select();
+    /// assert!(operation.index() == send && operation.index() != recv);
+    /// operation.send(&tx, 1).unwrap();
+    /// ```
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
@@ -284,6 +346,17 @@ impl SelectedOperation<'_> {
     ///
     /// # Panics
     /// When it is not the sender that the operation was added with; what was selected is undone then.
+    ///
+    /// ```
+    /// use gorun::select::Select;
+    /// let (tx, rx) = gorun::channel(1);
+    /// let mut select = Select::new();
+    /// select.send(&tx);
+    /// let operation = select.select();
+    /// assert!(tx.try_send(1).is_err(), "the place is the operation's");
+    /// operation.send(&tx, 2).unwrap();
+    /// assert_eq!(rx.recv(), Ok(2));
+    /// ```
     pub fn send<T>(mut self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
         let core = &*sender.core;
         assert!(
@@ -301,6 +374,15 @@ impl SelectedOperation<'_> {
     ///
     /// # Panics
     /// When it is not the receiver that the operation was added with; what was selected is undone then.
+    ///
+    /// ```
+    /// use gorun::{chan::RecvError, select::Select};
+    /// let (tx, rx) = gorun::channel::<u8>(1);
+    /// drop(tx);
+    /// let mut select = Select::new();
+    /// select.recv(&rx);
+    /// assert_eq!(select.select().recv(&rx), Err(RecvError));
+    /// ```
     pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         assert!(
             self.arm.side() == Side::Receive && self.arm.address() == std::ptr::from_ref(&*receiver.core).addr(),
