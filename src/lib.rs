@@ -15,7 +15,7 @@
 //!
 //! * [`go`], [`run`], [`scope`], [`Builder`]: goroutines. They are stackful: any function may block in them.
 //! * [`local`]: storage of a goroutine's own, with at-exit handlers, cleaned up on every way out.
-//! * [`channel`], [`sync`], [`time`]: what they wait on. All of it also works from plain threads.
+//! * [`channel`], [`select!`], [`sync`], [`time`]: what they wait on. All of it also works from plain threads.
 //! * [`blocking`], [`grow`]: calls that hold a thread, calls that need a deep stack.
 //! * [`runtime`]: separate runtimes, start and shutdown.
 //!
@@ -44,11 +44,12 @@ mod join;
 pub mod local;
 pub mod runtime;
 mod scope;
+pub mod select;
 pub mod sync;
 pub mod time;
 
 pub use blocking::blocking;
-pub use chan::{Receiver, Sender, channel};
+pub use chan::{Receiver, Sender, channel, never, unbounded};
 pub use go::{Builder, Goroutine, current, go, id, num_goroutines};
 pub use gorun_scheduler::{GoroutineId, OsThreadLock, SpawnError, StackError, goexit, yield_now};
 pub use join::{JoinError, JoinHandle};

@@ -1,72 +1,21 @@
-//! Channels from the outside: Go's rules for them one by one, then conservation under everything at once.
+//! Channels from the outside: Go's rules for them one by one. What aborts and drops do is in
+//! `chan_loss`, futures are in `chan_async`.
 //!
 //! The Go specification ("Channel types", "Send statements", "Receive operator", "Close", "Length and capacity") and
 //! the Go memory model ("Channel communication") are the source; each test says what it holds to. A channel that
 //! loses a wake-up hangs its test; `within` turns that into a failure.
 
+mod common;
+
+use common::{until, within};
 use gorun::chan::{Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use gorun::sync::WaitGroup;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Long enough for a loaded machine, short enough to tell a hang.
-const GENEROUS: Duration = Duration::from_secs(60);
-
-/// Runs `f` on a thread of its own and fails when it has not ended in a generous time.
-fn within<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let (told, tells) = mpsc::channel();
-    let body = thread::spawn(move || {
-        let _ = told.send(f());
-    });
-    match tells.recv_timeout(GENEROUS) {
-        Ok(value) => value,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("nothing moves any more"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => match body.join() {
-            Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => unreachable!("it sends before it ends"),
-        },
-    }
-}
-
-/// Waits, without sleeping, until `condition` holds.
-fn until(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < GENEROUS, "the condition never came true");
-        thread::yield_now();
-    }
-}
-
-/// A value that counts how often it is dropped.
-#[derive(Debug)]
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn counter() -> (Arc<AtomicUsize>, impl Fn() -> usize) {
-    let count = Arc::new(AtomicUsize::new(0));
-    (count.clone(), move || count.load(Ordering::SeqCst))
-}
-
-/// A small random number generator; the seed is in the text of what fails.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
-
 // "If the capacity is zero or absent, the channel is unbuffered and communication succeeds only when both a sender
 // and receiver are ready." (Channel types)
 #[test]
@@ -374,141 +323,33 @@ fn a_channel_is_a_semaphore_and_an_edge() {
     });
 }
 
+// "Receiving from a nil channel blocks forever." (Receive operator)
 #[test]
-fn what_nobody_received_is_dropped_with_the_last_receiver() {
-    let (count, dropped) = counter();
-    let (tx, rx) = gorun::channel(8);
-    (0..8).for_each(|_| tx.send(Counted(count.clone())).unwrap());
-    let rx2 = rx.clone();
-    drop(rx.recv().unwrap());
-    drop(rx);
-    assert_eq!(dropped(), 1);
-    drop(rx2);
-    assert_eq!(dropped(), 8, "at once, with senders still there");
-    drop(tx.send(Counted(count.clone())));
-    assert_eq!(dropped(), 9);
-}
-
-/// Its `Drop` uses the channel it lies in, and some of them panic.
-struct Meddler {
-    channel: gorun::Sender<Meddler>,
-    panics: bool,
-    count: Arc<AtomicUsize>,
-}
-
-impl Drop for Meddler {
-    fn drop(&mut self) {
-        // Deadlocks if the channel's lock is held.
-        assert!(self.channel.is_closed());
-        self.count.fetch_add(1, Ordering::SeqCst);
-        if self.panics {
-            std::panic::resume_unwind(Box::new("on purpose"));
-        }
-    }
-}
-
-#[test]
-fn values_are_dropped_outside_the_lock_and_a_panicking_drop_loses_no_others() {
+fn never_is_silent_and_stays_open() {
     within(|| {
-        let (count, dropped) = counter();
-        let (tx, rx) = gorun::channel(8);
-        for n in 0..8 {
-            tx.send(Meddler { channel: tx.clone(), panics: n == 2, count: count.clone() }).unwrap_or_else(|_| panic!());
-        }
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(rx)));
-        assert_eq!(*outcome.unwrap_err().downcast::<&str>().unwrap(), "on purpose");
-        assert_eq!(dropped(), 8);
-        assert!(tx.is_closed());
-    });
-}
-
-#[test]
-fn an_abort_drops_the_value_that_waits_to_be_sent_once_and_leaves_the_queue_whole() {
-    within(|| {
-        for capacity in [0, 1] {
-            let (count, dropped) = counter();
-            let (tx, rx) = gorun::channel(capacity);
-            (0..capacity).for_each(|_| tx.send(Counted(count.clone())).unwrap());
-            let began = Arc::new(AtomicUsize::new(0));
-            let senders: Vec<_> = (0..9)
-                .map(|_| {
-                    let (tx, began, value) = (tx.clone(), began.clone(), Counted(count.clone()));
-                    gorun::go(move || {
-                        began.fetch_add(1, Ordering::SeqCst);
-                        tx.send(value).unwrap();
-                    })
-                })
-                .collect();
-            until(|| began.load(Ordering::SeqCst) == 9);
-            senders.iter().step_by(2).for_each(gorun::JoinHandle::abort);
-            let mut aborted = 0;
-            let mut odd = Vec::new();
-            for (n, sender) in senders.into_iter().enumerate() {
-                if n % 2 == 0 {
-                    assert!(sender.join().unwrap_err().is_aborted());
-                    aborted += 1;
-                } else {
-                    odd.push(sender);
-                }
-            }
-            assert_eq!(dropped(), aborted);
-            // The others' values come through, and no more than those.
-            drop(tx);
-            let received: Vec<_> = rx.iter().collect();
-            assert_eq!(received.len(), capacity + odd.len());
-            odd.into_iter().for_each(|sender| sender.join().unwrap());
-            drop(received);
-            assert_eq!(dropped(), capacity + 9);
-        }
-    });
-}
-
-#[test]
-fn an_aborted_receiver_has_received_nothing() {
-    within(|| {
-        let (tx, rx) = gorun::channel(0);
-        for round in 0..200 {
-            let receiver = gorun::go({
-                let rx = rx.clone();
-                move || rx.recv()
-            });
-            if round % 2 == 0 {
-                gorun::go(|| ()).join().unwrap();
-            }
-            receiver.abort();
-            // Either it has the value, or the value comes back: never both, never neither.
-            let sent = tx.try_send(round);
-            match receiver.join() {
-                Ok(received) => {
-                    assert_eq!(received, Ok(round));
-                    assert_eq!(sent, Ok(()));
-                }
-                Err(error) => {
-                    assert!(error.is_aborted());
-                    assert_eq!(sent, Err(TrySendError::Full(round)));
-                }
-            }
-        }
-    });
-}
-
-#[test]
-fn an_abort_strikes_before_an_operation_that_would_not_wait() {
-    within(|| {
-        let (tx, rx) = gorun::channel(1);
-        let (go_on, waits) = mpsc::channel();
-        let (told, tells) = mpsc::channel();
-        let sender = gorun::go(move || {
-            told.send(()).unwrap();
-            waits.recv().unwrap(); // holds its thread: no cancellation point
-            tx.send(1).unwrap();
+        let rx = gorun::never::<u8>();
+        let other = rx.clone();
+        drop(rx);
+        assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
+        let waits = gorun::go({
+            let rx = other.clone();
+            move || rx.recv()
         });
-        tells.recv().unwrap();
-        sender.abort();
-        go_on.send(()).unwrap();
-        assert!(sender.join().unwrap_err().is_aborted());
-        assert_eq!(rx.recv(), Err(RecvError), "and the value is gone with it");
+        assert_eq!(other.recv_timeout(Duration::from_millis(2)), Err(RecvTimeoutError::Timeout));
+        assert!(!other.is_closed() && !waits.is_finished());
+        waits.abort();
+        assert!(waits.join().unwrap_err().is_aborted());
     });
+}
+
+#[test]
+fn unbounded_never_waits() {
+    let (tx, rx) = gorun::unbounded();
+    assert_eq!((tx.capacity(), rx.capacity()), (usize::MAX, usize::MAX));
+    (0..10_000).for_each(|n| tx.try_send(n).unwrap());
+    assert!(!tx.is_full() && tx.len() == 10_000);
+    tx.close();
+    assert!(rx.into_iter().eq(0..10_000));
 }
 
 #[test]
@@ -538,145 +379,4 @@ fn handles_go_where_their_values_may() {
     let (tx, rx) = gorun::channel(usize::MAX);
     (0..5000).for_each(|_| tx.send(()).unwrap());
     assert_eq!((rx.len(), rx.try_iter().count()), (5000, 5000));
-}
-
-const SENDERS: usize = 10;
-const EACH: usize = 400;
-
-/// What became of one value, each thing counted.
-#[derive(Default)]
-struct Fate {
-    made: AtomicUsize,
-    sent: AtomicUsize,
-    came_back: AtomicUsize,
-    received: AtomicUsize,
-    dropped: AtomicUsize,
-}
-
-fn tick(count: &AtomicUsize) {
-    count.fetch_add(1, Ordering::SeqCst);
-}
-
-/// A value with a number, whose drop is written down.
-struct Numbered(usize, Arc<Vec<Fate>>);
-
-impl Drop for Numbered {
-    fn drop(&mut self) {
-        tick(&self.1[self.0].dropped);
-    }
-}
-
-/// Senders and receivers on goroutines and threads, with waits, tries and random time limits; a share of the
-/// goroutines is aborted at random. In the end each value was received, or came back in its own sender's error, or
-/// went with its aborted sender: one of the three, once; and it was dropped once.
-fn conservation(capacity: usize, aborts: bool, seed: u64) {
-    let fates: Arc<Vec<Fate>> = Arc::new((0..SENDERS * EACH).map(|_| Fate::default()).collect());
-    let made = Arc::new(AtomicUsize::new(0));
-    let (tx, rx) = gorun::channel::<Numbered>(capacity);
-    let sender = |index: usize, seed: u64| {
-        let (tx, fates, made) = (tx.clone(), fates.clone(), made.clone());
-        move || {
-            let mut random = Random(seed);
-            for number in index * EACH..(index + 1) * EACH {
-                tick(&made);
-                tick(&fates[number].made);
-                let value = Numbered(number, fates.clone());
-                let sent = match random.below(4) {
-                    0 => tx.send(value).map_err(SendError::into_inner),
-                    1 => tx.try_send(value).map_err(TrySendError::into_inner),
-                    _ => tx
-                        .send_timeout(value, Duration::from_micros(random.below(50)))
-                        .map_err(SendTimeoutError::into_inner),
-                };
-                // An abort unwinds out of an operation that did not happen, never out of one that did.
-                match sent {
-                    Ok(()) => tick(&fates[number].sent),
-                    Err(value) => {
-                        assert_eq!(value.0, number, "somebody else's value came back");
-                        tick(&fates[number].came_back);
-                    }
-                }
-            }
-        }
-    };
-    let receiver = |seed: u64| {
-        let (rx, fates) = (rx.clone(), fates.clone());
-        move || {
-            let mut random = Random(seed);
-            loop {
-                let received = match random.below(4) {
-                    0 => rx.recv().map_err(|_| true),
-                    1 => rx.try_recv().map_err(|e| e == TryRecvError::Closed),
-                    _ => rx
-                        .recv_timeout(Duration::from_micros(random.below(50)))
-                        .map_err(|e| e == RecvTimeoutError::Closed),
-                };
-                match received {
-                    Ok(value) => tick(&fates[value.0].received),
-                    Err(true) => return,
-                    Err(false) => gorun::yield_now(),
-                }
-            }
-        }
-    };
-    let mut random = Random(seed);
-    let mut seeds = || random.below(u64::MAX) | 1;
-    let senders: Vec<_> = (0..8).map(|index| gorun::go(sender(index, seeds()))).collect();
-    let receivers: Vec<_> = (0..6).map(|_| gorun::go(receiver(seeds()))).collect();
-    let sender_threads: Vec<_> = (8..SENDERS).map(|index| thread::spawn(sender(index, seeds()))).collect();
-    let receiver_threads: Vec<_> = (0..2).map(|_| thread::spawn(receiver(seeds()))).collect();
-    drop((tx, rx));
-    if aborts {
-        // Spread over the run by its own progress. The threads go on, and see to it that it ends.
-        for n in 0..5 {
-            until(|| made.load(Ordering::SeqCst) > 300 * (n + 1) || senders[n].is_finished());
-            senders[n].abort();
-            receivers[n].abort();
-        }
-    }
-    let ended = |(index, end): (usize, Result<(), gorun::JoinError>)| match end {
-        Ok(()) => false,
-        Err(error) => {
-            assert!(error.is_aborted() && aborts && index < 5, "{error}");
-            true
-        }
-    };
-    let aborted: Vec<bool> = senders.into_iter().map(|g| g.join()).enumerate().map(ended).collect();
-    sender_threads.into_iter().for_each(|t| t.join().unwrap());
-    assert_eq!(receivers.into_iter().map(|g| g.join()).enumerate().map(ended).count(), 6);
-    receiver_threads.into_iter().for_each(|t| t.join().unwrap());
-    let mut lost_with_their_senders = [0; SENDERS];
-    for (number, fate) in fates.iter().enumerate() {
-        let [made, sent, came_back, received, dropped] =
-            [&fate.made, &fate.sent, &fate.came_back, &fate.received, &fate.dropped].map(|c| c.load(Ordering::SeqCst));
-        let what = format!("value {number}, capacity {capacity}, seed {seed}");
-        assert_eq!(sent, received, "sent and received: {what}");
-        assert_eq!(made, dropped, "made and dropped: {what}");
-        assert!(sent + came_back <= made && made <= 1, "one fate: {what}");
-        lost_with_their_senders[number / EACH] += made - sent - came_back;
-        let finished = !aborted.get(number / EACH).copied().unwrap_or(false);
-        assert!(!finished || made == 1, "never made: {what}");
-    }
-    for (index, lost) in lost_with_their_senders.into_iter().enumerate() {
-        // An aborted sender takes with it the one value it was sending, if it was.
-        assert!(lost <= usize::from(aborted.get(index).copied().unwrap_or(false)), "{lost} lost, seed {seed}");
-    }
-}
-
-#[test]
-fn nothing_is_lost_or_doubled_with_time_limits() {
-    within(|| {
-        for (seed, capacity) in [0, 1, 2, 16].into_iter().enumerate() {
-            conservation(capacity, false, 0x9e37_79b9 + seed as u64);
-        }
-    });
-}
-
-#[test]
-fn nothing_is_lost_or_doubled_with_time_limits_and_aborts() {
-    within(|| {
-        for (seed, capacity) in [0, 1, 2, 16].into_iter().enumerate() {
-            conservation(capacity, true, 0x7f4a_7c15 + seed as u64);
-        }
-    });
 }

@@ -35,6 +35,7 @@ mod shim;
 mod spares;
 mod spawn;
 mod stack;
+mod task;
 mod timers;
 mod unwind;
 mod wait_queue;
@@ -52,6 +53,7 @@ pub use parker::{Parker, Token, Wake};
 pub use scheduler::{LeftBehind, Remote, Scheduler};
 pub use spawn::{Spec, spawn_here};
 pub use stack::StackError;
+pub use task::Task;
 pub use unwind::{Unwound, classify, goexit, is_panic, unwind_aborted};
 pub use wait_queue::{WaitQueue, Waiter};
 
