@@ -137,18 +137,15 @@ impl<T> Drop for Locked<'_, T> {
 }
 
 impl<T> State<T> {
-    #[inline]
+    /// Without branches: it is on every operation's path.
+    #[inline(always)]
     fn hints(&self) -> u8 {
-        let mut hints = 0;
-        for side in [Side::Send, Side::Receive] {
-            if self.may_proceed(side) {
-                hints |= side.bit();
-                if !self.watching[side as usize].is_empty() {
-                    hints |= TELL_WATCHERS;
-                }
-            }
-        }
-        hints
+        let send = u8::from(self.may_proceed(Side::Send));
+        let receive = u8::from(self.may_proceed(Side::Receive));
+        let [watch_send, watch_receive] =
+            [Side::Send, Side::Receive].map(|side| !self.watching[side as usize].is_empty());
+        let tell = (send & u8::from(watch_send)) | (receive & u8::from(watch_receive));
+        (send * Side::Send.bit()) | (receive * Side::Receive.bit()) | (tell * TELL_WATCHERS)
     }
 }
 

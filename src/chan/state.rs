@@ -143,11 +143,13 @@ impl<T> State<T> {
         }
     }
 
+    #[inline(always)]
     fn has_room(&self) -> bool {
         self.buffer.len() + (self.permits - self.committed) < self.capacity
     }
 
     /// H1: who receives waits for the oldest value, and the buffer is empty.
+    #[inline]
     fn hand_over(&mut self, value: &Cell<Option<T>>) -> Option<Wake> {
         self.receiving
             .claim_next(|slot| slot.value.set(value.take()), |slot, ()| value.set(slot.take()))
@@ -164,7 +166,9 @@ impl<T> State<T> {
             return Sent::Done(Some(wake));
         }
         if self.has_room() {
-            self.buffer.extend(value.take());
+            if let Some(value) = value.take() {
+                self.buffer.push_back(value);
+            }
             return Sent::Done(None);
         }
         Sent::Full
@@ -192,6 +196,7 @@ impl<T> State<T> {
     }
 
     /// H2: gives the place that may have become free to the first waiting sender.
+    #[inline]
     fn admit(&mut self) -> Option<Wake> {
         if self.sending.is_empty() || !self.has_room() {
             return None;
@@ -380,12 +385,13 @@ impl<T> State<T> {
 
     /// Whether an operation of that side may succeed (or fail) without waiting; waiters that were claimed elsewhere are
     /// taken for waiting ones.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_proceed(&self, side: Side) -> bool {
+        // Not `||`: all of it is at hand, and cheaper than a branch.
         self.closed
-            || match side {
-                Side::Send => !self.receiving.is_empty() || self.has_room(),
-                Side::Receive => !self.buffer.is_empty() || !self.sending.is_empty(),
+            | match side {
+                Side::Send => !self.receiving.is_empty() | self.has_room(),
+                Side::Receive => !self.buffer.is_empty() | !self.sending.is_empty(),
             }
     }
 }
