@@ -158,7 +158,7 @@ impl Parker {
         Parker::new(Kind::Goroutine)
     }
 
-    pub(crate) const fn new(kind: Kind) -> Parker {
+    pub(crate) fn new(kind: Kind) -> Parker {
         Parker { word: AtomicU32::new(RUNNING), waits: Cell::new(0), kind }
     }
 
@@ -302,6 +302,20 @@ impl Wake {
             Woken::Goroutine(goroutine) => crate::ready::ready(goroutine),
             Woken::Thread(thread) => thread.unpark(),
             Woken::Task(waker) => waker.wake(),
+        }
+    }
+
+    /// Makes several waiters runnable that are woken together: those that go on on the same worker run in this order.
+    ///
+    /// The first one goes before what is runnable there already, as with [`Wake::wake`], the others behind it. (Waking
+    /// one after the other, as Go does, lets the last one run first.)
+    pub fn wake_all(wakes: impl IntoIterator<Item = Wake>) {
+        let mut first = true;
+        for wake in wakes {
+            match wake.0 {
+                Woken::Goroutine(goroutine) if !std::mem::take(&mut first) => crate::ready::ready_last(goroutine),
+                _ => wake.wake(),
+            }
         }
     }
 

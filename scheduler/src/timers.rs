@@ -10,7 +10,7 @@
 
 use crate::current;
 use crate::parker::{Parker, Token, Wake};
-use crate::shared::Seat;
+use crate::seats::Seat;
 use crate::shim::Lock;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
