@@ -207,8 +207,11 @@ impl<T> Core<T> {
 
     /// With a permit: see [`State::complete`].
     pub(crate) fn complete(&self, value: T) -> Result<(), T> {
-        let completed = self.lock().complete(value);
-        completed.map(|wake| wake.map(Wake::wake).unwrap_or_default())
+        let (completed, woken) = self.lock().complete(value);
+        if let Some(wake) = woken {
+            wake.wake();
+        }
+        completed
     }
 
     /// Gives a permit back.

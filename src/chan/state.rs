@@ -11,7 +11,9 @@
 //!   is completed, and not before.
 //! * **H3.** A value is in exactly one place: its sender's hands or slot, the buffer, its receiver's slot or hands. It
 //!   moves under the lock, and moves back when a claim is lost.
-//! * **H4.** Once `closed` is set, nobody waits and no value comes in, except one that comes back ([`State::put_back`]).
+//! * **H4.** Once `closed` is set, nobody begins to wait, and those who wait are served by the close alone: it takes them
+//!   out one after the other, and lets go of the lock in between. No value comes in, except one that comes back
+//!   ([`State::put_back`]).
 //! * **H5.** `committed ≤ permits`, and `buffer.len() + permits - committed ≤ capacity`, values that came back aside.
 //!
 //! # Permits and promises
@@ -180,6 +182,9 @@ impl<T> State<T> {
         if let Some(value) = self.buffer.pop_front() {
             return Received::Value(value, self.admit());
         }
+        if self.closed {
+            return Received::Closed;
+        }
         let taken = self.sending.claim_next_as(
             |slot, token| (slot.take(), if slot.offer { promise(token) } else { token }),
             |slot, value| slot.value.set(value),
@@ -190,7 +195,6 @@ impl<T> State<T> {
                 self.permits += 1;
                 Received::Promised(wake)
             }
-            None if self.closed => Received::Closed,
             None => Received::Empty,
         }
     }
@@ -198,7 +202,7 @@ impl<T> State<T> {
     /// H2: gives the place that may have become free to the first waiting sender.
     #[inline]
     fn admit(&mut self) -> Option<Wake> {
-        if self.sending.is_empty() || !self.has_room() {
+        if self.sending.is_empty() || self.closed || !self.has_room() {
             return None;
         }
         // The value is in the buffer before the claim, as the slot is gone after it.
@@ -252,19 +256,21 @@ impl<T> State<T> {
         woken.or(due)
     }
 
-    /// Sends `value` with a permit. It comes back when the channel was closed meanwhile.
-    pub(super) fn complete(&mut self, value: T) -> Result<Option<Wake>, T> {
-        self.permits -= 1;
+    /// Sends `value` with a permit. It comes back when the channel was closed meanwhile. Somebody is to be woken in both
+    /// cases.
+    pub(super) fn complete(&mut self, value: T) -> (Result<(), T>, Option<Wake>) {
         if self.closed {
-            return Err(value);
+            // The close may still be at work on those who are committed; H5 holds in between too.
+            return (Err(value), self.cancel());
         }
+        self.permits -= 1;
         if self.committed > 0 {
-            return Ok(self.keep_promise(Some(value)));
+            return (Ok(()), self.keep_promise(Some(value)));
         }
         let value = Cell::new(Some(value));
         let wake = self.hand_over(&value);
         self.buffer.extend(value.take());
-        Ok(wake)
+        (Ok(()), wake)
     }
 
     /// Gives a permit back.
