@@ -328,7 +328,7 @@ fn a_close_that_is_under_way_is_a_close() {
         assert_eq!(future::block_on(second), Err(SendError(11)));
     }
 
-    // Two receivers are promised values, and one of the values comes when the other receiver has just been woken.
+    // Two receivers are promised values, and both values come when one receiver has been woken and the other not yet.
     let (tx, rx): &'static _ = Box::leak(Box::new(channel(0)));
     let (mut first, mut second) = (Box::pin(rx.recv_async()), Box::pin(rx.recv_async()));
     for future in [first.as_mut(), second.as_mut()] {
@@ -337,10 +337,14 @@ fn a_close_that_is_under_way_is_a_close() {
     let mut set = Select::new();
     set.send(tx);
     let (one, other) = (set.select(), set.select());
-    MEANWHILE.with_borrow_mut(|m| m.push(Box::new(|| assert_eq!(one.send(tx, 1), Err(SendError(1))))));
+    MEANWHILE.with_borrow_mut(|m| {
+        m.push(Box::new(|| {
+            assert_eq!(one.send(tx, 1), Err(SendError(1)));
+            assert_eq!(other.send(tx, 2), Err(SendError(2)));
+        }));
+    });
     tx.close();
     assert!(MEANWHILE.with_borrow(Vec::is_empty));
-    assert_eq!(other.send(tx, 2), Err(SendError(2)));
     assert_eq!(future::block_on(first), Err(RecvError));
     assert_eq!(future::block_on(second), Err(RecvError));
 }
