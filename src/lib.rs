@@ -37,7 +37,7 @@ pub mod sync;
 pub mod time;
 
 pub use blocking::blocking;
-pub use chan::{Receiver, Sender, channel};
+pub use chan::{Receiver, Sender, channel, never, unbounded};
 pub use go::{Builder, Goroutine, current, go, id, num_goroutines};
 pub use gorun_scheduler::{GoroutineId, SpawnError, StackError, goexit, yield_now};
 pub use join::{JoinError, JoinHandle};

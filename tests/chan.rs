@@ -511,6 +511,35 @@ fn an_abort_strikes_before_an_operation_that_would_not_wait() {
     });
 }
 
+// "Receiving from a nil channel blocks forever." (Receive operator)
+#[test]
+fn never_is_silent_and_stays_open() {
+    within(|| {
+        let rx = gorun::never::<u8>();
+        let other = rx.clone();
+        drop(rx);
+        assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
+        let waits = gorun::go({
+            let rx = other.clone();
+            move || rx.recv()
+        });
+        assert_eq!(other.recv_timeout(Duration::from_millis(2)), Err(RecvTimeoutError::Timeout));
+        assert!(!other.is_closed() && !waits.is_finished());
+        waits.abort();
+        assert!(waits.join().unwrap_err().is_aborted());
+    });
+}
+
+#[test]
+fn unbounded_never_waits() {
+    let (tx, rx) = gorun::unbounded();
+    assert_eq!((tx.capacity(), rx.capacity()), (usize::MAX, usize::MAX));
+    (0..10_000).for_each(|n| tx.try_send(n).unwrap());
+    assert!(!tx.is_full() && tx.len() == 10_000);
+    tx.close();
+    assert!(rx.into_iter().eq(0..10_000));
+}
+
 #[test]
 fn errors_say_what_happened_and_convert() {
     let boxed: Box<dyn std::error::Error> = Box::new(SendError(1));

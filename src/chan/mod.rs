@@ -2,7 +2,8 @@
 //!
 //! | Go | gorun |
 //! |---|---|
-//! | `make(chan T)`, `make(chan T, n)` | `channel(0)`, `channel(n)` |
+//! | `make(chan T)`, `make(chan T, n)` | `channel(0)`, `channel(n)`; [`unbounded()`](unbounded) has no limit |
+//! | `var c chan T` (nil) | [`never()`](never), to receive from |
 //! | `c <- v` | `tx.send(v)`; on a closed channel an error with the value, where Go panics |
 //! | `v, ok := <-c` | `rx.recv()`: `Err` when closed and empty |
 //! | `close(c)` | `tx.close()`, `rx.close()`, idempotent; or drop the last sender |
@@ -42,6 +43,38 @@ use std::time::{Duration, Instant};
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let core = Arc::new(Core::new(capacity));
     (Sender { core: core.clone() }, Receiver { core })
+}
+
+/// A channel without a limit: a send never waits.
+///
+/// Values take memory until they are received; nothing slows a sender down that is faster than its receivers.
+/// [`capacity`](Sender::capacity) is `usize::MAX`.
+///
+/// ```
+/// let (tx, rx) = gorun::unbounded();
+/// (0..1000).for_each(|n| tx.send(n).unwrap());
+/// drop(tx);
+/// assert_eq!(rx.into_iter().sum::<u32>(), 499_500);
+/// ```
+#[must_use]
+pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+    channel(usize::MAX)
+}
+
+/// A receiver that never receives and whose channel has no sender that could close it: Go's nil channel, to receive
+/// from.
+///
+/// ```
+/// use gorun::chan::{RecvTimeoutError, never};
+/// let silent = never::<u8>();
+/// assert_eq!(silent.recv_timeout(std::time::Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+/// ```
+#[must_use]
+pub fn never<T>() -> Receiver<T> {
+    let (sender, receiver) = channel(0);
+    // The one that is counted and never goes. What it points to goes with the receiver.
+    sender.forget();
+    receiver
 }
 
 /// The sending side. Clones send into the same channel; the channel closes when the last one is dropped.
@@ -84,6 +117,11 @@ fn sole<T>(value: &Slot<T>) -> T {
 }
 
 impl<T> Sender<T> {
+    /// Gives up the handle but not its count: the channel keeps a sender for ever.
+    fn forget(self) {
+        self.core.add_sender();
+    }
+
     /// Sends `value`: waits until there is room, or, without capacity, until a receiver has it. Waiting senders are
     /// served first come, first served.
     ///
@@ -379,7 +417,7 @@ macro_rules! both_sides {
                 self.len() >= self.core.capacity
             }
 
-            /// How many values the buffer takes.
+            /// How many values the buffer takes; `usize::MAX` for an [`unbounded`] one.
             #[must_use]
             pub fn capacity(&self) -> usize {
                 self.core.capacity
