@@ -46,6 +46,7 @@ pub use parker::{Parker, Token, Wake};
 pub use scheduler::{LeftBehind, Remote, Scheduler};
 pub use spawn::{Spec, spawn_here};
 pub use stack::StackError;
+pub use timers::{Alarm, Next, Rung, Spawner, Stopper, Timer, WeakTimer};
 pub use unwind::{Unwound, classify, goexit, is_panic, unwind_aborted};
 pub use wait_queue::{WaitQueue, Waiter};
 

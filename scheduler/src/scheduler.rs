@@ -7,7 +7,8 @@
 //! 2. every live goroutine is aborted: it unwinds where it waits and takes its exit path;
 //! 3. wait until none is left, at most for the grace period;
 //! 4. phase STOPPING: the workers leave their loops when they next look, and are joined, unless something was
-//!    left behind: then its worker may be the one that is stuck, and the threads and the memory stay.
+//!    left behind: then its worker may be the one that is stuck, and the threads and the memory stay;
+//! 5. timers that are still pending are let go, and won't ring.
 
 use crate::config::{Config, ConfigError, SpawnError, ThreadLocals};
 use crate::goroutine::{Handle, for_each_live};
@@ -16,6 +17,7 @@ use crate::processor::Processor;
 use crate::shared::{DRAINING, STOPPING, Shared};
 use crate::spawn::{Spec, spawn_on};
 use crate::stack;
+use crate::timers::{Alarm, Timer};
 use crate::worker::Worker;
 use crossbeam_deque::Worker as Deque;
 use std::sync::Arc;
@@ -119,8 +121,10 @@ impl Scheduler {
                 // A worker that panicked has aborted the process.
                 let _ = thread.join();
             }
+            self.close_timers();
             return Ok(());
         }
+        self.close_timers();
         let mut left = Vec::new();
         for_each_live(|handle| {
             if mine(&handle) && !handle.completion().is_finished() {
@@ -131,6 +135,11 @@ impl Scheduler {
         std::mem::forget(self.shared.clone());
         self.threads.clear();
         if left.is_empty() { Ok(()) } else { Err(LeftBehind(left)) }
+    }
+
+    /// Timers that are nobody's wait won't ring any more, and are let go.
+    fn close_timers(&self) {
+        self.shared.seats.iter().for_each(|seat| seat.timers.close());
     }
 }
 
@@ -159,6 +168,12 @@ impl Remote {
         let processor = crate::current::processor().filter(|p| Arc::ptr_eq(&p.shared, &self.0));
         // SAFETY: by the caller; the processor is the current one and of this runtime.
         unsafe { spawn_on(&self.0, processor, spec, write) }
+    }
+
+    /// A timer on one of the seats, in turn: for who has no goroutine.
+    #[must_use]
+    pub fn timer<A: Alarm>(&self, alarm: A) -> Timer<A> {
+        Timer::on(self.0.seat_for_timer().clone(), alarm)
     }
 
     /// Live goroutines. A snapshot, never too low.

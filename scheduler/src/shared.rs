@@ -16,8 +16,8 @@ use crate::stack::StackClass;
 use crate::timers::Timers;
 use crossbeam_deque::{Injector, Stealer};
 use crossbeam_utils::CachePadded;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Condvar, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Condvar, OnceLock};
 use std::thread::Thread;
 
 /// Where a runtime is in its life (S1).
@@ -34,7 +34,10 @@ pub(crate) struct Shared {
     /// Of goroutines that do not say otherwise.
     pub(crate) mode: ThreadLocals,
     pub(crate) injector: Injector<Ref>,
-    pub(crate) seats: Box<[CachePadded<Seat>]>,
+    /// Each by reference: a timer that outlives the runtime keeps its seat.
+    pub(crate) seats: Box<[Arc<CachePadded<Seat>>]>,
+    /// Counts timers made outside of any worker: the seats take turns.
+    timer_turn: AtomicUsize,
     pub(crate) idle: Idle,
     phase: AtomicU8,
     /// Spawned from outside any worker (S2).
@@ -95,14 +98,23 @@ impl Seat {
     /// look whether it sleeps; it says that it sleeps (SeqCst), then looks into the inbox. One sees the other.
     pub(crate) fn send_home(&self, g: Ref) {
         self.inbox.push(g);
+        self.poke();
+    }
+
+    /// Wakes its worker if that sleeps, after something was left for it.
+    pub(crate) fn poke(&self) {
+        // SeqCst: the second half of a Dekker pair, see `send_home` and `timers::Timer::set`.
         if self.asleep.load(Ordering::SeqCst) {
             self.unpark();
         }
     }
 
-    /// See [`Seat::send_home`]; the worker looks into the inbox after this and before it sleeps.
+    /// See [`Seat::send_home`] and `timers::Timer::set`; the worker looks into the inbox and for the earliest timer after
+    /// this and before it sleeps.
     pub(crate) fn announce_sleep(&self, asleep: bool) {
         self.asleep.store(asleep, Ordering::SeqCst);
+        // What is looked at next must not be older than the store.
+        fence(Ordering::SeqCst);
     }
 
     pub(crate) fn count_spawn(&self) {
@@ -127,7 +139,8 @@ impl Shared {
             class,
             mode,
             injector: Injector::new(),
-            seats: stealers.map(|s| CachePadded::new(Seat::new(s))).collect(),
+            seats: stealers.map(|s| Arc::new(CachePadded::new(Seat::new(s)))).collect(),
+            timer_turn: AtomicUsize::new(0),
             idle: Idle::new(),
             phase: AtomicU8::new(RUNNING),
             spawned: AtomicU64::new(0),
@@ -151,6 +164,13 @@ impl Shared {
     pub(crate) fn inject(&self, g: Ref) {
         self.injector.push(g);
         self.notify();
+    }
+
+    /// The seat for a timer that is made outside of any worker.
+    pub(crate) fn seat_for_timer(&self) -> &Arc<CachePadded<Seat>> {
+        // Relaxed: any seat will do.
+        let turn = self.timer_turn.fetch_add(1, Ordering::Relaxed);
+        &self.seats[turn % self.seats.len()]
     }
 
     /// After any push that others may take.

@@ -13,10 +13,10 @@ use crate::config::ThreadLocals;
 use crate::current;
 use crate::goroutine::Ref;
 use crate::isolated::{self, Loaded};
-use crate::parker::{Commit, Committed, Wake};
+use crate::parker::{Commit, Committed};
 use crate::processor::Processor;
 use crate::shared::{STOPPING, Seat};
-use crate::timers::{self, NEVER};
+use crate::timers::{self, Due, NEVER, Timers};
 use crate::unwind::{AbortOnUnwind, fatal};
 use crossbeam_deque::Steal;
 use std::ptr::NonNull;
@@ -28,7 +28,7 @@ const FAIRNESS: u32 = 61;
 pub(crate) struct Worker {
     processor: Processor,
     round: u32,
-    woken: Vec<Wake>,
+    due: Due,
     loaded: Loaded,
 }
 
@@ -44,7 +44,7 @@ impl Worker {
     pub(crate) fn new(processor: Processor) -> Worker {
         let loaded = Loaded::new(isolated::layout().ok());
         processor.home_block.set(loaded.home());
-        Worker { processor, round: 0, woken: Vec::new(), loaded }
+        Worker { processor, round: 0, due: Due::default(), loaded }
     }
 
     fn seat(&self) -> &Seat {
@@ -182,8 +182,8 @@ impl Worker {
     fn abort(&mut self, g: Ref, wait: Committed) {
         // SAFETY: blocks are type-stable; it is this goroutine's parker.
         let wake = unsafe { wait.abort(NonNull::new_unchecked(g.as_ptr().cast_mut()).cast()) };
-        self.woken.extend(wake);
-        self.wake_all();
+        self.due.woken.extend(wake);
+        see_to(&self.processor, &mut self.due);
     }
 
     /// The goroutine has ended. Its carrier stays here, with its block loaded, unless it can't be used again.
@@ -193,19 +193,6 @@ impl Worker {
             self.go_home();
         }
         crate::exit::retire(&self.processor, g);
-    }
-
-    /// Wakes what was claimed, through our own processor.
-    fn wake_all(&mut self) {
-        for wake in self.woken.drain(..) {
-            match wake.into_goroutine() {
-                Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&self.processor.shared)) => {
-                    self.processor.ready(g);
-                }
-                Ok(g) => crate::ready::ready(g),
-                Err(other) => other.wake(),
-            }
-        }
     }
 
     /// The next goroutine from the local queues, if it is not time to look elsewhere first.
@@ -221,7 +208,7 @@ impl Worker {
     #[inline(never)]
     fn find(&mut self) -> Option<Ref> {
         if self.round.is_multiple_of(FAIRNESS) {
-            self.fire_timers(timers::now());
+            self.fire_own_timers();
             self.processor.empty_inbox();
             if let Steal::Success(g) = self.processor.shared.injector.steal() {
                 return Some(g);
@@ -245,9 +232,7 @@ impl Worker {
     /// What is ours, without counting as a searcher.
     fn look_at_home(&mut self) -> Option<Ref> {
         self.processor.empty_inbox();
-        if self.seat().timers.earliest() != NEVER {
-            self.fire_timers(timers::now());
-        }
+        self.fire_own_timers();
         self.processor.pop()
     }
 
@@ -309,7 +294,7 @@ impl Worker {
         let seats = shared.seats.len();
         let start = self.processor.random(seats);
         for seat in (0..seats).map(|i| &shared.seats[(start + i) % seats]) {
-            if std::ptr::eq(&raw const **seat, self.processor.seat()) {
+            if std::ptr::eq(&raw const ***seat, self.processor.seat()) {
                 continue;
             }
             loop {
@@ -320,20 +305,41 @@ impl Worker {
                 }
             }
             if seat.timers.earliest() != NEVER {
-                let now = timers::now();
-                if seat.timers.earliest() <= now {
-                    seat.timers.fire(now, &mut self.woken);
-                    self.wake_all();
-                }
+                fire_timers(&seat.timers, &self.processor, &mut self.due);
             }
         }
         self.processor.pop()
     }
 
-    fn fire_timers(&mut self, now: u64) {
-        self.processor.seat_ref().timers.fire(now, &mut self.woken);
-        if !self.woken.is_empty() {
-            self.wake_all();
+    fn fire_own_timers(&mut self) {
+        if self.seat().timers.earliest() != NEVER {
+            fire_timers(&self.processor.seat_ref().timers, &self.processor, &mut self.due);
         }
+    }
+}
+
+/// Fires what is due of a seat's timers, ours or another's.
+fn fire_timers(timers: &Timers, processor: &Processor, due: &mut Due) {
+    let now = timers::now();
+    loop {
+        let more = timers.fire(now, due);
+        see_to(processor, due);
+        if !more {
+            break;
+        }
+    }
+}
+
+/// Wakes what was claimed, through our own processor, and calls the timers that want it.
+fn see_to(processor: &Processor, due: &mut Due) {
+    for wake in due.woken.drain(..) {
+        match wake.into_goroutine() {
+            Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&processor.shared)) => processor.ready(g),
+            Ok(g) => crate::ready::ready(g),
+            Err(other) => other.wake(),
+        }
+    }
+    for timer in due.called.drain(..) {
+        timer.call(processor);
     }
 }

@@ -15,7 +15,7 @@
 //! each of its channels: both need nothing new here.
 
 use crate::sync::lock;
-use gorun_scheduler::{WaitQueue, Waiter, Wake};
+use gorun_scheduler::{Stopper, WaitQueue, Waiter, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,6 +38,8 @@ pub(super) struct State<T> {
     sending: WaitQueue<Slot<T>>,
     receiving: WaitQueue<Slot<T>>,
     closed: bool,
+    /// The timer that sends, if one does: it need not once nobody can receive.
+    timer: Option<Stopper>,
 }
 
 /// What a send found.
@@ -153,6 +155,7 @@ impl<T> Core<T> {
                 sending: WaitQueue::new(),
                 receiving: WaitQueue::new(),
                 closed: false,
+                timer: None,
             }),
             capacity,
             senders: AtomicUsize::new(1),
@@ -162,6 +165,11 @@ impl<T> Core<T> {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
         lock(&self.state)
+    }
+
+    /// `timer` sends here, and is stopped when the last receiver goes.
+    pub(super) fn set_timer(&self, timer: Stopper) {
+        self.lock().timer = Some(timer);
     }
 
     /// H4. Waiters find their slots as they were: senders their value, receivers nothing.
@@ -205,7 +213,13 @@ impl<T> Core<T> {
             self.close();
             // Nobody can receive them any more, and none can come (H4). Dropped outside the lock; a `Drop` that
             // panics keeps none of the others from being dropped, as in any `VecDeque`.
-            let unreceived = std::mem::take(&mut self.lock().buffer);
+            let (unreceived, timer) = {
+                let mut state = self.lock();
+                (std::mem::take(&mut state.buffer), state.timer.take())
+            };
+            if let Some(timer) = timer {
+                timer.stop();
+            }
             drop(unreceived);
         }
     }

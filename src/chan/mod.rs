@@ -26,7 +26,7 @@ pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRec
 pub use iter::{IntoIter, Iter, TryIter};
 
 use self::core::{Core, Received, Sent, Slot};
-use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, Stopper, Token, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
@@ -236,6 +236,33 @@ impl<T> Sender<T> {
             Sent::Closed => Err(TrySendError::Closed(sole(&value))),
             Sent::Full => Err(TrySendError::Full(sole(&value))),
         }
+    }
+}
+
+/// What became of a value offered by a timer.
+#[must_use]
+pub(crate) enum Offered {
+    /// It is in the buffer, or with a receiver, who is to be woken.
+    Taken(Option<Wake>),
+    /// Nobody has taken the one before, and this one is gone.
+    Late,
+    /// Nobody ever will.
+    Closed,
+}
+
+impl Sender<Instant> {
+    /// As `try_send`, under a timer's lock: the waking is left to the caller.
+    pub(crate) fn offer(&self, value: Instant) -> Offered {
+        match self.core.lock().send(&Cell::new(Some(value))) {
+            Sent::Done(receiver) => Offered::Taken(receiver),
+            Sent::Full => Offered::Late,
+            Sent::Closed => Offered::Closed,
+        }
+    }
+
+    /// `timer` sends here: it is stopped when the last receiver goes.
+    pub(crate) fn sent_by(&self, timer: Stopper) {
+        self.core.set_timer(timer);
     }
 }
 
