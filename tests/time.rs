@@ -56,24 +56,6 @@ fn an_abort_ends_a_sleep() {
     assert!(sleeper.join().unwrap_err().is_aborted());
 }
 
-#[test]
-fn sleepers_wake_in_the_order_of_their_times() {
-    let woken = on_one_worker(|| {
-        let (tx, rx) = gorun::channel(8);
-        let start = Instant::now() + Duration::from_millis(5);
-        for n in [3u64, 1, 4, 0, 2] {
-            let tx = tx.clone();
-            gorun::go(move || {
-                sleep_until(start + n as u32 * SHORT);
-                tx.send(n).unwrap();
-            });
-        }
-        drop(tx);
-        rx.into_iter().collect::<Vec<_>>()
-    });
-    assert_eq!(woken, [0, 1, 2, 3, 4]);
-}
-
 // Timer
 
 /// `NewTimer`: "creates a new Timer that will send the current time on its channel after at least duration d".
