@@ -28,6 +28,7 @@
 
 mod blocking;
 pub mod chan;
+pub mod context;
 mod go;
 mod join;
 pub mod local;

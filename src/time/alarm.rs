@@ -15,7 +15,8 @@
 use crate::chan::{Offered, Receiver, Sender, channel};
 use crate::join::{JoinHandle, erase};
 use crate::runtime::default_remote;
-use gorun_scheduler::{Alarm, Next, Rung, Spawner, Spec, Timer};
+use gorun_scheduler::{Alarm, Next, Rung, Spawner, Spec, Timer, WeakTimer};
+use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -114,6 +115,9 @@ pub(crate) struct StartFunc {
 #[derive(Clone)]
 pub(crate) struct FuncTimer(Timer<StartFunc>);
 
+/// The same, not kept by this reference.
+pub(crate) struct WeakFuncTimer(WeakTimer<StartFunc>);
+
 impl FuncTimer {
     #[track_caller]
     pub(crate) fn new(f: impl Fn() + Send + Sync + 'static) -> FuncTimer {
@@ -128,6 +132,18 @@ impl FuncTimer {
     /// Whether it was pending.
     pub(crate) fn stop(&self) -> bool {
         self.0.stop(|_, pending| pending)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakFuncTimer {
+        WeakFuncTimer(self.0.downgrade())
+    }
+}
+
+impl WeakFuncTimer {
+    pub(crate) fn stop(&self) {
+        if let Some(timer) = self.0.upgrade() {
+            timer.stop(|_, _| ());
+        }
     }
 }
 
@@ -166,6 +182,12 @@ impl Alarm for StartFunc {
     }
 }
 
+impl fmt::Debug for WeakFuncTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakFuncTimer").finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,12 +211,12 @@ mod tests {
     fn a_stopped_function_is_dropped_with_its_handle() {
         let timer = FuncTimer::new(|| ());
         timer.set(Instant::now() + Duration::from_secs(3600));
-        let kept = timer.0.downgrade();
+        let kept = timer.downgrade();
         drop(timer);
-        let timer = FuncTimer(kept.upgrade().expect("it is pending"));
+        let timer = FuncTimer(kept.0.upgrade().expect("it is pending"));
         assert!(timer.stop());
         drop(timer);
-        assert!(kept.upgrade().is_none());
+        assert!(kept.0.upgrade().is_none());
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub use ticker::{Ticker, tick};
 pub use timeout::{Elapsed, timeout, timeout_at};
 pub use timer::{Timer, after, after_func};
 
+pub(crate) use alarm::{FuncTimer, WeakFuncTimer};
+
 use gorun_scheduler::{Blocker, Token, WaitReason, checkpoint, unwind_aborted};
 
 /// Lets the calling goroutine wait for at least `duration`, on the monotonic clock; its worker runs others. A plain
