@@ -41,7 +41,7 @@ impl CancelFunc {
         self.cancel_because(None);
     }
 
-    fn cancel_because(&self, cause: Option<Box<dyn Error + Send + Sync>>) {
+    pub(crate) fn cancel_because(&self, cause: Option<Box<dyn Error + Send + Sync>>) {
         if let Some(node) = &self.node {
             node.cancel(ContextError::Canceled, cause.map(Arc::from));
         }
