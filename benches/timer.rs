@@ -69,7 +69,7 @@ fn timers(c: &mut Criterion) {
     });
     group.bench_function("after + fire + receive", |b| {
         b.iter_custom(|n| {
-            on_goroutine(n, |n| timed(|| (0..n).for_each(|_| drop(black_box(after(Duration::ZERO).recv())))))
+            on_goroutine(n, |n| timed(|| (0..n).for_each(|_| _ = black_box(after(Duration::ZERO).recv()))))
         });
     });
     group.bench_function("ticker, how late a tick of 50 us is", |b| {
@@ -89,7 +89,7 @@ fn timers(c: &mut Criterion) {
         });
     });
     group.bench_function("timeout that is not hit", |b| {
-        b.iter_custom(|n| on_goroutine(n, |n| timed(|| (0..n).for_each(|i| drop(black_box(timeout(LONG, || i)))))));
+        b.iter_custom(|n| on_goroutine(n, |n| timed(|| (0..n).for_each(|i| _ = black_box(timeout(LONG, || i))))));
     });
     group.finish();
 }

@@ -2,6 +2,9 @@
 //!
 //! * **O1.** The caller waits, shielded from aborts, until its job has run, so the job may lie on the caller's
 //!   stack and borrow from it.
+//!
+//! The caller's storage stays with the caller: its values need not be Send. What a job stores is its thread's, and ends
+//! with the job, so that the next one finds nothing of it.
 
 use crate::sync::lock;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -67,6 +70,11 @@ fn pool() -> &'static Pool {
 /// give, `f` runs on the worker.) On a plain thread `f` just runs.
 /// Not a cancellation point while it waits: an aborted goroutine unwinds at its next one.
 ///
+/// `f` is not in the goroutine: there [`current`](crate::current) is `None`, thread-locals are those of its thread, as
+/// its earlier users left them, and goroutine-local storage is its own: it begins with none, and what it
+/// stores ends with it, at-exit handlers and destructors included, before `blocking` returns. (Not so on a plain thread, and
+/// not where it runs on the worker: there it is the caller's.)
+///
 /// # Panics
 /// When `f` panics, with its payload.
 ///
@@ -101,6 +109,8 @@ unsafe fn run_task<F: FnOnce() -> R, R>(data: *const ()) {
     // SAFETY: O1: the caller looks at neither cell before the claim.
     let f = unsafe { (*task.f.get()).take() }.expect("a job runs once");
     let result = catch_unwind(AssertUnwindSafe(f));
+    // Before the claim: what happens here happens before `blocking` returns, and nobody's next job finds it.
+    gorun_scheduler::end_thread_storage();
     // SAFETY: as above.
     unsafe { *task.result.get() = Some(result) };
     let parker = task.parker;

@@ -111,8 +111,27 @@ impl Builder {
     where
         F: FnOnce() -> T,
     {
+        // SAFETY: by the caller; `()` has no drop.
+        unsafe { self.spawn_until(on, f, ()) }
+    }
+
+    /// As `spawn`; `end` is dropped on the goroutine after its exit path, before a joiner wakes. Without a goroutine, it
+    /// is dropped after `f`.
+    ///
+    /// # Safety
+    /// As `spawn`, for `end` as well; its drop does not unwind.
+    #[track_caller]
+    pub(crate) unsafe fn spawn_until<F, T, E>(
+        self,
+        on: Option<&Remote>,
+        f: F,
+        end: E,
+    ) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T,
+    {
         // SAFETY: by the caller.
-        let (entry, write, take) = unsafe { erase(f) };
+        let (entry, write, take) = unsafe { erase(f, end) };
         let spec = Spec {
             entry,
             name: self.name,
@@ -137,6 +156,10 @@ impl Builder {
 pub struct Goroutine(Handle);
 
 impl Goroutine {
+    pub(crate) fn new(handle: Handle) -> Goroutine {
+        Goroutine(handle)
+    }
+
     /// Its number.
     #[must_use]
     pub fn id(&self) -> GoroutineId {

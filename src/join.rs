@@ -2,17 +2,20 @@
 //!
 //! Used by `go`, `scope` and `runtime`. The scheduler sees three function pointers ([`Entry`]) and bytes.
 //!
-//! * **J1.** The payload is a `Stage<F, T>`: `f` from spawn until [`run`]/[`cancel`] takes it, `result` from then
-//!   until it is taken or dropped. It lies inline if it fits, else behind a box whose pointer lies inline.
+//! * **J1.** The payload is a `Stage<F, T, E>`: `f` from spawn until [`run`](Packet::run)/[`cancel`](Packet::cancel)
+//!   takes it, `result` from then until it is taken or dropped. It lies inline if it fits, else behind a box whose
+//!   pointer lies inline.
 //! * **J2.** The result is taken or dropped once: by the handle if it sees the completion, by the goroutine if the
 //!   handle was detached before (`gorun_scheduler::Completion`, C3).
+//! * **J3.** `end` is dropped after the exit path and before the result is published, once; or with `f`, after it, if
+//!   there is no goroutine. Its type is `()` where nobody asks for it.
 
 use gorun_scheduler::{Entry, GoroutineId, Handle, PAYLOAD, Token, Unwound, WaitReason, classify};
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, align_of, size_of};
+use std::mem::{ManuallyDrop, align_of, needs_drop, size_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -28,39 +31,50 @@ pub(crate) enum End {
 pub(crate) type Outcome<T> = Result<T, End>;
 
 #[repr(C)]
-union Stage<F, T> {
+struct Stage<F, T, E> {
+    act: Act<F, T>,
+    end: ManuallyDrop<E>,
+}
+
+#[repr(C)]
+union Act<F, T> {
     f: ManuallyDrop<F>,
     result: ManuallyDrop<Outcome<T>>,
 }
 
-/// The entry points for one pair of types.
-struct Packet<F, T>(PhantomData<(F, T)>);
+/// The entry points for one set of types.
+struct Packet<F, T, E>(PhantomData<(F, T, E)>);
 
-impl<F: FnOnce() -> T, T> Packet<F, T> {
-    const INLINE: bool = size_of::<Stage<F, T>>() <= PAYLOAD && align_of::<Stage<F, T>>() <= 16;
-    const ENTRY: &'static Entry = &Entry { run: Self::run, cancel: Self::cancel, drop_result: Self::drop_result };
+impl<F: FnOnce() -> T, T, E> Packet<F, T, E> {
+    const INLINE: bool = size_of::<Stage<F, T, E>>() <= PAYLOAD && align_of::<Stage<F, T, E>>() <= 16;
+    const ENTRY: &'static Entry = &Entry {
+        run: Self::run,
+        cancel: Self::cancel,
+        ended: if needs_drop::<E>() { Some(Self::ended) } else { None },
+        drop_result: Self::drop_result,
+    };
 
     /// # Safety
     /// J1.
-    unsafe fn stage(payload: *mut u8) -> *mut Stage<F, T> {
+    unsafe fn stage(payload: *mut u8) -> *mut Stage<F, T, E> {
         if Self::INLINE {
             payload.cast()
         } else {
             // SAFETY: J1: the pointer written by `write`.
-            unsafe { *payload.cast::<*mut Stage<F, T>>() }
+            unsafe { *payload.cast::<*mut Stage<F, T, E>>() }
         }
     }
 
     /// # Safety
     /// The payload is uninitialised, PAYLOAD bytes, 16-aligned.
-    unsafe fn write(payload: *mut u8, f: F) {
-        let stage = Stage { f: ManuallyDrop::new(f) };
+    unsafe fn write(payload: *mut u8, f: F, end: E) {
+        let stage = Stage { act: Act { f: ManuallyDrop::new(f) }, end: ManuallyDrop::new(end) };
         // SAFETY: by the caller, and it fits (INLINE); a pointer always does.
         unsafe {
             if Self::INLINE {
-                payload.cast::<Stage<F, T>>().write(stage);
+                payload.cast::<Stage<F, T, E>>().write(stage);
             } else {
-                payload.cast::<*mut Stage<F, T>>().write(Box::into_raw(Box::new(stage)));
+                payload.cast::<*mut Stage<F, T, E>>().write(Box::into_raw(Box::new(stage)));
             }
         }
     }
@@ -69,7 +83,7 @@ impl<F: FnOnce() -> T, T> Packet<F, T> {
         // SAFETY: J1: the closure is there, and is taken out here, once.
         let (stage, f) = unsafe {
             let stage = Self::stage(payload);
-            (stage, ManuallyDrop::take(&mut (*stage).f))
+            (stage, ManuallyDrop::take(&mut (*stage).act.f))
         };
         let outcome = match catch_unwind(AssertUnwindSafe(f)) {
             Ok(value) => Ok(value),
@@ -80,51 +94,62 @@ impl<F: FnOnce() -> T, T> Packet<F, T> {
             }),
         };
         // SAFETY: J1: the place of the closure, which is gone.
-        unsafe { (&raw mut (*stage).result).write(ManuallyDrop::new(outcome)) };
+        unsafe { (&raw mut (*stage).act.result).write(ManuallyDrop::new(outcome)) };
     }
 
     unsafe fn cancel(payload: *mut u8) {
         // SAFETY: as in `run`.
         let (stage, f) = unsafe {
             let stage = Self::stage(payload);
-            (stage, ManuallyDrop::take(&mut (*stage).f))
+            (stage, ManuallyDrop::take(&mut (*stage).act.f))
         };
         let outcome = match catch_unwind(AssertUnwindSafe(move || drop(f))) {
             Ok(()) => End::Aborted,
             Err(payload) => End::Panic(payload),
         };
         // SAFETY: as in `run`.
-        unsafe { (&raw mut (*stage).result).write(ManuallyDrop::new(Err(outcome))) };
+        unsafe { (&raw mut (*stage).act.result).write(ManuallyDrop::new(Err(outcome))) };
+    }
+
+    unsafe fn ended(payload: *mut u8) {
+        // SAFETY: J3.
+        unsafe { ManuallyDrop::drop(&mut (*Self::stage(payload)).end) };
     }
 
     unsafe fn drop_result(payload: *mut u8) {
         // SAFETY: J2.
-        drop(unsafe { take_result::<F, T>(payload) });
+        drop(unsafe { take_result::<F, T, E>(payload) });
     }
 }
 
 /// # Safety
 /// J2: the result is there and the caller's.
-unsafe fn take_result<F: FnOnce() -> T, T>(payload: *mut u8) -> Outcome<T> {
-    // SAFETY: by the caller; a box is freed together with its stage, which has nothing left to drop.
+unsafe fn take_result<F: FnOnce() -> T, T, E>(payload: *mut u8) -> Outcome<T> {
+    // SAFETY: by the caller; a box is freed together with its stage, which has nothing left to drop (J3).
     unsafe {
-        let stage = Packet::<F, T>::stage(payload);
-        let outcome = ManuallyDrop::take(&mut (*stage).result);
-        if !Packet::<F, T>::INLINE {
+        let stage = Packet::<F, T, E>::stage(payload);
+        let outcome = ManuallyDrop::take(&mut (*stage).act.result);
+        if !Packet::<F, T, E>::INLINE {
             drop(Box::from_raw(stage));
         }
         outcome
     }
 }
 
-/// The entry and the writer for `f`, to be given to a spawn.
+/// The entry and the writer for `f` and `end` (J3), to be given to a spawn.
 ///
 /// # Safety
-/// The closure and its result are used on other threads, and for as long as the goroutine lives: the caller
-/// answers for `Send` and for the lifetimes.
-pub(crate) unsafe fn erase<F: FnOnce() -> T, T>(f: F) -> (&'static Entry, impl FnOnce(*mut u8), Take<T>) {
-    // SAFETY: the scheduler hands us an empty payload.
-    (Packet::<F, T>::ENTRY, move |payload| unsafe { Packet::<F, T>::write(payload, f) }, take_result::<F, T>)
+/// The closure, its result and `end` are used on other threads, and for as long as the goroutine lives: the caller
+/// answers for `Send` and for the lifetimes. The drop of `end` does not unwind.
+pub(crate) unsafe fn erase<F: FnOnce() -> T, T, E>(f: F, end: E) -> (&'static Entry, impl FnOnce(*mut u8), Take<T>) {
+    let both = (f, end);
+    let write = move |payload| {
+        // As a whole: two captures would be dropped in an order that is not ours to choose (J3).
+        let both = both;
+        // SAFETY: the scheduler hands us an empty payload.
+        unsafe { Packet::<F, T, E>::write(payload, both.0, both.1) }
+    };
+    (Packet::<F, T, E>::ENTRY, write, take_result::<F, T, E>)
 }
 
 /// Takes the result out of a payload.
@@ -138,6 +163,11 @@ pub struct JoinError {
 }
 
 impl JoinError {
+    /// For a goroutine whose panic was caught on the way (`scope`).
+    pub(crate) fn panicked(handle: &JoinHandle<()>, payload: Box<dyn Any + Send>) -> JoinError {
+        JoinError { id: handle.id(), name: handle.name().map(Into::into), end: End::Panic(payload) }
+    }
+
     /// It panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
@@ -252,7 +282,7 @@ impl<T> JoinHandle<T> {
     }
 
     /// As `join`, but no abort ends it: others hold borrows of our stack.
-    pub(crate) fn join_shielded(mut self) -> Result<T, JoinError> {
+    pub(crate) fn join_shielded(&mut self) -> Result<T, JoinError> {
         // SAFETY: C4: ours is the only handle with `take`.
         let _done = unsafe { self.handle.completion().wait(WaitReason::Scope, true, None) };
         self.take_result()

@@ -15,16 +15,27 @@
 //!
 //! * [`go`], [`run`], [`scope`], [`Builder`]: goroutines. They are stackful: any function may block in them.
 //! * [`local`]: storage of a goroutine's own, with at-exit handlers, cleaned up on every way out.
-//! * [`channel`], [`sync`], [`time`]: what they wait on. All of it also works from plain threads.
+//! * [`channel`], [`select!`], [`sync`], [`time`]: what they wait on. All of it also works from plain threads.
 //! * [`blocking`], [`grow`]: calls that hold a thread, calls that need a deep stack.
 //! * [`runtime`]: separate runtimes, start and shutdown.
 //!
 //! # Thread-locals
 //!
-//! A goroutine that has not begun may be taken by any worker; once it has begun it stays on its worker's thread,
-//! so a thread-local it looks at never changes its thread. Goroutines of one worker interleave on that thread:
+//! Where it can be had (x86-64 Linux with glibc; see [`runtime::isolation`]) a goroutine is *isolated*: it has
+//! thread-locals of its own, and to every library it is a thread. A borrow of a `thread_local!`, a lock guard, an
+//! entered span may be held over any wait, and the goroutine may go on on another worker.
+//!
+//! Elsewhere, or by choice ([`Builder::thread_locals`]), it is *pinned*: once it has begun it stays on its worker's
+//! thread, so a thread-local it looks at never changes its thread. Goroutines of one worker interleave on that thread:
 //! a `RefCell` in a plain `thread_local!` that is borrowed over a blocking call meets its neighbours, and a
 //! `thread_local!` initialiser must not block. Use [`goroutine_local!`] for what belongs to the goroutine.
+//!
+//! # Never stuck
+//!
+//! A goroutine that computes for long, or blocks in the kernel, holds up nobody: another worker thread takes over what
+//! its worker had to do (pinned goroutines that had begun there excepted: they have nowhere else to go). See
+//! [`runtime::Builder::spare_workers`]; [`blocking`] is for those who want to be explicit, [`lock_os_thread`] for code
+//! that needs a thread to itself.
 
 mod blocking;
 pub mod chan;
@@ -34,13 +45,14 @@ mod join;
 pub mod local;
 pub mod runtime;
 mod scope;
+pub mod select;
 pub mod sync;
 pub mod time;
 
 pub use blocking::blocking;
 pub use chan::{Receiver, Sender, channel, never, unbounded};
 pub use go::{Builder, Goroutine, current, go, id, num_goroutines};
-pub use gorun_scheduler::{GoroutineId, SpawnError, StackError, goexit, yield_now};
+pub use gorun_scheduler::{GoroutineId, OsThreadLock, SpawnError, StackError, goexit, yield_now};
 pub use join::{JoinError, JoinHandle};
 pub use local::at_exit;
 pub use runtime::run;
@@ -72,6 +84,27 @@ pub fn grow<R>(bytes: usize, f: impl FnOnce() -> R) -> R {
 /// [`StackError`] when the size is out of range or the address space is used up; `f` is not run then.
 pub fn try_grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError> {
     gorun_scheduler::grow(bytes, f)
+}
+
+/// Keeps the calling goroutine on the OS thread it runs on, and other goroutines off it, until the guard is dropped:
+/// Go's [`runtime.LockOSThread`](https://pkg.go.dev/runtime#LockOSThread), for GUI, GL and namespace code.
+///
+/// Another worker takes over what the thread had to do, so the others do not notice. Locks nest. A goroutine that ends
+/// with a guard forgotten takes its thread along. Pinned goroutines that had begun on this thread go on there, too: they
+/// can go nowhere else. On a plain thread this does nothing.
+///
+/// ```
+/// gorun::run(|| {
+///     let thread = || std::fs::read_link("/proc/thread-self").ok();
+///     let locked = gorun::lock_os_thread();
+///     let before = thread();
+///     gorun::yield_now();
+///     assert_eq!(thread(), before);
+///     drop(locked);
+/// });
+/// ```
+pub fn lock_os_thread() -> OsThreadLock {
+    gorun_scheduler::lock_os_thread()
 }
 
 /// The README's programs, compiled and run.

@@ -1,6 +1,6 @@
 //! Runtimes: the default one for plain threads, separate ones side by side, `run(main)`, start and shutdown.
 
-use crate::go::Builder as GoBuilder;
+use crate::go::{Builder as GoBuilder, Goroutine};
 use crate::join::JoinHandle;
 use gorun_scheduler::{Config, GoroutineId, Remote, Scheduler, SpawnError};
 use std::fmt;
@@ -80,6 +80,7 @@ where
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     workers: Option<usize>,
+    spare_workers: Option<usize>,
     stack_size: Option<usize>,
     warm_stacks: Option<usize>,
     thread_locals: Option<ThreadLocals>,
@@ -94,11 +95,25 @@ impl Builder {
         Builder::default()
     }
 
-    /// The number of worker threads. Default: `GORUN_MAXPROCS`, else the parallelism available to the process
-    /// (CPU affinity and cgroup quota included).
+    /// The number of worker threads, from 1 to 1024. Default: `GORUN_MAXPROCS`, else the parallelism available to the
+    /// process (CPU affinity and cgroup quota included).
     #[must_use]
     pub fn workers(mut self, n: usize) -> Builder {
         self.workers = Some(n);
+        self
+    }
+
+    /// How many threads more there may be while workers are stuck in goroutines that compute or block in the kernel.
+    /// Default: `GORUN_SPARE_WORKERS`, else 256. With 0 a goroutine that is stuck holds up its worker.
+    ///
+    /// ```
+    /// let runtime = gorun::runtime::Builder::new().workers(1).spare_workers(8).build()?;
+    /// assert_eq!(runtime.metrics().spare_workers, 8);
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn spare_workers(mut self, n: usize) -> Builder {
+        self.spare_workers = Some(n);
         self
     }
 
@@ -153,6 +168,7 @@ impl Builder {
     pub fn build(self) -> Result<Runtime, BuildError> {
         let mut config = Config::from_env()?;
         config.workers = self.workers.unwrap_or(config.workers);
+        config.spare_workers = self.spare_workers.unwrap_or(config.spare_workers);
         config.stack_size = self.stack_size.unwrap_or(config.stack_size);
         config.warm_stacks = self.warm_stacks.unwrap_or(config.warm_stacks);
         config.thread_locals = self.thread_locals.or(config.thread_locals);
@@ -183,7 +199,33 @@ impl Runtime {
         unsafe { GoBuilder::new().spawn(Some(&self.scheduler.remote()), f) }
     }
 
-    /// Worker threads.
+    /// A snapshot of counts, and of the goroutines that hold up their worker.
+    ///
+    /// ```
+    /// let runtime = gorun::runtime::Builder::new().workers(2).build()?;
+    /// let metrics = runtime.metrics();
+    /// assert_eq!((metrics.workers, metrics.goroutines), (2, 0));
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let seen = self.scheduler.remote().metrics();
+        Metrics {
+            workers: seen.workers,
+            spare_workers: seen.spare_workers,
+            threads: seen.threads,
+            stuck_workers: seen.stuck_workers,
+            refused_workers: seen.refused_workers,
+            goroutines: seen.goroutines,
+            long_running: seen
+                .long_running
+                .into_iter()
+                .map(|long| LongRunning { goroutine: Goroutine::new(long.goroutine), since: long.since })
+                .collect(),
+        }
+    }
+
+    /// Workers that run goroutines at a time.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.scheduler.remote().workers()
@@ -215,7 +257,7 @@ impl Runtime {
         // they borrow outlives it.
         let main = unsafe { GoBuilder::new().name("main").spawn(Some(&self.scheduler.remote()), main) };
         let result = match main {
-            Ok(handle) => handle.join_shielded(),
+            Ok(mut handle) => handle.join_shielded(),
             Err(error) => panic!("gorun::run: {error}"),
         };
         let grace = self.scheduler.grace();
@@ -249,6 +291,36 @@ impl Runtime {
                 .collect(),
         })
     }
+}
+
+/// A snapshot of one runtime. The numbers are read one after the other, while it goes on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Workers that run goroutines at a time, as configured.
+    pub workers: usize,
+    /// How many threads more there may be while workers are stuck: [`Builder::spare_workers`].
+    pub spare_workers: usize,
+    /// Worker threads that there are now, whatever they do.
+    pub threads: usize,
+    /// Workers whose goroutine has come to no runtime call for 20 ms or more.
+    pub stuck_workers: usize,
+    /// Whether another worker was needed at any time, and there were as many as there may be or the kernel refused.
+    pub refused_workers: bool,
+    /// Live goroutines.
+    pub goroutines: usize,
+    /// The goroutines that the stuck workers run.
+    pub long_running: Vec<LongRunning>,
+}
+
+/// A goroutine that computes or blocks in the kernel, and has come to no runtime call for 20 ms or more.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LongRunning {
+    /// Which one: its number, name and spawn site.
+    pub goroutine: Goroutine,
+    /// For how long its worker has been known to be stuck.
+    pub since: Duration,
 }
 
 /// A goroutine that did not end in time.

@@ -1,7 +1,7 @@
 //! Goroutines that borrow from their spawner's stack, as `std::thread::scope` for threads.
 //!
 //! * **B1.** [`scope`] does not return, unwind or get aborted past its frame before every goroutine spawned in it
-//!   has ended: its wait is shielded from aborts. That is what makes the borrows sound.
+//!   has ended, exit path included: its wait is shielded from aborts. That is what makes the borrows sound.
 
 use crate::go::Builder;
 use crate::join::{JoinError, JoinHandle};
@@ -14,8 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs `f`, in which goroutines may be spawned that borrow what outlives the call; waits for all of them.
 ///
+/// All that they did, their at-exit handlers and the drop of their storage included, happens before `scope` returns.
+///
 /// Works from a goroutine and from a plain thread. If the calling goroutine is aborted while it waits, it goes
-/// on waiting for the goroutines of the scope and is unwound afterwards.
+/// on waiting for the goroutines of the scope and is unwound at its next cancellation point.
 ///
 /// # Panics
 /// When `f` panics, with its payload; or when a goroutine of the scope panicked that was not joined.
@@ -43,7 +45,7 @@ where
     scope.running.wait_shielded();
     match result {
         Err(payload) => resume_unwind(payload),
-        // Acquire: pairs with the Release in `Body::run`; the wait group orders it besides.
+        // Acquire: pairs with the Release in `run`; the wait group orders it besides.
         Ok(_) if scope.panicked.load(Ordering::Acquire) != 0 => panic!("a scoped goroutine panicked"),
         Ok(value) => value,
     }
@@ -59,19 +61,17 @@ pub struct Scope<'scope, 'env: 'scope> {
     env: PhantomData<&'env mut &'env ()>,
 }
 
-/// What a scoped goroutine runs. The order of the fields is the order in which they drop if it never runs: all that
-/// borrows goes before `_ended` says that it is gone (B1).
+/// What a scoped goroutine runs.
 struct Body<F, T> {
-    f: Option<F>,
+    f: F,
     slot: Slot<T>,
     panicked: Arc<AtomicUsize>,
-    _ended: Ended,
 }
 
-/// Where the value is left for the handle. Not in the control block, which outlives the scope.
-type Slot<T> = Arc<Mutex<Option<T>>>;
+/// Where the value, or the panic, is left for the handle. Not in the control block, which outlives the scope.
+type Slot<T> = Arc<Mutex<Option<std::thread::Result<T>>>>;
 
-/// Says that the goroutine has ended, however it did.
+/// Says that the goroutine has ended, however it did: dropped after its exit path.
 #[derive(Debug)]
 struct Ended(WaitGroup);
 
@@ -82,18 +82,17 @@ impl Drop for Ended {
 }
 
 impl<F: FnOnce() -> T, T> Body<F, T> {
-    fn run(mut self) {
-        let f = self.f.take().expect("a goroutine runs once");
-        match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(value) => *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value),
+    fn run(self) {
+        let result = match catch_unwind(AssertUnwindSafe(self.f)) {
+            Err(payload) if !gorun_scheduler::is_panic(&*payload) => resume_unwind(payload),
             Err(payload) => {
-                if gorun_scheduler::is_panic(&*payload) {
-                    // Release: pairs with the Acquire in `scope`.
-                    self.panicked.fetch_add(1, Ordering::Release);
-                }
-                resume_unwind(payload);
+                // Release: pairs with the Acquire in `scope`.
+                self.panicked.fetch_add(1, Ordering::Release);
+                Err(payload)
             }
-        }
+            value => value,
+        };
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     }
 }
 
@@ -126,15 +125,12 @@ impl<'scope> Scope<'scope, '_> {
     {
         self.running.add(1);
         let slot: Slot<T> = Arc::new(Mutex::new(None));
-        let body = Body {
-            f: Some(f),
-            slot: slot.clone(),
-            panicked: self.panicked.clone(),
-            _ended: Ended(self.running.clone()),
-        };
-        // SAFETY: F and T are Send. B1: the scope outlives `body`, all of it: what follows its drop in the goroutine
-        // is a unit result and the exit path, which borrow nothing.
-        let handle = unsafe { builder.spawn(None, move || body.run()) }?;
+        let body = Body { f, slot: slot.clone(), panicked: self.panicked.clone() };
+        // Without a goroutine it is dropped here, and counts down all the same.
+        let ended = Ended(self.running.clone());
+        // SAFETY: F and T are Send. B1: the scope outlives `body`, all of it, and `ended`: what follows in the goroutine
+        // is a unit result that borrows nothing.
+        let handle = unsafe { builder.spawn_until(None, move || body.run(), ended) }?;
         Ok(ScopedJoinHandle { handle: Some(handle), slot, panicked: self.panicked.clone(), scope: PhantomData })
     }
 }
@@ -157,16 +153,15 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// # Panics
     /// Never.
     pub fn join(mut self) -> Result<T, JoinError> {
-        let handle = self.handle.take().expect("joined once");
-        handle.join_shielded().inspect_err(|error| {
-            if error.is_panic() {
-                // The caller has it now, so `scope` need not panic for it. Relaxed: `scope` runs after us or does not
-                // count on us.
-                self.panicked.fetch_sub(1, Ordering::Relaxed);
-            }
-        })?;
-        let value = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(value.expect("a goroutine that returned has left its value"))
+        let mut handle = self.handle.take().expect("joined once");
+        handle.join_shielded()?;
+        let result = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        result.expect("a goroutine that returned has left its value").map_err(|payload| {
+            // The caller has it now, so `scope` need not panic for it. Relaxed: `scope` runs after us or does not
+            // count on us.
+            self.panicked.fetch_sub(1, Ordering::Relaxed);
+            JoinError::panicked(&handle, payload)
+        })
     }
 
     /// Asks it to end: see [`JoinHandle::abort`].

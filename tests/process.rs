@@ -63,6 +63,8 @@ fn an_overflow_names_the_goroutine() {
     let (output, stderr) = child("an_overflow_names_the_goroutine", &[]);
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
     let report = stderr.lines().find(|l| l.starts_with("gorun: goroutine ")).expect("a report on a line of its own");
+    let (number, _) = report["gorun: goroutine ".len()..].split_once(' ').expect("its number");
+    assert!(number.parse::<u64>().is_ok(), "{report}");
     let site = format!(" \"deep\", spawned at tests/process.rs:{line}, ");
     for part in [&site, "Builder::stack_size", "GORUN_STACK_SIZE", "gorun::grow"] {
         assert!(report.contains(part), "{part:?} is missing in: {report}");
@@ -113,6 +115,12 @@ fn a_bad_variable_is_named_with_its_value() {
         ("GORUN_STACK_SIZE", "64k"),
         ("GORUN_STACK_SIZE", "0"),
         ("GORUN_STACK_SIZE", "18446744073709551616"),
+        // Numbers, but out of range.
+        ("GORUN_MAXPROCS", "1025"),
+        ("GORUN_MAXPROCS", "4000000000"),
+        ("GORUN_MAXPROCS", "18446744073709551615"),
+        ("GORUN_STACK_SIZE", "2000000000"),
+        ("GORUN_STACK_SIZE", "18446744073709551615"),
     ] {
         child_passes(NAME, &[(name, value)]);
     }

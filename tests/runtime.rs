@@ -159,6 +159,11 @@ fn after_the_shutdown_a_spawn_is_refused_and_its_closure_dropped() {
 #[test]
 fn settings_that_make_no_sense_are_errors() {
     assert!(matches!(Builder::new().workers(0).build(), Err(BuildError::NoWorkers)));
+    for workers in [1025, usize::MAX] {
+        let error = Builder::new().workers(workers).build().unwrap_err();
+        assert!(matches!(error, BuildError::TooManyWorkers { asked, max: 1024 } if asked == workers), "{error}");
+        assert!(error.to_string().contains(&workers.to_string()), "{error}");
+    }
     let error = Builder::new().stack_size(usize::MAX).build().unwrap_err();
     assert!(matches!(error, BuildError::Stack(_)), "{error}");
 }

@@ -29,6 +29,8 @@ impl fmt::Display for ThreadLocals {
 pub struct Config {
     /// Worker threads.
     pub workers: usize,
+    /// How many threads more there may be while workers are stuck in goroutines that compute or block.
+    pub spare_workers: usize,
     /// Default stack size of a goroutine, in bytes.
     pub stack_size: usize,
     /// Free stacks that stay warm (with their pages) on each processor.
@@ -44,6 +46,15 @@ pub struct Config {
 /// What a slot of 256 KiB leaves, thread-local block included. It is address space; pages are touched as they are used.
 const STACK_SIZE: usize = 240 << 10;
 const WARM_STACKS: usize = 256;
+const SPARE_WORKERS: usize = 256;
+/// Workers at most: each is a thread, and each looks at all the others when it finds nothing to do. Go's own bound until
+/// 1.10; a typing error should be an error, and not a million threads.
+const MAX_WORKERS: usize = 1024;
+const MAXPROCS: &str = "GORUN_MAXPROCS";
+const STACK_SIZE_NAME: &str = "GORUN_STACK_SIZE";
+/// Threads beyond the workers at most, for the same reason.
+const MAX_SPARE_WORKERS: usize = 1 << 16;
+const SPARE_WORKERS_NAME: &str = "GORUN_SPARE_WORKERS";
 const THREAD_LOCALS: &str = "GORUN_THREAD_LOCALS";
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -62,6 +73,13 @@ pub enum ConfigError {
     },
     /// No workers were asked for.
     NoWorkers,
+    /// More workers were asked for than a runtime takes.
+    TooManyWorkers {
+        /// The number asked for.
+        asked: usize,
+        /// The most that can be asked for.
+        max: usize,
+    },
     /// Isolated thread-locals were asked for, which can't be had here.
     Isolation(Unsupported),
     /// The stack size can't be had.
@@ -77,6 +95,9 @@ impl fmt::Display for ConfigError {
                 write!(f, "{name} is {value:?}; it takes {expected}")
             }
             ConfigError::NoWorkers => write!(f, "a runtime needs at least one worker"),
+            ConfigError::TooManyWorkers { asked, max } => {
+                write!(f, "a runtime of {asked} workers was asked for, but the most is {max}")
+            }
             ConfigError::Isolation(reason) => {
                 write!(f, "goroutines can't have thread-locals of their own here: {reason}")
             }
@@ -96,17 +117,21 @@ impl std::error::Error for ConfigError {
     }
 }
 
-fn variable(name: &'static str, expected: &'static str) -> Result<Option<usize>, ConfigError> {
+fn variable(
+    name: &'static str,
+    expected: &'static str,
+    takes: impl FnOnce(usize) -> bool,
+) -> Result<Option<usize>, ConfigError> {
     let Some(value) = std::env::var_os(name) else { return Ok(None) };
     let value = value.to_string_lossy().into_owned();
     match value.trim().parse::<usize>() {
-        Ok(n) if n > 0 => Ok(Some(n)),
+        Ok(n) if takes(n) => Ok(Some(n)),
         _ => Err(ConfigError::Environment { name, value, expected }),
     }
 }
 
 impl Config {
-    /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes),
+    /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes), `GORUN_SPARE_WORKERS`,
     /// `GORUN_THREAD_LOCALS` (`isolated` or `pinned`).
     ///
     /// The default number of workers is [`std::thread::available_parallelism`], which knows of CPU affinity and
@@ -115,8 +140,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Environment`] when a variable is set to something it does not take.
     pub fn from_env() -> Result<Config, ConfigError> {
-        let workers = variable("GORUN_MAXPROCS", "a positive number of workers")?;
-        let stack_size = variable("GORUN_STACK_SIZE", "a positive number of bytes")?;
+        let workers = variable(MAXPROCS, "a number of workers from 1 to 1024", |n| (1..=MAX_WORKERS).contains(&n))?;
+        let stack_size =
+            variable(STACK_SIZE_NAME, "a number of bytes from 1 to just below 1 GiB", |n| class_for(n).is_ok())?;
+        let spare_workers =
+            variable(SPARE_WORKERS_NAME, "a number of threads from 0 to 65536", |n| n <= MAX_SPARE_WORKERS)?;
         let thread_locals = match std::env::var_os(THREAD_LOCALS) {
             None => None,
             Some(value) if value == "isolated" => Some(ThreadLocals::Isolated),
@@ -128,7 +156,9 @@ impl Config {
             }
         };
         Ok(Config {
-            workers: workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+            workers: workers
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_WORKERS)),
+            spare_workers: spare_workers.unwrap_or(SPARE_WORKERS),
             stack_size: stack_size.unwrap_or(STACK_SIZE),
             thread_locals,
             warm_stacks: WARM_STACKS,
@@ -141,6 +171,9 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(StackClass, ThreadLocals), ConfigError> {
         if self.workers == 0 {
             return Err(ConfigError::NoWorkers);
+        }
+        if self.workers > MAX_WORKERS {
+            return Err(ConfigError::TooManyWorkers { asked: self.workers, max: MAX_WORKERS });
         }
         let mode = match (self.thread_locals, isolated::layout()) {
             (Some(ThreadLocals::Isolated), Err(reason)) => return Err(ConfigError::Isolation(reason.clone())),

@@ -11,12 +11,13 @@
 //! 2. through the return target: at-exit handlers, last in first out, then storage in reverse order of
 //!    initialisation, in bounded rounds (`goroutine/locals`);
 //!    then, of an isolated goroutine, the destructors of its thread-locals ([`Block::run_destructors`]);
+//!    then whoever wants to know of the end is told ([`Entry::ended`](crate::Entry));
 //! 3. **X1** the result is published and the joiner woken: a result that is visible means storage that is gone;
 //! 4. or, if nobody will take it, it is dropped (and what that stored is cleaned by another pass of 2);
 //! 5. on the worker's stack: the carrier goes back, the reference is dropped.
 
 use crate::current;
-use crate::goroutine::{Goroutine, Handle, Published, Ref};
+use crate::goroutine::{ABORT, Goroutine, Handle, Published, Ref};
 use crate::isolated::{self, Block};
 use crate::processor::Processor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +31,7 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
     }
     let entry = g.entry.get().expect("a live goroutine has an entry");
     // Relaxed: a hint, looked at again at every cancellation point.
-    if g.abort.load(Ordering::Relaxed) {
+    if g.requests.load(Ordering::Relaxed) & ABORT != 0 {
         g.exiting.set(true);
         // SAFETY: G1; the payload holds the closure, which never ran.
         unsafe { (entry.cancel)(g.payload()) };
@@ -40,6 +41,10 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
         g.exiting.set(true);
     }
     end_storage(g, block);
+    if let Some(ended) = entry.ended {
+        // SAFETY: G1, and the result is not published: the payload is ours.
+        unsafe { ended(g.payload()) };
+    }
     let finished = || {
         // SAFETY: the worker set it before this turn.
         unsafe { &*g.processor.get() }.seat_ref().count_finish();

@@ -97,6 +97,11 @@ impl Idle {
         }
     }
 
+    /// Whether some worker sleeps, or is looking for work. A snapshot.
+    pub(crate) fn any_awaits_work(&self) -> bool {
+        self.any_asleep() || self.searching.load(Ordering::SeqCst) != 0
+    }
+
     /// Whether some worker sleeps. A snapshot.
     pub(crate) fn any_asleep(&self) -> bool {
         self.sleeping.load(Ordering::SeqCst) != 0

@@ -20,6 +20,8 @@ mod goroutine;
 mod idle;
 mod inbox;
 mod isolated;
+mod lock_thread;
+mod metrics;
 mod monitor;
 mod next_slot;
 mod park;
@@ -27,10 +29,13 @@ mod parker;
 mod processor;
 mod ready;
 mod scheduler;
+mod seats;
 mod shared;
 mod shim;
+mod spares;
 mod spawn;
 mod stack;
+mod task;
 mod timers;
 mod unwind;
 mod wait_queue;
@@ -41,12 +46,15 @@ pub use config::{Config, ConfigError, SpawnError, ThreadLocals};
 pub use current::record;
 pub use goroutine::*;
 pub use isolated::{Unsupported, isolation};
-pub use park::{Blocker, WaitReason, checkpoint, yield_now};
+pub use lock_thread::{OsThreadLock, lock_os_thread};
+pub use metrics::{LongRunning, Metrics};
+pub use park::{Blocker, WaitReason, breathe, checkpoint, yield_now};
 pub use parker::{Parker, Token, Wake};
 pub use scheduler::{LeftBehind, Remote, Scheduler};
 pub use spawn::{Spec, spawn_here};
 pub use stack::StackError;
-pub use timers::{Alarm, Next, Rung, Spawner, Stopper, Timer, WeakTimer};
+pub use task::Task;
+pub use timers::{Alarm, Rung, Spawner, Stopper, Timer, WeakTimer};
 pub use unwind::{Unwound, classify, goexit, is_panic, unwind_aborted};
 pub use wait_queue::{WaitQueue, Waiter};
 
@@ -61,6 +69,17 @@ pub fn current_goroutine() -> Option<Handle> {
 #[must_use]
 pub fn in_goroutine() -> bool {
     current::goroutine().is_some()
+}
+
+/// Takes what the calling plain thread has stored through the exit path: handlers, then storage. The thread may store
+/// again afterwards. For threads that work for one caller after another; does nothing in a goroutine. Does not unwind.
+pub fn end_thread_storage() {
+    if !in_goroutine()
+        && let Some(record) = record()
+    {
+        // SAFETY: the record is the caller's own and stays while it runs (T2).
+        unsafe { record.as_ref() }.run_exit();
+    }
 }
 
 /// The number of the calling goroutine or plain thread. `None` on a thread whose record is gone.

@@ -1,10 +1,15 @@
 //! The monitor thread: sees what a busy worker can't see of itself.
 //!
 //! Started by `scheduler`; sleeps while all workers sleep, else looks every [`PERIOD`]:
-//! * a goroutine that has run for a whole period while others wait is asked to yield at its next runtime call;
+//! * a goroutine that has run for a whole period while something waits is asked to yield at its next runtime call;
+//! * after a period more its worker is *stuck*: its seat is unattended (S4 in `seats`), and as soon as something waits
+//!   that no sleeping worker is there for, another worker is brought in (`spares`);
 //! * work or timers that wait while some worker sleeps get that worker woken (a second net under `idle`, and the
-//!   first one for timers of a seat whose worker is busy).
+//!   first one for what waits on the seat of a busy worker).
 
+use crate::goroutine::YIELD;
+use crate::isolated;
+use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
 use crate::timers;
 use std::sync::Arc;
@@ -13,41 +18,84 @@ use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_millis(10);
 
+/// What the last look at a seat saw.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    round: u32,
+    /// For how many looks the same turn has been going on.
+    looks: u32,
+}
+
 pub(crate) fn run(shared: &Arc<Shared>) {
     shared.monitor.set(std::thread::current()).expect("a runtime has one monitor");
-    let mut last: Vec<u32> = vec![0; shared.seats.len()];
+    let mut last = Vec::new();
     while shared.phase() != STOPPING {
-        if shared.idle.asleep() == shared.seats.len() {
+        if shared.idle.asleep() >= shared.spares.active() {
             // Dekker with `Shared::wake_monitor`: the flag, then the count; a waking worker changes the count and
             // then reads the flag.
             shared.monitor_asleep.store(true, Ordering::SeqCst);
-            if shared.idle.asleep() == shared.seats.len() && shared.phase() != STOPPING {
+            if shared.idle.asleep() >= shared.spares.active() && shared.phase() != STOPPING {
                 std::thread::park();
             }
             shared.monitor_asleep.store(false, Ordering::SeqCst);
             continue;
         }
         std::thread::park_timeout(PERIOD);
+        isolated::refresh();
         look(shared, &mut last);
     }
 }
 
-fn look(shared: &Shared, last: &mut [u32]) {
+fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
     let now = timers::now();
-    let mut waiting = !shared.injector.is_empty();
-    for (seat, last) in shared.seats.iter().zip(last) {
+    last.resize(shared.seats.len(), Last::default());
+    let mut waiting = !shared.injector.is_empty() || (!shared.held.is_empty() && !shared.spares.are_scarce());
+    for (seat, last) in shared.seats.iter().zip(last.iter_mut()) {
         // Relaxed: two looks at a counter.
         let round = seat.rounds.load(Ordering::Relaxed);
+        let busy = !seat.running.load(Ordering::Relaxed).is_null();
+        last.looks = if busy && round == last.round { last.looks + 1 } else { 0 };
+        last.round = round;
         let overdue = seat.timers.earliest() <= now;
-        let others = overdue || !seat.stealer.is_empty() || !seat.inbox.is_empty() || !shared.injector.is_empty();
-        if round == *last && seat.busy.load(Ordering::Relaxed) && others {
-            // Relaxed: a request, nothing is published with it.
-            seat.yield_requested.store(true, Ordering::Relaxed);
+        waiting |= overdue || !seat.stealer.is_empty() || (last.looks > 0 && seat.next.has_stealable());
+    }
+    for (seat, last) in shared.seats.iter().zip(&*last).filter(|(_, last)| last.looks > 0) {
+        if waiting || !seat.inbox.is_empty() {
+            ask_to_yield(seat);
         }
-        *last = round;
-        waiting |= overdue || !seat.stealer.is_empty();
+        if last.looks > 1 {
+            found_stuck(shared, seat, now);
+        }
+        // Relaxed: written by us, or by a worker that has come back and is then no longer stuck.
+        let replaced = seat.replaced.load(Ordering::Relaxed);
+        if waiting && !replaced && seat.is_unattended() && !shared.idle.any_awaits_work() {
+            // Before the worker is there: it may come back at any time.
+            seat.replaced.store(true, Ordering::Relaxed);
+            if shared.spares.bring_in(shared).is_err() {
+                seat.replaced.store(false, Ordering::Relaxed);
+            }
+        }
     }
     if waiting && shared.idle.any_asleep() {
         shared.notify();
+    }
+}
+
+fn ask_to_yield(seat: &Seat) {
+    let running = seat.running.load(Ordering::Relaxed);
+    // SAFETY: a goroutine's block is type-stable; that it may be another goroutine by now is allowed for (`YIELD`).
+    if let Some(g) = unsafe { running.as_ref() } {
+        // Relaxed: a request, nothing is published with it.
+        g.requests.fetch_or(YIELD, Ordering::Relaxed);
+    }
+}
+
+fn found_stuck(shared: &Shared, seat: &Seat, now: u64) {
+    if !seat.is_unattended() {
+        // Relaxed: for observers.
+        seat.stuck_since.store(now, Ordering::Relaxed);
+        if !seat.set_unattended(true) {
+            shared.spares.count_stuck(true);
+        }
     }
 }

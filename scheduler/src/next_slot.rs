@@ -82,7 +82,7 @@ mod tests {
         assert!(slot.has_stealable());
         assert_eq!(slot.steal(), Some(g));
         assert!(slot.take().is_none());
-        let seat: *const crate::shared::Seat = ptr::dangling();
+        let seat: *const crate::seats::Seat = ptr::dangling();
         g.home.set(seat);
         assert_eq!(slot.put(g), None);
         assert!(slot.steal().is_none() && !slot.has_stealable());

@@ -4,8 +4,8 @@
 
 use crate::carrier::{self, Suspended};
 use crate::current;
+use crate::goroutine::{ABORT, Goroutine, YIELD};
 use crate::parker::{Parker, ThreadParker, Token};
-use crate::processor::Processor;
 use crate::unwind::unwind_aborted;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -140,15 +140,33 @@ impl Blocker {
 /// Every blocking operation begins with one. Does nothing on a plain thread.
 #[inline]
 pub fn checkpoint() {
-    if let Some(g) = current::goroutine() {
-        // Relaxed: the abort's effects travel through the claim or not at all; a late look is a late abort.
-        if g.abort.load(Ordering::Relaxed) && !g.exiting.get() && !std::thread::panicking() {
-            unwind_aborted();
-        }
-        // SAFETY: the worker sets `processor` before each resume.
-        if unsafe { g.processor.get().as_ref() }.is_some_and(Processor::take_yield_request) {
-            carrier::suspend(g, Suspended::Yield);
-        }
+    if let Some(g) = current::goroutine()
+        // Relaxed: an abort's effects travel through the claim or not at all; a late look is a late abort.
+        && g.requests.load(Ordering::Relaxed) != 0
+    {
+        heed(g, true);
+    }
+}
+
+/// Yields if the goroutine was asked to: for operations that do not block, and so are no cancellation points.
+#[inline]
+pub fn breathe() {
+    if let Some(g) = current::goroutine()
+        // Relaxed: a hint.
+        && g.requests.load(Ordering::Relaxed) & YIELD != 0
+    {
+        heed(g, false);
+    }
+}
+
+#[cold]
+fn heed(g: &Goroutine, cancels: bool) {
+    let asked = g.requests.fetch_and(!YIELD, Ordering::Relaxed);
+    if cancels && asked & ABORT != 0 && !g.exiting.get() && !std::thread::panicking() {
+        unwind_aborted();
+    }
+    if asked & YIELD != 0 {
+        carrier::suspend(g, Suspended::Yield);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The claim word: how one goroutine or one plain OS thread waits, and how exactly one of all those who
+//! The claim word: how one goroutine, one plain OS thread or one future waits, and how exactly one of all those who
 //! could end its wait does so.
 //!
 //! Called by `park` (the waiting side), `worker` (the commit step) and, through [`Parker::claim`], by every
@@ -34,6 +34,7 @@ use crate::goroutine::{Goroutine, Ref};
 use crate::shim::{AtomicU32, Ordering};
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::task::Waker;
 use std::thread::Thread;
 
 const STATE: u32 = 0b11;
@@ -75,7 +76,7 @@ impl Token {
     }
 }
 
-/// The claim word of a goroutine or of a plain thread.
+/// The claim word of a goroutine, a plain thread or a task.
 ///
 /// `repr(C)` and always the first field of its owner, so that a pointer to it is a pointer to the owner.
 #[derive(Debug)]
@@ -84,7 +85,16 @@ pub struct Parker {
     word: AtomicU32,
     /// P4. Written by the waiter only.
     waits: Cell<u32>,
-    is_thread: bool,
+    kind: Kind,
+}
+
+/// Whose claim word it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Goroutine,
+    Thread,
+    /// A future's: see `task`.
+    Task,
 }
 
 // SAFETY: `waits` is the waiter's own (G1), the rest is atomic or never changes.
@@ -100,10 +110,7 @@ pub(crate) struct ThreadParker {
 
 impl ThreadParker {
     pub(crate) fn current() -> ThreadParker {
-        ThreadParker {
-            parker: Parker { word: AtomicU32::new(RUNNING), waits: Cell::new(0), is_thread: true },
-            thread: std::thread::current(),
-        }
+        ThreadParker { parker: Parker::new(Kind::Thread), thread: std::thread::current() }
     }
 
     pub(crate) fn parker(&self) -> NonNull<Parker> {
@@ -148,7 +155,11 @@ impl Committed {
 
 impl Parker {
     pub(crate) fn for_goroutine() -> Parker {
-        Parker { word: AtomicU32::new(RUNNING), waits: Cell::new(0), is_thread: false }
+        Parker::new(Kind::Goroutine)
+    }
+
+    pub(crate) const fn new(kind: Kind) -> Parker {
+        Parker { word: AtomicU32::new(RUNNING), waits: Cell::new(0), kind }
     }
 
     /// RUNNING → PARKING, by the waiter, before it becomes visible to any claimer.
@@ -215,8 +226,8 @@ impl Parker {
             if (state != PARKING && state != PARKED) || word & refused != 0 {
                 return None;
             }
-            let thread = parker.is_thread.then(|| {
-                // SAFETY: a parker with `is_thread` is the first field of a `ThreadParker`, and the pointer was
+            let thread = (parker.kind == Kind::Thread).then(|| {
+                // SAFETY: a parker of this kind is the first field of a `ThreadParker`, and the pointer was
                 // made from that (`ThreadParker::parker`). Alive by P3: it was not claimed when last seen, and
                 // if it has been since, the waiter still has to pass the lock that we hold.
                 unsafe { this.cast::<ThreadParker>().as_ref() }.thread.clone()
@@ -233,10 +244,12 @@ impl Parker {
                     return Some(match thread {
                         Some(thread) => Wake(Woken::Thread(thread)),
                         None if state == PARKED => {
-                            // SAFETY: a parker without `is_thread` is the first field of a `Goroutine`; PARKED →
-                            // CLAIMED by us, so it is ours to push (P1, P2).
+                            // SAFETY: only a goroutine's parker is committed, and it is the first field of a
+                            // `Goroutine`; PARKED → CLAIMED by us, so it is ours to push (P1, P2).
                             Wake(Woken::Goroutine(unsafe { Ref::from_ptr(this.cast::<Goroutine>()) }))
                         }
+                        // SAFETY: P3, and we hold the lock of the one queue that it is in.
+                        None if parker.kind == Kind::Task => unsafe { crate::task::take_waker(this) },
                         None => Wake(Woken::Nobody),
                     });
                 }
@@ -272,9 +285,15 @@ enum Woken {
     Nobody,
     Goroutine(Ref),
     Thread(Thread),
+    Task(Waker),
 }
 
 impl Wake {
+    /// Of a task that was claimed; one that had no waker is polled by itself.
+    pub(crate) fn task(waker: Option<Waker>) -> Wake {
+        Wake(waker.map_or(Woken::Nobody, Woken::Task))
+    }
+
     /// Makes the waiter runnable.
     #[inline]
     pub fn wake(self) {
@@ -282,6 +301,21 @@ impl Wake {
             Woken::Nobody => {}
             Woken::Goroutine(goroutine) => crate::ready::ready(goroutine),
             Woken::Thread(thread) => thread.unpark(),
+            Woken::Task(waker) => waker.wake(),
+        }
+    }
+
+    /// Makes several waiters runnable that are woken together: those that go on on the same worker run in this order.
+    ///
+    /// The first one goes before what is runnable there already, as with [`Wake::wake`], the others behind it. (Waking
+    /// one after the other, as Go does, lets the last one run first.)
+    pub fn wake_all(wakes: impl IntoIterator<Item = Wake>) {
+        let mut first = true;
+        for wake in wakes {
+            match wake.0 {
+                Woken::Goroutine(goroutine) if !std::mem::take(&mut first) => crate::ready::ready_last(goroutine),
+                _ => wake.wake(),
+            }
         }
     }
 

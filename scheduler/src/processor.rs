@@ -12,14 +12,14 @@
 use crate::carrier::{Carrier, CarrierList};
 use crate::config::ThreadLocals;
 use crate::goroutine::{BlockList, Ref};
-use crate::shared::{Seat, Shared};
+use crate::seats::Seat;
+use crate::shared::Shared;
 use crate::stack::{self, StackClass, StackError};
 use crossbeam_deque::Worker as Deque;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Ids taken from the process-wide counter at a time.
 const ID_BATCH: u64 = 64;
@@ -34,6 +34,11 @@ pub(crate) struct Processor {
     pub(crate) index: usize,
     /// The thread-local block of its worker's thread.
     pub(crate) home_block: Cell<usize>,
+    /// Started pinned goroutines whose home this is.
+    pub(crate) pinned: Cell<usize>,
+    /// The goroutine that has this worker's thread to itself.
+    pub(crate) locked: Cell<Option<Ref>>,
+    pub(crate) lock_depth: Cell<u32>,
     pub(crate) deque: Deque<Ref>,
     bound: RefCell<VecDeque<Ref>>,
     streak: Cell<u32>,
@@ -52,6 +57,9 @@ impl Processor {
             shared,
             index,
             home_block: Cell::new(0),
+            pinned: Cell::new(0),
+            locked: Cell::new(None),
+            lock_depth: Cell::new(0),
             deque,
             bound: RefCell::new(VecDeque::new()),
             streak: Cell::new(0),
@@ -65,7 +73,7 @@ impl Processor {
     }
 
     pub(crate) fn seat_ref(&self) -> &Seat {
-        &self.shared.seats[self.index]
+        self.shared.seats.get(self.index)
     }
 
     pub(crate) fn seat(&self) -> *const Seat {
@@ -79,8 +87,22 @@ impl Processor {
             // SAFETY: a home is a seat of this runtime, which we hold.
             return unsafe { &*home }.send_home(g);
         }
+        if self.locked.get().is_some() {
+            return self.push_back(g);
+        }
         if let Some(displaced) = self.seat_ref().next.put(g) {
             self.push_back(displaced);
+        }
+    }
+
+    /// As `ready`, but `g` goes last.
+    pub(crate) fn ready_last(&self, g: Ref) {
+        let home = g.home.get();
+        if home.is_null() || std::ptr::eq(home, self.seat()) {
+            self.push_back(g);
+        } else {
+            // SAFETY: as in `ready`.
+            unsafe { &*home }.send_home(g);
         }
     }
 
@@ -88,6 +110,9 @@ impl Processor {
     #[inline(never)]
     pub(crate) fn push_back(&self, g: Ref) {
         if g.home.get().is_null() {
+            if self.locked.get().is_some() {
+                return self.shared.inject(g);
+            }
             self.deque.push(g);
             self.shared.notify();
         } else {
@@ -118,6 +143,19 @@ impl Processor {
 
     fn pop_bound(&self) -> Option<Ref> {
         self.bound.borrow_mut().pop_front()
+    }
+
+    /// Gives what others may run to the others.
+    pub(crate) fn give_away(&self) {
+        while let Some(g) = self.seat_ref().next.take() {
+            match g.home.get().is_null() {
+                true => self.shared.inject(g),
+                false => self.bound.borrow_mut().push_back(g),
+            }
+        }
+        while let Some(g) = self.deque.pop() {
+            self.shared.inject(g);
+        }
     }
 
     pub(crate) fn empty_inbox(&self) {
@@ -203,14 +241,6 @@ impl Processor {
             unsafe { Carrier::release(carrier, false) };
             self.unreserve_stack(class);
         }
-    }
-
-    /// The monitor wants the running goroutine to yield; asked once per request.
-    #[inline]
-    pub(crate) fn take_yield_request(&self) -> bool {
-        let flag = &self.seat_ref().yield_requested;
-        // Relaxed, both: a hint, nothing is published with it.
-        flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Making a goroutine runnable, from wherever the caller is.
 //!
-//! Called by `Wake::wake`, by `spawn` and by timers. Where it goes:
+//! Called by `Wake::wake` and `Wake::wake_all`. Where it goes:
 //!
 //! | goroutine | caller on its runtime's worker | caller elsewhere |
 //! |---|---|---|
@@ -9,19 +9,35 @@
 
 use crate::current;
 use crate::goroutine::Ref;
+use crate::processor::Processor;
 use crate::shared::Shared;
 use std::sync::Arc;
 
 /// # Invariant
 /// G1: the caller owns the goroutine (it won its claim, or spawned it) and gives it away here.
 pub(crate) fn ready(g: Ref) {
-    let shared = g.shared();
-    if let Some(processor) = current::processor()
-        && std::ptr::eq(Arc::as_ptr(&processor.shared), shared)
-    {
-        processor.ready(g);
-        return;
+    match processor_of(g) {
+        Some(processor) => processor.ready(g),
+        None => from_outside(g),
     }
+}
+
+/// As [`ready`], but not before what is runnable already: for the second and later ones of several that are woken
+/// together. The next slot has one place, so they would run last first.
+pub(crate) fn ready_last(g: Ref) {
+    match processor_of(g) {
+        Some(processor) => processor.ready_last(g),
+        None => from_outside(g),
+    }
+}
+
+/// The current processor, if it is of the goroutine's runtime.
+fn processor_of<'a>(g: Ref) -> Option<&'a Processor> {
+    current::processor().filter(|processor| std::ptr::eq(Arc::as_ptr(&processor.shared), g.shared()))
+}
+
+fn from_outside(g: Ref) {
+    let shared = g.shared();
     // SAFETY: `shared` came from `Arc::into_raw`-compatible storage and its runtime can't end while a goroutine
     // of its lives, and ours lives until somebody runs it, which needs the push below. The count keeps the
     // runtime's memory past that.

@@ -11,9 +11,11 @@
 //! 5. timers that are still pending are let go, and won't ring.
 
 use crate::config::{Config, ConfigError, SpawnError, ThreadLocals};
-use crate::goroutine::{Handle, for_each_live};
+use crate::goroutine::{Handle, Ref, for_each_live};
+use crate::metrics::{self, Metrics};
 use crate::monitor;
 use crate::processor::Processor;
+use crate::seats::Seat;
 use crate::shared::{DRAINING, STOPPING, Shared};
 use crate::spawn::{Spec, spawn_on};
 use crate::stack;
@@ -28,7 +30,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Scheduler {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    monitor: Option<JoinHandle<()>>,
     down: bool,
 }
 
@@ -49,26 +51,17 @@ impl Scheduler {
         let class_and_mode = config.check()?;
         stack::set_describe(describe_overflow);
         stack::install_overflow_report();
-        let deques: Vec<_> = (0..config.workers).map(|_| Deque::new_fifo()).collect();
-        let prefix = config.thread_name.clone();
-        let shared = Arc::new(Shared::new(config, class_and_mode, deques.iter().map(Deque::stealer)));
-        let mut scheduler = Scheduler { shared, threads: Vec::new(), down: false };
-        for (index, deque) in deques.into_iter().enumerate() {
-            let shared = scheduler.shared.clone();
-            // The processor is built on its worker's thread: it is not Send.
-            scheduler.thread(format!("{prefix}-worker-{index}"), move || {
-                Worker::new(Processor::new(shared, index, deque)).run();
-            })?;
+        let (workers, prefix) = (config.workers, config.thread_name.clone());
+        let shared = Arc::new(Shared::new(config, class_and_mode, start_worker));
+        // From here on a failure drops the scheduler, which stops and joins the threads that were started.
+        let mut scheduler = Scheduler { shared, monitor: None, down: false };
+        for _ in 0..workers {
+            scheduler.shared.spares.bring_in(&scheduler.shared).map_err(ConfigError::Thread)?;
         }
         let shared = scheduler.shared.clone();
-        scheduler.thread(format!("{prefix}-monitor"), move || monitor::run(&shared))?;
+        let monitor = std::thread::Builder::new().name(format!("{prefix}-monitor"));
+        scheduler.monitor = Some(monitor.spawn(move || monitor::run(&shared)).map_err(ConfigError::Thread)?);
         Ok(scheduler)
-    }
-
-    fn thread(&mut self, name: String, f: impl FnOnce() + Send + 'static) -> Result<(), ConfigError> {
-        // On failure the scheduler is dropped, which stops and joins those that were started.
-        self.threads.push(std::thread::Builder::new().name(name).spawn(f).map_err(ConfigError::Thread)?);
-        Ok(())
     }
 
     /// A way to spawn from anywhere.
@@ -110,21 +103,18 @@ impl Scheduler {
         });
         let drained = self.shared.wait_drained(grace);
         self.shared.set_phase(STOPPING);
-        for seat in &self.shared.seats {
-            seat.unpark();
+        // The monitor first: after it nobody brings in a worker.
+        if let Some(monitor) = self.monitor.take() {
+            monitor.thread().unpark();
+            let _ = monitor.join();
         }
-        for thread in &self.threads {
-            thread.thread().unpark();
-        }
+        self.shared.seats.iter().for_each(Seat::unpark);
+        self.shared.spares.end(drained);
+        // Those that are nobody's wait won't ring any more.
+        self.shared.seats.iter().for_each(|seat| seat.timers.close());
         if drained {
-            for thread in self.threads.drain(..) {
-                // A worker that panicked has aborted the process.
-                let _ = thread.join();
-            }
-            self.close_timers();
             return Ok(());
         }
-        self.close_timers();
         let mut left = Vec::new();
         for_each_live(|handle| {
             if mine(&handle) && !handle.completion().is_finished() {
@@ -133,13 +123,7 @@ impl Scheduler {
         });
         // Goroutines left behind may still be claimed and sent home: their runtime's memory has to stay.
         std::mem::forget(self.shared.clone());
-        self.threads.clear();
         if left.is_empty() { Ok(()) } else { Err(LeftBehind(left)) }
-    }
-
-    /// Timers that are nobody's wait won't ring any more, and are let go.
-    fn close_timers(&self) {
-        self.shared.seats.iter().for_each(|seat| seat.timers.close());
     }
 }
 
@@ -173,7 +157,7 @@ impl Remote {
     /// A timer on one of the seats, in turn: for who has no goroutine.
     #[must_use]
     pub fn timer<A: Alarm>(&self, alarm: A) -> Timer<A> {
-        Timer::on(self.0.seat_for_timer().clone(), alarm)
+        Timer::on(self.0.seats.for_timer(), alarm)
     }
 
     /// Live goroutines. A snapshot, never too low.
@@ -182,10 +166,16 @@ impl Remote {
         usize::try_from(self.0.live()).unwrap_or(usize::MAX)
     }
 
-    /// Worker threads.
+    /// Counts, and what holds up workers. Costs a look at every worker's seat.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        metrics::look(&self.0)
+    }
+
+    /// Workers that run goroutines at a time.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.0.seats.len()
+        self.0.config.workers
     }
 
     /// Whose thread-locals its goroutines see, unless they say otherwise.
@@ -199,6 +189,14 @@ impl Remote {
     pub fn current() -> Option<Remote> {
         crate::current::processor().map(|p| Remote(p.shared.clone()))
     }
+}
+
+/// See [`crate::spares::Start`].
+fn start_worker(shared: &Arc<Shared>, index: usize, deque: Deque<Ref>) -> std::io::Result<JoinHandle<()>> {
+    let shared = shared.clone();
+    let name = format!("{}-worker-{index}", shared.config.thread_name);
+    // The processor is built on its worker's thread: it is not Send.
+    std::thread::Builder::new().name(name).spawn(move || Worker::new(Processor::new(shared, index, deque)).run())
 }
 
 /// For the overflow report. In a signal handler: reads memory, allocates nothing.

@@ -1,4 +1,4 @@
-//! What all workers of one runtime share: the injector, and for each worker a seat that others may reach.
+//! What all workers of one runtime share: the injector, the seats, the phase.
 //!
 //! Written to by everybody; owned by an `Arc` that each worker, the monitor and the `Scheduler` hold.
 //!
@@ -9,15 +9,13 @@
 use crate::config::{Config, ThreadLocals};
 use crate::goroutine::Ref;
 use crate::idle::Idle;
-use crate::inbox::Inbox;
-use crate::next_slot::NextSlot;
+use crate::seats::{Seat, Seats};
 use crate::shim::Lock;
+use crate::spares::{Spares, Start};
 use crate::stack::StackClass;
-use crate::timers::Timers;
-use crossbeam_deque::{Injector, Stealer};
-use crossbeam_utils::CachePadded;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Condvar, OnceLock};
+use crossbeam_deque::Injector;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::{Condvar, OnceLock};
 use std::thread::Thread;
 
 /// Where a runtime is in its life (S1).
@@ -34,10 +32,10 @@ pub(crate) struct Shared {
     /// Of goroutines that do not say otherwise.
     pub(crate) mode: ThreadLocals,
     pub(crate) injector: Injector<Ref>,
-    /// Each by reference: a timer that outlives the runtime keeps its seat.
-    pub(crate) seats: Box<[Arc<CachePadded<Seat>>]>,
-    /// Counts timers made outside of any worker: the seats take turns.
-    timer_turn: AtomicUsize,
+    /// Goroutines that have not begun, while threads are scarce (V3 in `spares`).
+    pub(crate) held: Injector<Ref>,
+    pub(crate) seats: Seats,
+    pub(crate) spares: Spares,
     pub(crate) idle: Idle,
     phase: AtomicU8,
     /// Spawned from outside any worker (S2).
@@ -48,99 +46,16 @@ pub(crate) struct Shared {
     pub(crate) monitor_asleep: AtomicBool,
 }
 
-/// The part of a worker and its processor that others may touch.
-#[derive(Debug)]
-pub(crate) struct Seat {
-    pub(crate) stealer: Stealer<Ref>,
-    pub(crate) next: NextSlot,
-    pub(crate) inbox: Inbox,
-    pub(crate) timers: Timers,
-    thread: OnceLock<Thread>,
-    asleep: AtomicBool,
-    /// Counts scheduling rounds: the monitor sees by it that a goroutine has been running for long.
-    pub(crate) rounds: AtomicU32,
-    /// A goroutine runs here now (and not the scheduler).
-    pub(crate) busy: AtomicBool,
-    pub(crate) yield_requested: AtomicBool,
-    spawned: AtomicU64,
-    finished: AtomicU64,
-}
-
-impl Seat {
-    pub(crate) fn new(stealer: Stealer<Ref>) -> Seat {
-        Seat {
-            stealer,
-            next: NextSlot::new(),
-            inbox: Inbox::new(),
-            timers: Timers::new(),
-            thread: OnceLock::new(),
-            asleep: AtomicBool::new(false),
-            rounds: AtomicU32::new(0),
-            busy: AtomicBool::new(false),
-            yield_requested: AtomicBool::new(false),
-            spawned: AtomicU64::new(0),
-            finished: AtomicU64::new(0),
-        }
-    }
-
-    /// By the worker, as the first thing it does.
-    pub(crate) fn sit_down(&self) {
-        self.thread.set(std::thread::current()).expect("a seat has one worker");
-    }
-
-    pub(crate) fn unpark(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
-    }
-
-    /// A started goroutine goes back to its worker. Dekker pair with [`Seat::announce_sleep`]: push (SeqCst), then
-    /// look whether it sleeps; it says that it sleeps (SeqCst), then looks into the inbox. One sees the other.
-    pub(crate) fn send_home(&self, g: Ref) {
-        self.inbox.push(g);
-        self.poke();
-    }
-
-    /// Wakes its worker if that sleeps, after something was left for it.
-    pub(crate) fn poke(&self) {
-        // SeqCst: the second half of a Dekker pair, see `send_home` and `timers::Timer::set`.
-        if self.asleep.load(Ordering::SeqCst) {
-            self.unpark();
-        }
-    }
-
-    /// See [`Seat::send_home`] and `timers::Timer::set`; the worker looks into the inbox and for the earliest timer after
-    /// this and before it sleeps.
-    pub(crate) fn announce_sleep(&self, asleep: bool) {
-        self.asleep.store(asleep, Ordering::SeqCst);
-        // What is looked at next must not be older than the store.
-        fence(Ordering::SeqCst);
-    }
-
-    pub(crate) fn count_spawn(&self) {
-        // Only this seat's worker writes: no exchange needed. Release: pairs with `live`'s Acquire.
-        self.spawned.store(self.spawned.load(Ordering::Relaxed) + 1, Ordering::Release);
-    }
-
-    pub(crate) fn count_finish(&self) {
-        // As in `count_spawn`.
-        self.finished.store(self.finished.load(Ordering::Relaxed) + 1, Ordering::Release);
-    }
-}
-
 impl Shared {
-    pub(crate) fn new(
-        config: Config,
-        (class, mode): (StackClass, ThreadLocals),
-        stealers: impl Iterator<Item = Stealer<Ref>>,
-    ) -> Shared {
+    pub(crate) fn new(config: Config, (class, mode): (StackClass, ThreadLocals), start: Start) -> Shared {
         Shared {
+            seats: Seats::new(config.workers + config.spare_workers),
+            spares: Spares::new(&config, start),
             config,
             class,
             mode,
             injector: Injector::new(),
-            seats: stealers.map(|s| Arc::new(CachePadded::new(Seat::new(s)))).collect(),
-            timer_turn: AtomicUsize::new(0),
+            held: Injector::new(),
             idle: Idle::new(),
             phase: AtomicU8::new(RUNNING),
             spawned: AtomicU64::new(0),
@@ -166,18 +81,11 @@ impl Shared {
         self.notify();
     }
 
-    /// The seat for a timer that is made outside of any worker.
-    pub(crate) fn seat_for_timer(&self) -> &Arc<CachePadded<Seat>> {
-        // Relaxed: any seat will do.
-        let turn = self.timer_turn.fetch_add(1, Ordering::Relaxed);
-        &self.seats[turn % self.seats.len()]
-    }
-
     /// After any push that others may take.
     #[inline]
     pub(crate) fn notify(&self) {
         if let Some(index) = self.idle.notify() {
-            self.seats[index].unpark();
+            self.seats.get(index).unpark();
         }
     }
 
@@ -197,8 +105,8 @@ impl Shared {
     pub(crate) fn live(&self) -> u64 {
         fence(Ordering::SeqCst);
         // Acquire: pairs with the Release of the counts; what led to a finish (its spawn) is visible below.
-        let finished: u64 = self.seats.iter().map(|s| s.finished.load(Ordering::Acquire)).sum();
-        let inside: u64 = self.seats.iter().map(|s| s.spawned.load(Ordering::Acquire)).sum();
+        let finished: u64 = self.seats.iter().map(Seat::finished).sum();
+        let inside: u64 = self.seats.iter().map(Seat::spawned).sum();
         (inside + self.spawned.load(Ordering::SeqCst)).saturating_sub(finished)
     }
 

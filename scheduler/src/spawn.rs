@@ -9,7 +9,7 @@
 use crate::carrier::Carrier;
 use crate::config::{SpawnError, ThreadLocals, class_for};
 use crate::current;
-use crate::goroutine::{Entry, Handle, Ref, give_back_unused, take_block};
+use crate::goroutine::{Birth, Entry, Handle, Ref, give_back_unused, take_block};
 use crate::isolated;
 use crate::processor::Processor;
 use crate::shared::{DRAINING, RUNNING, Shared};
@@ -69,6 +69,7 @@ pub(crate) unsafe fn spawn_on(
             ThreadLocals::Isolated
         }
     };
+    let birth = |id| Birth { id, class, mode, entry: spec.entry, name: spec.name.clone(), site: spec.site };
     match processor {
         Some(processor) => {
             processor.reserve_stack(class).map_err(SpawnError::Stack)?;
@@ -77,7 +78,7 @@ pub(crate) unsafe fn spawn_on(
                 return Err(SpawnError::OutOfMemory);
             };
             let back = Unpublished { g, class };
-            g.prepare(processor.take_id(), class, mode, spec.entry, spec.name.clone(), spec.site, Arc::as_ptr(shared));
+            g.prepare(birth(processor.take_id()), Arc::as_ptr(shared));
             if stack::guards_need_mappings() {
                 let carrier = processor.take_carrier(class, mode).map_err(SpawnError::Stack)?;
                 g.carrier.set(carrier.as_ptr());
@@ -107,7 +108,7 @@ pub(crate) unsafe fn spawn_on(
                 return Err(SpawnError::OutOfMemory);
             };
             let back = Unpublished { g, class };
-            g.prepare(current::take_ids(1), class, mode, spec.entry, spec.name.clone(), spec.site, Arc::as_ptr(shared));
+            g.prepare(birth(current::take_ids(1)), Arc::as_ptr(shared));
             if stack::guards_need_mappings() {
                 let carrier = Carrier::create(class, mode).map_err(SpawnError::Stack)?;
                 g.carrier.set(carrier.as_ptr());

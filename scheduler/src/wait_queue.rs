@@ -18,8 +18,8 @@ use std::ptr::{self, NonNull};
 /// One waiter's place in a queue: on its stack, with a slot for what is handed over.
 #[derive(Debug)]
 pub struct Waiter<S> {
-    parker: NonNull<Parker>,
-    token: Token,
+    parker: Cell<NonNull<Parker>>,
+    token: Cell<Token>,
     prev: Cell<*const Waiter<S>>,
     next: Cell<*const Waiter<S>>,
     queued: Cell<bool>,
@@ -32,15 +32,29 @@ pub struct Waiter<S> {
 impl<S> Waiter<S> {
     /// A waiter for the current goroutine or thread, in no queue yet.
     pub fn new(blocker: &crate::park::Blocker, token: Token, slot: S) -> Waiter<S> {
+        let waiter = Waiter::idle(slot);
+        waiter.assign(blocker.parker(), token);
+        waiter
+    }
+
+    /// A waiter for nobody yet: [`Waiter::assign`] comes before any queue.
+    pub const fn idle(slot: S) -> Waiter<S> {
         Waiter {
-            parker: blocker.parker(),
-            token,
+            parker: Cell::new(NonNull::dangling()),
+            token: Cell::new(Token::DONE),
             prev: Cell::new(ptr::null()),
             next: Cell::new(ptr::null()),
             queued: Cell::new(false),
             slot,
             _pinned: PhantomPinned,
         }
+    }
+
+    /// Says whose wait it is and which token ends it. Only while it is in no queue.
+    pub fn assign(&self, parker: NonNull<Parker>, token: Token) {
+        debug_assert!(!self.queued.get());
+        self.parker.set(parker);
+        self.token.set(token);
     }
 
     /// Whether it is in a queue. Only under the queue's lock.
@@ -82,9 +96,10 @@ impl<S> WaitQueue<S> {
     /// Puts `waiter` at the end.
     ///
     /// # Safety
-    /// W2: the waiter stays where it is, and alive, until it was removed or claimed by this queue.
+    /// W2: the waiter stays where it is, and alive, until it was removed or claimed by this queue; and it was assigned
+    /// a parker, for which P3 holds.
     pub unsafe fn push_back(&mut self, waiter: &Waiter<S>) {
-        debug_assert!(!waiter.queued.get());
+        debug_assert!(!waiter.queued.get() && waiter.parker.get() != NonNull::dangling());
         waiter.prev.set(self.tail);
         waiter.next.set(ptr::null());
         waiter.queued.set(true);
@@ -125,9 +140,15 @@ impl<S> WaitQueue<S> {
     ///
     /// Waiters that were claimed by somebody else (a timeout, another case of their select) are taken out on
     /// the way; they find themselves no longer queued.
-    pub fn claim_next<R>(
+    pub fn claim_next<R>(&mut self, mut exchange: impl FnMut(&S) -> R, undo: impl FnMut(&S, R)) -> Option<(R, Wake)> {
+        self.claim_next_as(|slot, token| (exchange(slot), token), undo)
+    }
+
+    /// As [`WaitQueue::claim_next`], where `exchange` also says with which token the wait ends: it is given the
+    /// waiter's own.
+    pub fn claim_next_as<R>(
         &mut self,
-        mut exchange: impl FnMut(&S) -> R,
+        mut exchange: impl FnMut(&S, Token) -> (R, Token),
         mut undo: impl FnMut(&S, R),
     ) -> Option<(R, Wake)> {
         loop {
@@ -135,9 +156,8 @@ impl<S> WaitQueue<S> {
             let waiter = unsafe { self.head.as_ref() }?;
             // SAFETY: it is the head, hence in this queue.
             unsafe { self.remove(waiter) };
-            let parker = waiter.parker;
-            let token = waiter.token;
-            let exchanged = exchange(&waiter.slot);
+            let parker = waiter.parker.get();
+            let (exchanged, token) = exchange(&waiter.slot, waiter.token.get());
             // SAFETY: P3: we hold the lock that the waiter has to take before it leaves its operation unclaimed.
             match unsafe { Parker::claim(parker, token) } {
                 Some(wake) => return Some((exchanged, wake)),
@@ -145,5 +165,48 @@ impl<S> WaitQueue<S> {
                 None => undo(&waiter.slot, exchanged),
             }
         }
+    }
+
+    /// Moves the first waiter whose claim is won to the end of `other`, which the same lock guards. `keep` is given the
+    /// wake-up: it can go with the waiter, who is still there.
+    ///
+    /// # Safety
+    /// A waiter whose wait ends with the token that `token` makes of its own takes the lock before it leaves, and takes
+    /// itself out of `other` unless it was taken out of that: W2 goes on there.
+    pub unsafe fn claim_next_into(
+        &mut self,
+        other: &mut WaitQueue<S>,
+        token: impl Fn(Token) -> Token,
+        keep: impl Fn(&S, Wake),
+    ) -> bool {
+        // SAFETY: W2.
+        while let Some(waiter) = unsafe { self.head.as_ref() } {
+            // SAFETY: it is the head, hence in this queue.
+            unsafe { self.remove(waiter) };
+            let parker = waiter.parker.get();
+            // SAFETY: P3, as above.
+            if let Some(wake) = unsafe { Parker::claim(parker, token(waiter.token.get())) } {
+                keep(&waiter.slot, wake);
+                // SAFETY: by the caller.
+                unsafe { other.push_back(waiter) };
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes out the first waiter of a queue in which nobody but this queue's owner may end a wait: `exchange`, then a
+    /// claim, which finds nothing to do when the waiter does not wait yet (or any more): it will take the lock then,
+    /// and see.
+    pub fn take_first<R>(&mut self, exchange: impl FnOnce(&S) -> R) -> Option<(R, Option<Wake>)> {
+        // SAFETY: W2.
+        let waiter = unsafe { self.head.as_ref() }?;
+        // SAFETY: it is the head, hence in this queue.
+        unsafe { self.remove(waiter) };
+        let parker = waiter.parker.get();
+        let token = waiter.token.get();
+        let exchanged = exchange(&waiter.slot);
+        // SAFETY: P3, as above.
+        Some((exchanged, unsafe { Parker::claim(parker, token) }))
     }
 }

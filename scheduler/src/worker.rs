@@ -6,19 +6,23 @@
 //!    local queue can't starve them;
 //! 2. the next slot and the two local queues (`Processor::pop`): no atomics shared with others;
 //! 3. the inbox, timers that are due, the injector, the other seats' queues and overdue timers: *searching*;
-//! 4. sleep until woken or until the earliest timer of this seat.
+//! 4. sleep until woken, or until the earliest timer of this seat or of one that nobody looks after.
+//!
+//! Between two turns a worker also sees whether it was found stuck meanwhile, and whether it is one too many (`spares`).
 
 use crate::carrier::{Carrier, Suspended};
 use crate::config::ThreadLocals;
 use crate::current;
-use crate::goroutine::Ref;
+use crate::goroutine::{ABORT, Ref};
 use crate::isolated::{self, Loaded};
 use crate::parker::{Commit, Committed};
 use crate::processor::Processor;
-use crate::shared::{STOPPING, Seat};
+use crate::seats::Seat;
+use crate::shared::STOPPING;
+use crate::spares::Waited;
 use crate::timers::{self, Due, NEVER, Timers};
 use crate::unwind::{AbortOnUnwind, fatal};
-use crossbeam_deque::Steal;
+use crossbeam_deque::{Injector, Steal, Worker as Deque};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,6 +34,8 @@ pub(crate) struct Worker {
     round: u32,
     due: Due,
     loaded: Loaded,
+    /// A goroutine took the thread along.
+    spoilt: bool,
 }
 
 /// A goroutine that has left its stack, and is still the worker's.
@@ -44,7 +50,7 @@ impl Worker {
     pub(crate) fn new(processor: Processor) -> Worker {
         let loaded = Loaded::new(isolated::layout().ok());
         processor.home_block.set(loaded.home());
-        Worker { processor, round: 0, due: Due::default(), loaded }
+        Worker { processor, round: 0, due: Due::default(), loaded, spoilt: false }
     }
 
     fn seat(&self) -> &Seat {
@@ -110,6 +116,8 @@ impl Worker {
     }
 
     fn resume(&self, carrier: NonNull<Carrier>, g: Ref) -> Suspended {
+        // Relaxed: for the monitor.
+        self.seat().running.store(g.as_ptr().cast_mut(), Ordering::Relaxed);
         match g.mode.get() {
             // SAFETY: K1, K2: the goroutine is ours (G1), the carrier its own or free, its block loaded.
             ThreadLocals::Isolated => unsafe { Carrier::resume(carrier, &g) },
@@ -130,8 +138,11 @@ impl Worker {
         let base = match unsafe { carrier.as_ref() }.block_base() {
             Some(base) => base,
             None => {
-                // From here on it stays with this worker (K2).
-                g.home.set(self.processor.seat());
+                if g.home.get().is_null() {
+                    // From here on it stays with this worker (K2).
+                    g.home.set(self.processor.seat());
+                    self.processor.pinned.set(self.processor.pinned.get() + 1);
+                }
                 self.loaded.home()
             }
         };
@@ -170,7 +181,7 @@ impl Worker {
             // The abort's Dekker pair, see `Handle::abort`. The goroutine may run elsewhere by now, or be another one:
             // then the flag is not its, and the wait not the one that was committed (P4).
             Commit::Parked(wait) => {
-                if g.abort.load(Ordering::SeqCst) && cfg!(panic = "unwind") {
+                if g.requests.load(Ordering::SeqCst) & ABORT != 0 && cfg!(panic = "unwind") {
                     self.abort(g, wait);
                 }
             }
@@ -192,6 +203,14 @@ impl Worker {
         if !self.processor.keeps(unsafe { &*g.carrier.get() }) {
             self.go_home();
         }
+        if g.mode.get() == ThreadLocals::Pinned {
+            self.processor.pinned.set(self.processor.pinned.get() - 1);
+        }
+        if self.processor.locked.get() == Some(g) {
+            self.processor.locked.set(None);
+            self.processor.lock_depth.set(0);
+            self.spoilt = true;
+        }
         crate::exit::retire(&self.processor, g);
     }
 
@@ -201,32 +220,120 @@ impl Worker {
         self.round = self.round.wrapping_add(1);
         // Relaxed: the monitor compares two looks.
         self.seat().rounds.store(self.round, Ordering::Relaxed);
-        if self.round.is_multiple_of(FAIRNESS) { None } else { self.processor.pop() }
+        if self.round.is_multiple_of(FAIRNESS) {
+            return None;
+        }
+        self.processor.pop().and_then(|g| self.unless_held_back(g))
     }
 
-    /// The next goroutine to run; `None` when the runtime stops. At home.
-    #[inline(never)]
-    fn find(&mut self) -> Option<Ref> {
-        if self.round.is_multiple_of(FAIRNESS) {
-            self.fire_own_timers();
-            self.processor.empty_inbox();
-            if let Steal::Success(g) = self.processor.shared.injector.steal() {
-                return Some(g);
-            }
+    /// V3 in `spares`.
+    #[inline]
+    fn unless_held_back(&self, g: Ref) -> Option<Ref> {
+        let shared = &self.processor.shared;
+        if g.carrier.get().is_null() && shared.spares.are_scarce() {
+            self.hold_back(g);
+            return None;
         }
-        if let Some(g) = self.processor.pop() {
-            return Some(g);
-        }
-        self.find_slow()
+        Some(g)
     }
 
     #[cold]
-    fn find_slow(&mut self) -> Option<Ref> {
-        // Relaxed: an observation for the monitor.
-        self.seat().busy.store(false, Ordering::Relaxed);
-        let found = self.search();
-        self.seat().busy.store(true, Ordering::Relaxed);
-        found
+    #[inline(never)]
+    fn hold_back(&self, g: Ref) {
+        self.processor.shared.held.push(g);
+    }
+
+    /// The next goroutine to run; `None` when the thread is to end. At home.
+    #[inline(never)]
+    fn find(&mut self) -> Option<Ref> {
+        // Relaxed: the monitor goes by `running` while a goroutine runs, and there is none.
+        self.seat().running.store(std::ptr::null_mut(), Ordering::Relaxed);
+        if self.processor.locked.get().is_some() {
+            return self.wait_for_locked();
+        }
+        let alone = self.processor.pinned.get() == 0;
+        if self.spoilt && alone {
+            self.leave();
+            return None;
+        }
+        let shared = &self.processor.shared;
+        shared.spares.come_back(self.seat());
+        if alone && shared.spares.take_excess() && !self.step_aside() {
+            return None;
+        }
+        if self.round.is_multiple_of(FAIRNESS) {
+            self.fire_own_timers();
+            self.processor.empty_inbox();
+            if let Steal::Success(g) = self.processor.shared.injector.steal()
+                && let Some(g) = self.unless_held_back(g)
+            {
+                return Some(g);
+            }
+        }
+        loop {
+            let found = match self.processor.pop() {
+                Some(g) => g,
+                None => self.search()?,
+            };
+            if let Some(g) = self.unless_held_back(found) {
+                return Some(g);
+            }
+        }
+    }
+
+    /// The only goroutine of this worker's thread waits: so does the thread.
+    #[cold]
+    fn wait_for_locked(&mut self) -> Option<Ref> {
+        loop {
+            if let Some(g) = self.look_at_home() {
+                return Some(g);
+            }
+            self.seat().announce_sleep(true);
+            if self.processor.shared.phase() != STOPPING && self.seat().inbox.is_empty() {
+                sleep_until(self.seat().timers.earliest());
+            }
+            self.seat().announce_sleep(false);
+            if self.processor.shared.phase() == STOPPING {
+                return None;
+            }
+        }
+    }
+
+    /// Retires: gives away what it has, and waits in line. Whether it is to go on.
+    #[cold]
+    fn step_aside(&mut self) -> bool {
+        self.processor.give_away();
+        let shared = &self.processor.shared;
+        let _was = self.seat().set_unattended(true);
+        shared.spares.count_off();
+        if self.seat().timers.earliest() != NEVER {
+            // Somebody else has to wake for them.
+            shared.notify();
+        }
+        match shared.spares.wait(self.processor.index, || shared.phase() == STOPPING) {
+            Waited::BroughtIn => {
+                let _was = self.seat().set_unattended(false);
+                true
+            }
+            Waited::TooLong => {
+                self.hand_back_seat();
+                false
+            }
+        }
+    }
+
+    /// The thread is of no use to others: another worker has been at work for it since it was locked.
+    #[cold]
+    fn leave(&mut self) {
+        self.processor.give_away();
+        // Relaxed: the monitor's note; as a locked goroutine's, the seat is unattended already.
+        self.seat().replaced.store(false, Ordering::Relaxed);
+        self.hand_back_seat();
+    }
+
+    fn hand_back_seat(&mut self) {
+        let deque = std::mem::replace(&mut self.processor.deque, Deque::new_fifo());
+        self.processor.shared.spares.leave(self.processor.index, deque);
     }
 
     /// What is ours, without counting as a searcher.
@@ -257,15 +364,7 @@ impl Worker {
             self.seat().announce_sleep(true);
             let stopping = self.processor.shared.phase() == STOPPING;
             if !stopping && !self.anything_to_steal() && self.seat().inbox.is_empty() {
-                match self.seat().timers.earliest() {
-                    NEVER => std::thread::park(),
-                    at => {
-                        let now = timers::now();
-                        if at > now {
-                            std::thread::park_timeout(Duration::from_nanos(at - now));
-                        }
-                    }
-                }
+                sleep_until(self.earliest_timer());
             }
             self.seat().announce_sleep(false);
             self.processor.shared.idle.wake_up(idle_index);
@@ -277,32 +376,47 @@ impl Worker {
         }
     }
 
+    /// The earliest timer that this worker might be the first to see: its own, and those of seats whose worker is busy,
+    /// stuck or gone.
+    fn earliest_timer(&self) -> u64 {
+        let mine = self.processor.seat();
+        let seats = self.processor.shared.seats.iter().filter(|seat| std::ptr::eq(*seat, mine) || !seat.is_asleep());
+        seats.map(|seat| seat.timers.earliest()).min().unwrap_or(NEVER)
+    }
+
     fn anything_to_steal(&self) -> bool {
-        !self.processor.shared.injector.is_empty() || self.processor.shared.seats.iter().any(|s| !s.stealer.is_empty())
+        let shared = &self.processor.shared;
+        !shared.injector.is_empty()
+            || (!shared.held.is_empty() && !shared.spares.are_scarce())
+            || shared.seats.iter().any(Seat::has_work)
     }
 
     /// The injector, then the other seats, from a random one on.
     fn look_around(&mut self) -> Option<Ref> {
         let shared = self.processor.shared.clone();
-        loop {
-            match shared.injector.steal_batch_and_pop(&self.processor.deque) {
-                Steal::Success(g) => return Some(g),
-                Steal::Retry => {}
-                Steal::Empty => break,
-            }
+        let mine = self.processor.seat();
+        let batch = |from: &Injector<Ref>| until_sure(|| from.steal_batch_and_pop(&self.processor.deque));
+        if let Some(g) = batch(&shared.injector) {
+            return Some(g);
+        }
+        if !shared.spares.are_scarce()
+            && let Some(g) = batch(&shared.held)
+        {
+            return Some(g);
         }
         let seats = shared.seats.len();
         let start = self.processor.random(seats);
-        for seat in (0..seats).map(|i| &shared.seats[(start + i) % seats]) {
-            if std::ptr::eq(&raw const ***seat, self.processor.seat()) {
+        for seat in (0..seats).map(|i| shared.seats.get((start + i) % seats)) {
+            if std::ptr::eq(seat, mine) {
                 continue;
             }
-            loop {
-                match seat.stealer.steal_batch_and_pop(&self.processor.deque) {
-                    Steal::Success(g) => return Some(g),
-                    Steal::Retry => {}
-                    Steal::Empty => break,
-                }
+            if let Some(g) = until_sure(|| seat.stealer.steal_batch_and_pop(&self.processor.deque)) {
+                return Some(g);
+            }
+            if seat.is_unattended()
+                && let Some(g) = seat.next.steal()
+            {
+                return Some(g);
             }
             if seat.timers.earliest() != NEVER {
                 fire_timers(&seat.timers, &self.processor, &mut self.due);
@@ -330,16 +444,54 @@ fn fire_timers(timers: &Timers, processor: &Processor, due: &mut Due) {
     }
 }
 
-/// Wakes what was claimed, through our own processor, and calls the timers that want it.
+/// Wakes what was claimed, through our own processor and in order, as [`Wake::wake_all`](crate::Wake::wake_all); and calls
+/// the timers that want it.
 fn see_to(processor: &Processor, due: &mut Due) {
+    let mut first = true;
     for wake in due.woken.drain(..) {
         match wake.into_goroutine() {
-            Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&processor.shared)) => processor.ready(g),
+            Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&processor.shared)) => {
+                if std::mem::take(&mut first) {
+                    processor.ready(g);
+                } else {
+                    processor.ready_last(g);
+                }
+            }
             Ok(g) => crate::ready::ready(g),
-            Err(other) => other.wake(),
+            Err(other) => unharmed(|| other.wake()),
         }
     }
     for timer in due.called.drain(..) {
-        timer.call(processor);
+        unharmed(|| timer.call(processor));
+    }
+}
+
+/// A future's waker is a user's code. If it panics, the hook has told of it, and there is nobody here to tell more.
+fn unharmed(f: impl FnOnce()) {
+    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+        // Its drop would be a user's code once more.
+        std::mem::forget(payload);
+    }
+}
+
+/// Parks the thread until it is unparked, at most until a time in the timers' nanoseconds.
+fn sleep_until(at: u64) {
+    if at == NEVER {
+        return std::thread::park();
+    }
+    let now = timers::now();
+    if at > now {
+        std::thread::park_timeout(Duration::from_nanos(at - now));
+    }
+}
+
+/// Steals until it is known whether there is something.
+fn until_sure(steal: impl Fn() -> Steal<Ref>) -> Option<Ref> {
+    loop {
+        match steal() {
+            Steal::Success(g) => return Some(g),
+            Steal::Retry => {}
+            Steal::Empty => return None,
+        }
     }
 }

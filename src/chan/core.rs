@@ -1,193 +1,314 @@
-//! What decides: the buffer, the two queues of waiters, and who gets which value.
+//! One channel: the lock around its [`State`], its handles' counts, and the two words that can be read without the lock.
 //!
-//! Called by `chan/mod.rs`, which suspends. Nothing of the user's (a `Drop`, a `Clone`) runs under the lock, and
-//! nobody is woken under it: [`State`] moves values and gives the [`Wake`]s to its caller, who unlocks first.
+//! Called by the handles and by `select`. Here is also what a wait's token means to a channel.
 //!
-//! * **H1.** Receivers wait only while the buffer is empty and no sender waits; senders wait only while the buffer is
-//!   full and no receiver waits.
-//! * **H2.** Values come out in the order in which their sends took the lock: the buffer is older than the waiting
-//!   senders, and a free place is filled by the first of them at once.
-//! * **H3.** A value is in exactly one place: its sender's hands or slot, the buffer, its receiver's slot or hands. It
-//!   moves under the lock, and moves back when a claim is lost.
-//! * **H4.** Once `closed` is set, nobody waits and no value comes in.
-//!
-//! An unbounded channel is one with more capacity than there is memory; a select enqueues a waiter of its own in
-//! each of its channels: both need nothing new here.
+//! * **N1.** What [`Core::may_proceed`] says is what the last one who had the lock left behind: written before the lock
+//!   is released. Who acts on it takes the lock and looks again; who relies on a "no" must have it under the lock, or
+//!   have no more to rely on than that the channel was like that at one time during the call.
+//! * **N2.** Watchers ([`Select::ready`](crate::select::Select::ready)) are claimed by whoever releases the lock with
+//!   their condition true.
 
-use crate::sync::lock;
-use gorun_scheduler::{Stopper, WaitQueue, Waiter, Wake};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use super::state::{Side, Slot, State};
+use gorun_scheduler::{Blocker, Stopper, Token, WaitReason, Waiter, Wake};
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
-/// The place in a waiter through which a value crosses from one stack to the other.
-pub(super) type Slot<T> = Cell<Option<T>>;
+/// The token of a wait that is over: what there was to exchange lies in the slot. With the number of the select's arm.
+pub(crate) fn settled(arm: usize) -> Token {
+    Token::case(2 * arm)
+}
 
-pub(super) struct Core<T> {
+/// The token of an arm that was chosen, while the value is still to come: see `state`. The waiter takes the lock.
+pub(crate) fn promise(settled: Token) -> Token {
+    settled.index().map_or(settled, |index| Token::case(index | 1))
+}
+
+pub(crate) fn is_promise(token: Token) -> bool {
+    token.index().is_some_and(|index| index & 1 == 1)
+}
+
+/// The arm whose token it is. `None`: time-out or abort.
+pub(crate) fn arm_of(token: Token) -> Option<usize> {
+    token.index().map(|index| index / 2)
+}
+
+pub(crate) struct Core<T> {
     state: Mutex<State<T>>,
+    /// N1: a bit for each side, and one for watchers to be told.
+    hints: AtomicU8,
+    /// Where selects that begin with this channel take their random numbers from.
+    seed: AtomicU32,
+    /// The timer that sends here, if one does: it need not once nobody can receive.
+    timer: OnceLock<Stopper>,
     pub(super) capacity: usize,
     senders: AtomicUsize,
     receivers: AtomicUsize,
 }
 
-/// What the lock guards.
-pub(super) struct State<T> {
-    buffer: VecDeque<T>,
-    capacity: usize,
-    sending: WaitQueue<Slot<T>>,
-    receiving: WaitQueue<Slot<T>>,
-    closed: bool,
-    /// The timer that sends, if one does: it need not once nobody can receive.
-    timer: Option<Stopper>,
+const TELL_WATCHERS: u8 = 0b100;
+
+/// Wake-ups that are due when the lock has been released: at the end of its life. One that panics (a user's waker) does
+/// not keep the others from being woken.
+#[derive(Default)]
+struct Batch {
+    wakes: [Option<Wake>; 16],
+    len: usize,
 }
 
-/// What a send found.
-#[must_use]
-pub(super) enum Sent {
-    /// The value is in the buffer, or with a receiver, who is to be woken.
-    Done(Option<Wake>),
-    /// There is no room; the value is where it was.
-    Full,
-    /// It is closed; the value is where it was.
-    Closed,
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.len == self.wakes.len()
+    }
+
+    fn push(&mut self, wake: Wake) {
+        self.wakes[self.len] = Some(wake);
+        self.len += 1;
+    }
 }
 
-/// What a receive found.
-#[must_use]
-pub(super) enum Received<T> {
-    /// A value, and perhaps the sender who got rid of his by it.
-    Value(T, Option<Wake>),
-    /// Nothing now.
-    Empty,
-    /// Nothing, and nothing will come.
-    Closed,
+impl Drop for Batch {
+    fn drop(&mut self) {
+        struct Others<'a>(&'a mut [Option<Wake>]);
+        impl Drop for Others<'_> {
+            fn drop(&mut self) {
+                Wake::wake_all(self.0.iter_mut().filter_map(Option::take));
+            }
+        }
+        let others = Others(&mut self.wakes[..self.len]);
+        Wake::wake_all(others.0.iter_mut().filter_map(Option::take));
+    }
 }
 
-/// Buffers are not allocated for more than this ahead of need.
-const AHEAD: usize = 1024;
+impl Side {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// The lock, held. Leaves the hints behind and tells watchers.
+pub(crate) struct Locked<'a, T> {
+    core: &'a Core<T>,
+    state: ManuallyDrop<MutexGuard<'a, State<T>>>,
+}
+
+impl<T> Deref for Locked<'_, T> {
+    type Target = State<T>;
+    #[inline]
+    fn deref(&self) -> &State<T> {
+        &self.state
+    }
+}
+
+impl<T> DerefMut for Locked<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut State<T> {
+        &mut self.state
+    }
+}
+
+impl<T> Locked<'_, T> {
+    /// Releases the lock; `true` if watchers are to be told ([`Core::tell_watchers`]).
+    pub(crate) fn release(self) -> bool {
+        // SAFETY: `self` is not dropped.
+        unsafe { ManuallyDrop::new(self).unlock() }
+    }
+
+    /// # Safety
+    /// Once, at the end.
+    #[inline]
+    unsafe fn unlock(&mut self) -> bool {
+        let hints = self.state.hints();
+        // Relaxed: N1; the hint's reader relies on nothing behind it.
+        self.core.hints.store(hints, Ordering::Relaxed);
+        // SAFETY: by the caller.
+        unsafe { ManuallyDrop::drop(&mut self.state) };
+        hints & TELL_WATCHERS != 0
+    }
+}
+
+impl<T> Drop for Locked<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the end.
+        if unsafe { self.unlock() } {
+            self.core.tell_watchers();
+        }
+    }
+}
 
 impl<T> State<T> {
-    /// Sends the value in `value`, if that needs no waiting.
-    pub(super) fn send(&mut self, value: &Slot<T>) -> Sent {
-        if self.closed {
-            return Sent::Closed;
+    #[inline]
+    fn hints(&self) -> u8 {
+        let mut hints = 0;
+        for side in [Side::Send, Side::Receive] {
+            if self.may_proceed(side) {
+                hints |= side.bit();
+                if !self.watching[side as usize].is_empty() {
+                    hints |= TELL_WATCHERS;
+                }
+            }
         }
-        // H1: who receives waits for the oldest value, and the buffer is empty.
-        let claimed = self.receiving.claim_next(|slot| slot.set(value.take()), |slot, ()| value.set(slot.take()));
-        if let Some(((), wake)) = claimed {
-            return Sent::Done(Some(wake));
-        }
-        if self.buffer.len() < self.capacity {
-            self.buffer.extend(value.take());
-            return Sent::Done(None);
-        }
-        Sent::Full
-    }
-
-    /// Receives a value, if that needs no waiting.
-    pub(super) fn receive(&mut self) -> Received<T> {
-        let State { buffer, sending, closed, .. } = self;
-        let Some(value) = buffer.pop_front() else {
-            // H1: the buffer is empty, so a sender waits only if there is no buffer.
-            let direct = sending.claim_next(Cell::take, |slot, value| slot.set(value));
-            return match direct {
-                Some((value, wake)) => Received::Value(value.expect("H3: a waiting sender has its value"), Some(wake)),
-                None if *closed => Received::Closed,
-                None => Received::Empty,
-            };
-        };
-        // H2: the first waiting sender's value takes the free place. It is in the buffer before the claim, as the
-        // slot is gone after it.
-        let buffer = RefCell::new(buffer);
-        let moved = sending.claim_next(
-            |slot| buffer.borrow_mut().extend(slot.take()),
-            |slot, ()| slot.set(buffer.borrow_mut().pop_back()),
-        );
-        Received::Value(value, moved.map(|((), wake)| wake))
-    }
-
-    /// Lets a sender wait, with its value in the slot, after [`State::send`] said `Full` under the same lock.
-    ///
-    /// # Safety
-    /// W2 for the waiter, which is armed.
-    pub(super) unsafe fn wait_to_send(&mut self, waiter: &Waiter<Slot<T>>) {
-        // SAFETY: by the caller.
-        unsafe { self.sending.push_back(waiter) };
-    }
-
-    /// Lets a receiver wait, with its slot empty, after [`State::receive`] said `Empty` under the same lock.
-    ///
-    /// # Safety
-    /// W2 for the waiter, which is armed.
-    pub(super) unsafe fn wait_to_receive(&mut self, waiter: &Waiter<Slot<T>>) {
-        // SAFETY: by the caller.
-        unsafe { self.receiving.push_back(waiter) };
-    }
-
-    /// Takes out a sender whose wait ended otherwise than by a claim of this channel. Its value is in its slot.
-    pub(super) fn give_up_send(&mut self, waiter: &Waiter<Slot<T>>) {
-        // SAFETY: it is in this queue, or was taken out of it.
-        let _was_in = unsafe { self.sending.remove(waiter) };
-    }
-
-    /// Takes out a receiver whose wait ended otherwise than by a claim of this channel. Its slot is empty.
-    pub(super) fn give_up_receive(&mut self, waiter: &Waiter<Slot<T>>) {
-        // SAFETY: it is in this queue, or was taken out of it.
-        let _was_in = unsafe { self.receiving.remove(waiter) };
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.buffer.len()
+        hints
     }
 }
 
 impl<T> Core<T> {
     pub(super) fn new(capacity: usize) -> Core<T> {
+        let state = State::new(capacity);
         Core {
-            state: Mutex::new(State {
-                buffer: VecDeque::with_capacity(capacity.min(AHEAD)),
-                capacity,
-                sending: WaitQueue::new(),
-                receiving: WaitQueue::new(),
-                closed: false,
-                timer: None,
-            }),
+            hints: AtomicU8::new(state.hints()),
+            state: Mutex::new(state),
+            seed: AtomicU32::new(0),
+            timer: OnceLock::new(),
             capacity,
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
-        lock(&self.state)
+    #[inline]
+    pub(crate) fn lock(&self) -> Locked<'_, T> {
+        Locked { core: self, state: ManuallyDrop::new(crate::sync::lock(&self.state)) }
+    }
+
+    /// N1.
+    #[inline]
+    pub(crate) fn may_proceed(&self, side: Side) -> bool {
+        // Relaxed: see `Locked::drop`.
+        self.hints.load(Ordering::Relaxed) & side.bit() != 0
+    }
+
+    /// A number that is random enough to be fair.
+    #[inline]
+    pub(crate) fn random(&self) -> u32 {
+        // Relaxed, and no exchange: two that draw the same number do no harm.
+        let mut x = self.seed.load(Ordering::Relaxed);
+        if x == 0 {
+            // Where the channel lies; odd, hence not 0.
+            x = (std::ptr::from_ref(self).addr() >> 4) as u32 | 1;
+        }
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.seed.store(x, Ordering::Relaxed);
+        x.wrapping_mul(0x9e37_79b9)
+    }
+
+    /// N2.
+    #[cold]
+    pub(crate) fn tell_watchers(&self) {
+        loop {
+            let mut batch = Batch::default();
+            // Not through `lock`, whose end brought us here.
+            let mut state = crate::sync::lock(&self.state);
+            for side in [Side::Send, Side::Receive] {
+                while !batch.is_full() && state.may_proceed(side) {
+                    let Some(((), wake)) = state.watching[side as usize].claim_next(|_| (), |_, ()| ()) else { break };
+                    batch.push(wake);
+                }
+            }
+            drop(state);
+            if !batch.is_full() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the value that was promised, after the wait of `waiter` has ended with such a token. `None`: there will
+    /// be none after all (closed, or its sender gave up), and the receive begins anew.
+    #[cold]
+    pub(crate) fn await_promise(&self, blocker: &Blocker, waiter: &Waiter<Slot<T>>, reason: WaitReason) -> Option<T> {
+        let state = self.lock();
+        if waiter.is_queued() {
+            // Shielded, and without a deadline: see `state`. It is in `awaiting` all the time.
+            blocker.arm_shielded();
+            drop(state);
+            let _settled = blocker.park(reason, None);
+        }
+        // Taken out under the lock: by `keep_promise`, whose write we see through the claim or through our lock.
+        waiter.slot.take()
+    }
+
+    /// As [`Core::await_promise`], for a receiver that has just met a select's send arm under `state`.
+    #[cold]
+    pub(crate) fn commit(
+        mut state: Locked<'_, T>,
+        sender: Wake,
+        blocker: &Blocker,
+        waiter: &Waiter<Slot<T>>,
+        reason: WaitReason,
+    ) -> Option<T> {
+        blocker.arm_shielded();
+        // SAFETY: W2: the waiter is in our caller's frame, and the wait ends by a claim of this channel only.
+        unsafe { state.wait_for_promised(waiter) };
+        drop(state);
+        sender.wake();
+        let _settled = blocker.park(reason, None);
+        waiter.slot.take()
+    }
+
+    /// With a permit: see [`State::complete`].
+    pub(crate) fn complete(&self, value: T) -> Result<(), T> {
+        let completed = self.lock().complete(value);
+        completed.map(|wake| wake.map(Wake::wake).unwrap_or_default())
+    }
+
+    /// Gives a permit back.
+    pub(crate) fn cancel(&self) {
+        let woken = self.lock().cancel();
+        if let Some(wake) = woken {
+            wake.wake();
+        }
+    }
+
+    /// See [`State::put_back`].
+    pub(crate) fn put_back(&self, value: T) {
+        let woken = self.lock().put_back(value);
+        if let Some(wake) = woken {
+            wake.wake();
+        }
+    }
+
+    /// H4.
+    pub(super) fn close(&self) {
+        if self.lock().close() {
+            self.wake_the_closed();
+        }
+    }
+
+    /// No one joins those who wait: the lock may be let go between two batches.
+    fn wake_the_closed(&self) {
+        /// Goes on when a user's waker panics.
+        struct Rest<'a, T>(&'a Core<T>, bool);
+        impl<T> Drop for Rest<'_, T> {
+            fn drop(&mut self) {
+                if self.1 {
+                    self.0.wake_the_closed();
+                }
+            }
+        }
+        let mut rest = Rest(self, true);
+        loop {
+            let mut batch = Batch::default();
+            let mut state = self.lock();
+            while !batch.is_full() {
+                let Some(wake) = state.next_of_the_closed() else { break };
+                batch.push(wake);
+            }
+            drop(state);
+            // Before the batch is woken: if that panics, there may be more only if it was full.
+            rest.1 = batch.is_full();
+            if !rest.1 {
+                return;
+            }
+        }
     }
 
     /// `timer` sends here, and is stopped when the last receiver goes.
     pub(super) fn set_timer(&self, timer: Stopper) {
-        self.lock().timer = Some(timer);
-    }
-
-    /// H4. Waiters find their slots as they were: senders their value, receivers nothing.
-    pub(super) fn close(&self) {
-        let mut woken: Vec<Wake> = Vec::new();
-        {
-            let mut state = self.lock();
-            if std::mem::replace(&mut state.closed, true) {
-                return;
-            }
-            while let Some(((), wake)) = state.sending.claim_next(|_| (), |_, ()| ()) {
-                woken.push(wake);
-            }
-            while let Some(((), wake)) = state.receiving.claim_next(|_| (), |_, ()| ()) {
-                woken.push(wake);
-            }
-        }
-        woken.into_iter().for_each(Wake::wake);
+        self.timer.set(timer).expect("a channel has one timer");
     }
 
     pub(super) fn add_sender(&self) {
@@ -213,11 +334,8 @@ impl<T> Core<T> {
             self.close();
             // Nobody can receive them any more, and none can come (H4). Dropped outside the lock; a `Drop` that
             // panics keeps none of the others from being dropped, as in any `VecDeque`.
-            let (unreceived, timer) = {
-                let mut state = self.lock();
-                (std::mem::take(&mut state.buffer), state.timer.take())
-            };
-            if let Some(timer) = timer {
+            let unreceived = self.lock().take_buffer();
+            if let Some(timer) = self.timer.get() {
                 timer.stop();
             }
             drop(unreceived);

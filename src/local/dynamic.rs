@@ -225,10 +225,12 @@ pub fn unload() {
 /// Has `f` run when the calling goroutine, or plain thread, ends. go-tls's `AtExit`.
 ///
 /// Handlers run on every way out, on the goroutine's own stack, last in first out, before its storage is dropped:
-/// `f` may read and write storage, block, spawn, and register handlers, which then run too.
+/// `f` may read and write storage, block, spawn, and register handlers, which then run too. (Not for ever: a chain of
+/// handlers that register each other ends after 1000.)
 ///
 /// # Panics
-/// When a destructor registers past the bound of exit rounds; on a plain thread past the end of its thread-locals.
+/// When a destructor registers past the bound of exit rounds; in the last handler of such a chain; on a plain thread
+/// past the end of its thread-locals.
 ///
 /// ```
 /// let (tx, rx) = gorun::channel(2);

@@ -9,11 +9,13 @@
 //!   back its room.
 
 use super::lock;
+use crate::Builder;
 use crate::context::{CancelFunc, Context};
 use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
@@ -175,7 +177,7 @@ impl<E: Send + 'static> ErrGroup<E> {
         Ok(())
     }
 
-    /// Waits until all goroutines of the group have ended, then cancels the group's context and gives the first error,
+    /// Waits until all goroutines of the group have ended, exit paths included, then cancels the group's context and gives the first error,
     /// once: to the first who waits for it.
     ///
     /// All that the goroutines did happens before `wait` returns. A cancellation point.
@@ -241,19 +243,18 @@ impl<E: Send + 'static> ErrGroup<E> {
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
-        // In this order: `f` is dropped before its room is given back, whether it runs or not.
-        let task = (f, Room(self.inner.clone()));
-        crate::go(move || {
-            // As a whole: two captures would be dropped in an order that is not ours to choose.
-            let task = task;
-            let (f, room) = task;
-            match catch_unwind(AssertUnwindSafe(f)) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => room.0.fail(Failure::Error(error)),
-                Err(payload) if gorun_scheduler::is_panic(&*payload) => room.0.fail(Failure::Panic(payload)),
-                Err(goexit_or_abort) => resume_unwind(goexit_or_abort),
-            }
-        });
+        let group = self.inner.clone();
+        let task = move || match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => group.fail(Failure::Error(error)),
+            Err(payload) if gorun_scheduler::is_panic(&*payload) => group.fail(Failure::Panic(payload)),
+            Err(goexit_or_abort) => resume_unwind(goexit_or_abort),
+        };
+        // SAFETY: F is Send and 'static, and so is E; the drop of `Room` does not unwind.
+        let spawned = unsafe { Builder::new().spawn_until(None, task, Room(ManuallyDrop::new(self.inner.clone()))) };
+        if let Err(error) = spawned {
+            panic!("gorun::sync::ErrGroup::go: {error}");
+        }
     }
 }
 
@@ -295,15 +296,15 @@ impl<E> Inner<E> {
     }
 }
 
-/// A goroutine's room in the group, which goes to the next when it is dropped.
-struct Room<E>(Arc<Inner<E>>);
+/// A goroutine's room in the group, which goes to the next when it is dropped, after the goroutine's exit path.
+struct Room<E>(ManuallyDrop<Arc<Inner<E>>>);
 
-impl<E> Drop for Room<E> {
-    fn drop(&mut self) {
+impl<E> Room<E> {
+    /// E2: who waits for room gets ours, and is counted instead of us.
+    fn give(&self) {
         let mut woken: Vec<Wake> = Vec::new();
         {
             let mut state = lock(&self.0.state);
-            // E2: who waits for room gets ours, and is counted instead of us.
             match state.room.claim_next(|()| (), |(), ()| ()) {
                 Some(((), wake)) => woken.push(wake),
                 None => {
@@ -316,7 +317,20 @@ impl<E> Drop for Room<E> {
                 }
             }
         }
-        woken.into_iter().for_each(Wake::wake);
+        Wake::wake_all(woken);
+    }
+}
+
+impl<E> Drop for Room<E> {
+    fn drop(&mut self) {
+        self.give();
+        // SAFETY: the end.
+        let group = unsafe { ManuallyDrop::take(&mut self.0) };
+        // If nobody waits for the group any more its error goes here, which is a user's drop.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(group))) {
+            // The hook has told of the panic. This would be a user's drop once more.
+            std::mem::forget(payload);
+        }
     }
 }
 

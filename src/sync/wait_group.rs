@@ -74,15 +74,15 @@ impl WaitGroup {
                 }
             }
         }
-        woken.into_iter().for_each(Wake::wake);
+        Wake::wake_all(woken);
     }
 
-    /// Spawns `f` as a goroutine of this group: counted before it begins, done when `f` has ended, however it does:
-    /// a return, a panic, `goexit`, an abort, even one before it began. What `f` owned has been dropped by then; its
-    /// at-exit handlers and goroutine-locals have not.
+    /// Spawns `f` as a goroutine of this group: counted before it begins, done when it has ended, however it does:
+    /// a return, a panic, `goexit`, an abort, even one before it began. By then what `f` owned has been dropped, its
+    /// at-exit handlers have run, and its goroutine-locals are gone. (Its value or panic is the handle's.)
     ///
     /// # Panics
-    /// As [`gorun::go`](crate::go); `f` counts as ended then.
+    /// As [`gorun::go`](crate::go); it counts as ended then.
     ///
     /// ```
     /// let group = gorun::sync::WaitGroup::new();
@@ -97,14 +97,11 @@ impl WaitGroup {
         T: Send + 'static,
     {
         self.add(1);
-        // In this order: `f` is dropped before `Done`, whether it runs or not.
-        let task = (f, Done(self.clone()));
-        crate::go(move || {
-            // As a whole: two captures would be dropped in an order that is not ours to choose.
-            let task = task;
-            let (f, _done) = task;
-            f()
-        })
+        // SAFETY: F and T are Send and 'static, and so is `Done`, whose drop does not unwind: the count is ours.
+        match unsafe { crate::Builder::new().spawn_until(None, f, Done(self.clone())) } {
+            Ok(handle) => handle,
+            Err(error) => panic!("gorun::sync::WaitGroup::go: {error}"),
+        }
     }
 
     /// Waits until the counter is zero; does not if it is. A goroutine waits parked, a plain thread blocks. Any number

@@ -9,13 +9,13 @@
 //! * **A3.** The function of a timer is called, and dropped if the timer ends with it, on the goroutine it was started
 //!   as; else it is dropped by whoever stops the timer, drops its last handle, or ends its runtime.
 //!
-//! The channel knows the timer, by a handle that can only stop it; the timer has the channel's sender. The last
-//! receiver's drop cuts that circle.
+//! The channel keeps the timer, and the timer does not keep the channel: the last receiver's drop stops the one and ends
+//! both.
 
-use crate::chan::{Offered, Receiver, Sender, channel};
+use crate::chan::{Receiver, Tick, TimerEnd, channel};
 use crate::join::{JoinHandle, erase};
 use crate::runtime::default_remote;
-use gorun_scheduler::{Alarm, Next, Rung, Spawner, Spec, Timer, WeakTimer};
+use gorun_scheduler::{Alarm, Rung, Spawner, Spec, Timer, WeakTimer};
 use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ fn new_timer<A: Alarm>(alarm: A) -> Timer<A> {
 
 /// Sends the time.
 pub(super) struct SendTime {
-    sender: Sender<Instant>,
+    end: TimerEnd,
     /// Nanoseconds; 0: once. Written under the timers' lock.
     period: AtomicU64,
 }
@@ -45,8 +45,8 @@ pub(super) struct ChannelTimer {
 impl ChannelTimer {
     pub(super) fn new() -> ChannelTimer {
         let (sender, receiver) = channel(1);
-        let timer = new_timer(SendTime { sender, period: AtomicU64::new(0) });
-        timer.alarm().sender.sent_by(timer.stopper());
+        let timer = new_timer(SendTime { end: TimerEnd::new(sender), period: AtomicU64::new(0) });
+        receiver.sent_by(timer.stopper());
         ChannelTimer { receiver, timer }
     }
 
@@ -73,27 +73,28 @@ impl ChannelTimer {
 
     /// A1.
     fn take_back(&self) -> bool {
-        self.receiver.try_recv().is_ok()
+        self.receiver.take_back()
     }
 }
 
 impl Alarm for SendTime {
     fn ring(&self, due: Instant, now: Instant) -> Rung {
-        let wake = match self.sender.offer(now) {
-            Offered::Taken(wake) => wake,
-            Offered::Late => None,
-            Offered::Closed => return Rung { wake: None, next: Next::Over },
+        let (wake, call) = match self.end.send(now) {
+            Tick::Taken(wake, watched) => (wake, watched),
+            Tick::Late => (None, false),
+            Tick::Closed => return Rung { wake: None, call: false, again: None },
         };
         // Relaxed: under the timers' lock.
-        let next = match self.period.load(Ordering::Relaxed) {
-            0 => Next::Over,
-            period => Next::Again(following(due, now, period)),
-        };
-        Rung { wake, next }
+        let period = self.period.load(Ordering::Relaxed);
+        Rung { wake, call, again: (period != 0).then(|| following(due, now, period)) }
+    }
+
+    fn call(timer: Timer<SendTime>, _spawner: &Spawner<'_>) {
+        timer.alarm().end.tell_watchers();
     }
 
     fn end(&self) {
-        self.sender.close();
+        self.end.close();
     }
 }
 
@@ -149,7 +150,7 @@ impl WeakFuncTimer {
 
 impl Alarm for StartFunc {
     fn ring(&self, _due: Instant, _now: Instant) -> Rung {
-        Rung { wake: None, next: Next::Call }
+        Rung { wake: None, call: true, again: None }
     }
 
     fn call(timer: Timer<StartFunc>, spawner: &Spawner<'_>) {
@@ -157,7 +158,7 @@ impl Alarm for StartFunc {
         // Weak: if the goroutine is quick a strong one would be the last, and drop the function here (A3).
         let again = timer.downgrade();
         // SAFETY: the closure is Send and 'static.
-        let (entry, write, take) = unsafe { erase(move || (timer.alarm().f)()) };
+        let (entry, write, take) = unsafe { erase(move || (timer.alarm().f)(), ()) };
         let mut write = Some(write);
         let spec = Spec { entry, name: None, stack_size: None, thread_locals: None, site };
         // SAFETY: `write` and `entry` are of the same types.
@@ -202,7 +203,7 @@ mod tests {
         timer.set(Instant::now() + Duration::from_secs(3600), |_, _| ());
         let kept = timer.downgrade();
         drop(timer);
-        assert!(kept.upgrade().is_some(), "it is pending");
+        assert!(kept.upgrade().is_some(), "the channel keeps it");
         drop(clone);
         assert!(kept.upgrade().is_none(), "nothing keeps it");
     }

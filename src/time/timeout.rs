@@ -118,7 +118,7 @@ impl<T> Call<T> {
 
     /// Its result, once it has ended.
     fn end(&mut self) -> Option<Result<T, JoinError>> {
-        self.0.take().map(JoinHandle::join_shielded)
+        self.0.take().map(|mut handle| handle.join_shielded())
     }
 }
 

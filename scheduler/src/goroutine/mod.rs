@@ -9,7 +9,7 @@
 //! | field | who | when | ordered by |
 //! |---|---|---|---|
 //! | `parker` | waiter, its worker, claimers | always | the protocol in `parker` |
-//! | `abort`, `done`, `refs` | anybody with a counted reference | always | atomics |
+//! | `requests`, `done`, `refs` | anybody with a counted reference | always | atomics |
 //! | `scheduler` | written by spawn, read by anybody | from spawn on | `refs` Release/Acquire |
 //! | `carrier`, `processor`, `home`, `exiting`, `next` | G1: who owns the goroutine: the queue that holds it, the worker that runs it, or the goroutine itself | between spawn and retire | hand-over through queue or claim |
 //! | `payload` | spawner, then the goroutine, then whoever takes the result | | `done` |
@@ -32,7 +32,8 @@ use crate::carrier::Carrier;
 use crate::config::ThreadLocals;
 use crate::parker::{Parker, Token};
 use crate::processor::Processor;
-use crate::shared::{Seat, Shared};
+use crate::seats::Seat;
+use crate::shared::Shared;
 use crate::stack::StackClass;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -41,10 +42,17 @@ use std::num::NonZeroU64;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
-/// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed.
-pub const PAYLOAD: usize = 80;
+/// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed. As many as 512 bytes
+/// leave.
+pub const PAYLOAD: usize = 96;
+
+/// The goroutine is to end.
+pub(crate) const ABORT: u8 = 1;
+/// The goroutine is to yield: others wait, and it has been running for long. A hint: it may reach a goroutine that has
+/// taken over the block.
+pub(crate) const YIELD: u8 = 2;
 
 /// The number of a goroutine (or of a plain thread's record): unique in the process, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +89,9 @@ pub struct Entry {
     pub run: unsafe fn(*mut u8),
     /// Drops the closure, which never ran, and leaves the result "aborted".
     pub cancel: unsafe fn(*mut u8),
+    /// Called once the exit path is over, on the goroutine, before the result is published: for who wants to know of
+    /// that without taking the result. Called on every way out, a cancelled closure's too. Does not unwind.
+    pub ended: Option<unsafe fn(*mut u8)>,
     /// Drops the result.
     pub drop_result: unsafe fn(*mut u8),
 }
@@ -88,6 +99,16 @@ pub struct Entry {
 /// What `take_block` costs in memory, and a bound to keep.
 #[cfg(not(loom))]
 const _: () = assert!(std::mem::size_of::<Goroutine>() <= 512);
+
+/// What a goroutine is born with.
+pub(crate) struct Birth {
+    pub(crate) id: u64,
+    pub(crate) class: StackClass,
+    pub(crate) mode: ThreadLocals,
+    pub(crate) entry: &'static Entry,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) site: &'static Location<'static>,
+}
 
 /// Bytes for a payload, aligned for anything that is put in inline.
 #[repr(C, align(16))]
@@ -99,7 +120,8 @@ pub struct Goroutine {
     /// First: a pointer to the parker is a pointer to the goroutine.
     pub(crate) parker: Parker,
     refs: AtomicU32,
-    pub(crate) abort: AtomicBool,
+    /// What others want of it: [`ABORT`], [`YIELD`].
+    pub(crate) requests: AtomicU8,
     pub(crate) reason: AtomicU8,
     /// In its exit path: an abort comes too late.
     pub(crate) exiting: Cell<bool>,
@@ -134,7 +156,7 @@ impl Goroutine {
         Goroutine {
             parker: Parker::for_goroutine(),
             refs: AtomicU32::new(0),
-            abort: AtomicBool::new(false),
+            requests: AtomicU8::new(0),
             reason: AtomicU8::new(0),
             exiting: Cell::new(false),
             class: Cell::new(StackClass::default()),
@@ -159,16 +181,8 @@ impl Goroutine {
     }
 
     /// Fills a block taken from the slab. It becomes visible to `for_each_live` with [`Goroutine::publish`].
-    pub(crate) fn prepare(
-        &self,
-        id: u64,
-        class: StackClass,
-        mode: ThreadLocals,
-        entry: &'static Entry,
-        name: Option<Arc<str>>,
-        site: &'static Location<'static>,
-        scheduler: *const Shared,
-    ) {
+    pub(crate) fn prepare(&self, birth: Birth, scheduler: *const Shared) {
+        let Birth { id, class, mode, entry, name, site } = birth;
         debug_assert!(self.locals.is_empty(), "a block taken from the slab has empty storage");
         self.locals.set_id(id);
         self.class.set(class);
@@ -181,7 +195,7 @@ impl Goroutine {
         self.home.set(ptr::null());
         self.done.reset();
         // Relaxed, all three: published by the Release in `publish`.
-        self.abort.store(false, Ordering::Relaxed);
+        self.requests.store(0, Ordering::Relaxed);
         self.reason.store(0, Ordering::Relaxed);
         self.scheduler.store(scheduler.cast_mut(), Ordering::Relaxed);
     }
@@ -198,7 +212,8 @@ impl Goroutine {
         self.scheduler.load(Ordering::Relaxed)
     }
 
-    fn try_ref(&self) -> Option<Handle> {
+    /// Counts a reference to whichever goroutine the block is, if it is one.
+    pub(crate) fn try_ref(&self) -> Option<Handle> {
         // Relaxed: only a hint for the exchange.
         let mut refs = self.refs.load(Ordering::Relaxed);
         while refs != 0 {
@@ -338,7 +353,7 @@ impl Handle {
         let g = self.block();
         // SeqCst: the flag, then the word; the worker's commit writes the word, then reads the flag. One of the
         // two sees the other, so a goroutine never sleeps through its abort.
-        g.abort.store(true, Ordering::SeqCst);
+        g.requests.fetch_or(ABORT, Ordering::SeqCst);
         if cfg!(panic = "unwind") {
             // SAFETY: type-stable and counted by us; the waiter is in its operation for as long as it isn't claimed.
             if let Some(wake) = unsafe { Parker::claim_unshielded(NonNull::from(g).cast(), Token::ABORT) } {
@@ -351,7 +366,7 @@ impl Handle {
     #[must_use]
     pub fn is_aborting(&self) -> bool {
         // Relaxed: a snapshot.
-        self.block().abort.load(Ordering::Relaxed)
+        self.block().requests.load(Ordering::Relaxed) & ABORT != 0
     }
 }
 
@@ -375,9 +390,9 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// For the overflow report, which runs on a signal stack of the goroutine's own thread: id, name, spawn site.
+/// For the overflow report, which runs on a signal stack of the goroutine's own thread and has written "goroutine ": id,
+/// name, spawn site.
 pub(crate) fn describe(g: &Goroutine, out: &mut crate::stack::Report) {
-    out.write_str("goroutine ");
     out.write_usize(usize::try_from(g.locals.id()).unwrap_or(usize::MAX));
     // SAFETY: the goroutine runs on this very thread, so it is live and its name is not being written.
     if let Some(name) = unsafe { (*g.name.get()).as_deref() } {

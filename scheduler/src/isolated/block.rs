@@ -9,7 +9,6 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const WORD: usize = size_of::<usize>();
 /// Words of the control block that are the process's: those after the self pointer, with the stack and pointer guards.
 const COMMON_WORDS: std::ops::RangeInclusive<usize> = 3..=16;
 /// `multiple_threads`, 32 bits: malloc and stdio leave out their locks where it is 0.

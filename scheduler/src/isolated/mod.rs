@@ -82,6 +82,13 @@ pub(crate) fn known() -> &'static Layout {
     }
 }
 
+/// Takes notice of libraries that were loaded since.
+pub(crate) fn refresh() {
+    if let Some(Ok(layout)) = LAYOUT.get() {
+        modules::refresh(layout);
+    }
+}
+
 /// Whether goroutines can have thread-locals of their own in this process, or why not.
 ///
 /// # Errors

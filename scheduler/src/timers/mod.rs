@@ -24,19 +24,19 @@
 //!   worker when it takes the timer out, and is dropped after unlocking.
 //! * A wait's end and fire: the waiter was claimed by another and wants its stack back, while a worker looks at the
 //!   timer on it. The waiter needs the lock first (M2), and the claim under the lock fails or has woken it (P3).
-//! * Set from outside, and the worker falls asleep: see `Timer::set`.
+//! * Set from outside, and the worker falls asleep: see `Seat::timer_set`.
 //! * The runtime's end and set: M5; one that is set later never fires.
 
 mod heap;
 mod owned;
 
-pub use owned::{Alarm, Next, Rung, Spawner, Stopper, Timer, WeakTimer};
+pub use owned::{Alarm, Rung, Spawner, Stopper, Timer, WeakTimer};
 
 use self::heap::{Heap, Node};
 use self::owned::Shared;
 use crate::current;
 use crate::parker::{Parker, Token, Wake};
-use crate::shared::Seat;
+use crate::seats::Seat;
 use crate::shim::Lock;
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -211,18 +211,19 @@ impl State {
                 // SAFETY: the node is the first field of the type that `shared` was made for.
                 let rung = unsafe { (shared.ring)(node, instant(at), instant(now)) };
                 due.woken.extend(rung.wake);
-                let list = match rung.next {
-                    Next::Again(at) => {
-                        // Later than now, whatever was asked for: we would never get out of here.
-                        self.heap.change(nanos(at).max(now + 1), node);
-                        return true;
+                if let Some(at) = rung.again {
+                    // Later than now, whatever was asked for: we would never get out of here.
+                    self.heap.change(nanos(at).max(now + 1), node);
+                    if rung.call {
+                        // SAFETY: M2; as above.
+                        due.called.push(unsafe { (shared.share)(node) });
                     }
-                    Next::Over => &mut due.over,
-                    Next::Call => &mut due.called,
-                };
+                    return true;
+                }
                 self.heap.remove(node);
+                let list = if rung.call { &mut due.called } else { &mut due.over };
                 // SAFETY: M2: with the node the heap's reference is ours.
-                list.extend(unsafe { adopt(node) });
+                list.push(unsafe { (shared.adopt)(node) });
             }
         }
         true

@@ -13,12 +13,11 @@ use crate::current;
 use crate::goroutine::Handle;
 use crate::parker::Wake;
 use crate::processor::Processor;
-use crate::shared::Seat;
+use crate::seats::Seat;
 use crate::spawn::{Spec, spawn_on};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -28,7 +27,8 @@ pub trait Alarm: Send + Sync + Sized + 'static {
     /// lock but a channel's, wakes nobody, and drops nothing of a user's.
     fn ring(&self, due: Instant, now: Instant) -> Rung;
 
-    /// After [`Next::Call`], with no lock held, on a worker but not on a goroutine: to start one.
+    /// After a [`Rung`] that wants it, with no lock held, on a worker but not on a goroutine: to start one, or to wake
+    /// more.
     fn call(_timer: Timer<Self>, _spawner: &Spawner<'_>) {}
 
     /// The runtime has ended while the timer was pending: it won't ring. With no lock held.
@@ -40,19 +40,10 @@ pub trait Alarm: Send + Sync + Sized + 'static {
 pub struct Rung {
     /// Who is to be woken.
     pub wake: Option<Wake>,
-    /// How it goes on.
-    pub next: Next,
-}
-
-/// How it goes on with a timer that rang.
-#[derive(Debug)]
-pub enum Next {
-    /// It is pending no more.
-    Over,
-    /// The same, and [`Alarm::call`] follows.
-    Call,
-    /// It is pending, for this time.
-    Again(Instant),
+    /// Whether [`Alarm::call`] is to follow.
+    pub call: bool,
+    /// When it rings again; `None` if it is over.
+    pub again: Option<Instant>,
 }
 
 /// A timer, by reference: clones are the same timer. It rings though all its handles are gone.
@@ -66,8 +57,8 @@ pub struct Stopper(Arc<dyn Call>);
 
 impl Stopper {
     /// It won't ring.
-    pub fn stop(self) {
-        self.0.stop();
+    pub fn stop(&self) {
+        self.0.clone().stop();
     }
 }
 
@@ -89,6 +80,8 @@ unsafe impl<A: Send + Sync> Sync for Owned<A> {}
 pub(super) struct Shared {
     /// [`Alarm::ring`].
     pub(super) ring: unsafe fn(NonNull<Node<What>>, Instant, Instant) -> Rung,
+    /// Makes a reference beside the heap's.
+    pub(super) share: unsafe fn(NonNull<Node<What>>) -> Arc<dyn Call>,
     /// Makes the heap's reference the caller's.
     pub(super) adopt: unsafe fn(NonNull<Node<What>>) -> Arc<dyn Call>,
 }
@@ -115,13 +108,24 @@ impl<A: Alarm> Call for Owned<A> {
 }
 
 impl<A: Alarm> Owned<A> {
-    const SHARED: &'static Shared = &Shared { ring: Self::ring, adopt: Self::adopt };
+    const SHARED: &'static Shared = &Shared { ring: Self::ring, share: Self::share, adopt: Self::adopt };
 
     /// # Safety
     /// The node is the first field of an `Owned<A>`, in the heap, whose lock the caller has.
     unsafe fn ring(node: NonNull<Node<What>>, due: Instant, now: Instant) -> Rung {
         // SAFETY: by the caller, and M2.
         unsafe { node.cast::<Owned<A>>().as_ref() }.alarm.ring(due, now)
+    }
+
+    /// # Safety
+    /// The node is the first field of an `Owned<A>`, in the heap, whose lock the caller has.
+    unsafe fn share(node: NonNull<Node<What>>) -> Arc<dyn Call> {
+        let owned = node.cast::<Owned<A>>().as_ptr();
+        // SAFETY: it came from `Arc::into_raw` in `set`, and the heap's reference stays.
+        unsafe {
+            Arc::increment_strong_count(owned);
+            Arc::from_raw(owned)
+        }
     }
 
     /// # Safety
@@ -143,7 +147,7 @@ impl<A: Alarm> Timer<A> {
     /// The alarm, if no goroutine calls.
     pub fn here(alarm: A) -> Result<Timer<A>, A> {
         match current::processor() {
-            Some(processor) => Ok(Timer::on(processor.shared.seats[processor.index].clone(), alarm)),
+            Some(processor) => Ok(Timer::on(processor.shared.seats.shared(processor.index).clone(), alarm)),
             None => Err(alarm),
         }
     }
@@ -202,12 +206,9 @@ impl<A: Alarm> Timer<A> {
             timers.publish(&state);
             (result, timers.earliest() < before)
         };
-        // The seat's worker sleeps until what was the earliest. Dekker pair with its falling asleep: we publish the
-        // earliest, then look whether it sleeps; it says that it sleeps, then looks for the earliest. On the seat's
-        // own worker there is nobody asleep.
+        // On the seat's own worker there is nobody asleep.
         if earlier && !timers.are_mine() {
-            fence(Ordering::SeqCst);
-            self.0.seat.poke();
+            self.0.seat.timer_set();
         }
         result
     }

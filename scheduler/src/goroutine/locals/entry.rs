@@ -21,7 +21,7 @@ pub(super) struct Header {
     pub(super) prev: Cell<*mut Header>,
     pub(super) next: Cell<*mut Header>,
     pub(super) kind: &'static Kind,
-    /// A key's index, or a dynamic key's hash.
+    /// A key's index, a dynamic key's hash, or a handler's depth.
     pub(super) tag: u32,
     /// A dynamic entry's borrows, with [`DETACHED`]; or [`FRAME`].
     pub(super) borrows: Cell<u32>,

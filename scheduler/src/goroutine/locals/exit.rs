@@ -5,7 +5,9 @@
 //!
 //! * **X1.** A handler is popped before it runs, a value is out of the chain and its key reads as destroyed
 //!   before it is dropped: foreign code may do anything here and finds a record at rest.
-//! * **X2.** Exit ends: after [`EXIT_ROUNDS`] rounds nothing can be stored, so one more pass empties the record.
+//! * **X2.** Exit ends, though destructors store and handlers register for ever: after [`EXIT_ROUNDS`] rounds nothing can
+//!   be stored, so one more pass empties the record; and no chain of handlers that register each other is longer than
+//!   [`HANDLER_DEPTH`].
 
 use super::entry::{DETACHED, FRAME, HandlerKind, Header, Role, value_of};
 use super::{DESTROYED, Locals, UNSET};
@@ -18,6 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How many rounds of handlers and destructors an exit makes before storing is refused. A round drops what was
 /// stored before it; what its destructors store is the next round's.
 pub const EXIT_ROUNDS: usize = 8;
+
+/// How long a chain of handlers may be of which each registered the next one while it ran. More than any that is meant to
+/// end: one that registers itself again and again would keep its goroutine for ever, out of reach of aborts.
+pub const HANDLER_DEPTH: u16 = 1000;
 
 /// What a record's owner is doing, as far as the record cares.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,20 +158,34 @@ impl Locals {
     }
 
     fn holds_nothing(&self) -> bool {
-        self.newest.get().is_null() && self.handlers.get().is_null()
+        self.below_markers(self.newest.get()).is_none() && self.handlers.get().is_null()
+    }
+
+    /// The newest value from `entry` on. Markers are of rounds that are going on: we are called by a destructor then.
+    fn below_markers(&self, mut entry: *mut Header) -> Option<NonNull<Header>> {
+        // SAFETY: L3.
+        while let Some(marker) = unsafe { entry.as_ref() }.filter(|h| h.kind.role == Role::Marker) {
+            entry = marker.prev.get();
+        }
+        NonNull::new(entry)
     }
 
     /// Registers a handler: run at exit, last in first out, before storage is dropped.
     ///
     /// # Panics
-    /// When the exit path is over its bound of rounds.
+    /// When the exit path is over its bound of rounds; in a handler that ends a chain of [`HANDLER_DEPTH`] of them.
     pub fn at_exit<F: FnOnce() + 'static>(&self, f: F) {
         assert!(
             self.phase.get() != Phase::Refusing,
             "gorun: a destructor registered a handler past the bound of exit rounds"
         );
+        let depth = self.depth.get();
+        assert!(
+            depth < HANDLER_DEPTH,
+            "gorun: an at-exit handler registered another one, that one the next, and so on {depth} times; that ends here"
+        );
         // SAFETY: this very kind.
-        let entry = unsafe { self.new_entry(HandlerKind::<F>::KIND, 0, f) };
+        let entry = unsafe { self.new_entry(HandlerKind::<F>::KIND, u32::from(depth) + 1, f) };
         // SAFETY: just made.
         unsafe { entry.as_ref() }.prev.set(self.handlers.replace(entry.as_ptr()));
         self.patch();
@@ -180,8 +200,11 @@ impl Locals {
 
     fn run_handlers(&self) {
         while let Some(entry) = self.pop_handler() {
+            // SAFETY: popped, so ours; a handler's depth fits.
+            self.depth.set(unsafe { entry.as_ref() }.tag as u16);
             // SAFETY: popped, so ours; `run` frees it.
             let panicked = caught(|| unsafe { (entry.as_ref().kind.run)(self, entry) });
+            self.depth.set(0);
             if let Some(payload) = panicked {
                 count_panic(payload);
             }
@@ -196,13 +219,7 @@ impl Locals {
         let marker = Header::marker();
         self.link(NonNull::from(&marker));
         loop {
-            let mut entry = marker.prev.get();
-            // A marker before ours: we are called by a destructor of an outer round.
-            // SAFETY: L3.
-            while let Some(outer) = unsafe { entry.as_ref() }.filter(|h| h.kind.role == Role::Marker) {
-                entry = outer.prev.get();
-            }
-            let Some(entry) = NonNull::new(entry) else { break };
+            let Some(entry) = self.below_markers(marker.prev.get()) else { break };
             if let Some(payload) = caught(|| self.discard(entry)) {
                 on_panic(payload);
             }

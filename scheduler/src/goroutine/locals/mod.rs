@@ -21,7 +21,7 @@ mod tests;
 
 pub use dynamic::Look;
 pub use entry::Kind;
-pub use exit::{EXIT_ROUNDS, cleaning_exits, exit_overruns, exit_panics, on_exit_overrun};
+pub use exit::{EXIT_ROUNDS, HANDLER_DEPTH, cleaning_exits, exit_overruns, exit_panics, on_exit_overrun};
 
 use dynamic::Map;
 use entry::{DETACHED, Entry, FRAME, Header, Role, value_of};
@@ -59,6 +59,8 @@ pub struct Locals {
     /// Bytes of the arena in use, and entries in it.
     used: Cell<u16>,
     inline: Cell<u16>,
+    /// How deep the handler that runs is in a chain of handlers that registered each other; 0: none runs.
+    depth: Cell<u16>,
     phase: Cell<Phase>,
     /// A dynamic key is being compared: the map must stay as it is.
     comparing: Cell<bool>,
@@ -98,6 +100,7 @@ impl Locals {
             used: Cell::new(0),
             inline: Cell::new(0),
             phase: Cell::new(Phase::Living),
+            depth: Cell::new(0),
             comparing: Cell::new(false),
             arena: UnsafeCell::new(MaybeUninit::uninit()),
         }
@@ -281,6 +284,7 @@ impl Locals {
             && self.borrows.get() == 0
             && self.inheritable.get() == 0
             && self.phase.get() == Phase::Living
+            && self.depth.get() == 0
             && !self.is_patched()
     }
 

@@ -252,3 +252,94 @@ fn the_map_finds_what_shares_a_hash_and_gives_up_slots_when_large() {
     // SAFETY: nothing else looks.
     assert!(unsafe { &*record.cold.get() }.as_ref().unwrap().map.is_trimmed());
 }
+
+/// Calls `unload` on a record when dropped.
+struct Unloads(*const Locals, Log);
+
+impl Drop for Unloads {
+    fn drop(&mut self) {
+        // SAFETY: the tests' records outlive what is in them.
+        unsafe { &*self.0 }.unload();
+        self.1.borrow_mut().push(0);
+    }
+}
+
+#[test]
+fn unload_in_a_destructor_patches_the_bare_exit_back() {
+    let (record, log) = record();
+    let fill = || {
+        put(&record, 1, Noisy(log.clone(), 1));
+        put(&record, 2, Unloads(&raw const record, log.clone()));
+        put(&record, 3, Noisy(log.clone(), 3));
+    };
+    let outer: [&dyn Fn(); 2] = [&|| record.reset(), &|| record.unload()];
+    for outer in outer {
+        fill();
+        record.at_exit(|| unreachable!("discarded"));
+        outer();
+        record.assert_empty();
+        // The inner one drops what is older.
+        assert_eq!(log.take(), [3, 1, 0]);
+    }
+    // In the exit path too, and that goes on to its end.
+    fill();
+    put(&record, 4, Noisy(log.clone(), 4));
+    record.run_exit();
+    record.assert_empty();
+    assert_eq!(log.take(), [4, 3, 1, 0]);
+}
+
+#[test]
+fn what_a_destructor_stores_after_its_unload_is_kept() {
+    struct Stores(*const Locals, Log);
+    impl Drop for Stores {
+        fn drop(&mut self) {
+            // SAFETY: as above.
+            let record = unsafe { &*self.0 };
+            record.unload();
+            assert!(!record.is_patched());
+            put(record, 2, Noisy(self.1.clone(), 2));
+        }
+    }
+    let (record, log) = record();
+    put(&record, 1, Stores(&raw const record, log.clone()));
+    record.reset();
+    assert!(record.is_patched() && record.value(2).is_some() && log.borrow().is_empty());
+    record.run_exit();
+    record.assert_empty();
+    assert_eq!(log.take(), [2]);
+}
+
+#[test]
+fn a_handler_that_always_registers_itself_comes_to_an_end() {
+    fn again(record: *const Locals, log: Log) -> impl FnOnce() + 'static {
+        move || {
+            log.borrow_mut().push(1);
+            // SAFETY: as above.
+            unsafe { &*record }.at_exit(boxed(record, log.clone()));
+        }
+    }
+    fn boxed(record: *const Locals, log: Log) -> Box<dyn FnOnce()> {
+        Box::new(again(record, log))
+    }
+    let (record, log) = record();
+    let before = exit_panics();
+    {
+        let log = log.clone();
+        record.at_exit(move || log.borrow_mut().push(2));
+    }
+    record.at_exit(again(&raw const record, log.clone()));
+    // Those that are registered one after the other are no chain.
+    for _ in 0..2 * HANDLER_DEPTH {
+        record.at_exit(|| ());
+    }
+    record.run_exit();
+    record.assert_empty();
+    assert!(exit_panics() > before, "the last of the chain was told");
+    let ran = log.take();
+    assert_eq!(
+        (ran.len(), ran.last()),
+        (usize::from(HANDLER_DEPTH) + 1, Some(&2)),
+        "and the older handler ran after it"
+    );
+}

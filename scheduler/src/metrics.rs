@@ -1,0 +1,59 @@
+//! What can be seen of a runtime from outside: counts, and the goroutines that hold up their worker.
+//!
+//! Made by [`Remote::metrics`](crate::Remote::metrics); reads what others write, and costs them nothing.
+
+use crate::goroutine::Handle;
+use crate::shared::Shared;
+use crate::timers;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A snapshot of one runtime. The numbers are read one after the other, while it goes on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Workers that run goroutines at a time, as configured.
+    pub workers: usize,
+    /// How many threads more there may be at most, while workers are stuck.
+    pub spare_workers: usize,
+    /// Worker threads that there are now, whatever they do.
+    pub threads: usize,
+    /// Workers whose goroutine has come to no runtime call for long.
+    pub stuck_workers: usize,
+    /// Whether another worker was needed at any time and there were as many as there may be, or the kernel refused.
+    pub refused_workers: bool,
+    /// Live goroutines.
+    pub goroutines: usize,
+    /// The goroutines that the stuck workers run.
+    pub long_running: Vec<LongRunning>,
+}
+
+/// A goroutine that has come to no runtime call for long: it computes, or blocks in the kernel.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LongRunning {
+    /// Which one: with its number, name and spawn site.
+    pub goroutine: Handle,
+    /// For how long its worker has been known to be stuck.
+    pub since: Duration,
+}
+
+pub(crate) fn look(shared: &Shared) -> Metrics {
+    let now = timers::now();
+    let long_running = shared.seats.iter().filter(|seat| seat.is_unattended()).filter_map(|seat| {
+        // Relaxed: a snapshot.
+        let (running, since) = (seat.running.load(Ordering::Relaxed), seat.stuck_since.load(Ordering::Relaxed));
+        // SAFETY: a goroutine's block is type-stable.
+        let goroutine = unsafe { running.as_ref() }?.try_ref()?;
+        Some(LongRunning { goroutine, since: Duration::from_nanos(now.saturating_sub(since)) })
+    });
+    Metrics {
+        workers: shared.config.workers,
+        spare_workers: shared.config.spare_workers,
+        threads: shared.spares.threads(),
+        stuck_workers: shared.spares.stuck(),
+        refused_workers: shared.spares.were_refused(),
+        goroutines: usize::try_from(shared.live()).unwrap_or(usize::MAX),
+        long_running: long_running.collect(),
+    }
+}

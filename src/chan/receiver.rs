@@ -1,0 +1,176 @@
+//! Receiving: what it does when it has to wait. `state` decides whether it has to.
+
+use super::core::{Core, arm_of, is_promise, settled};
+use super::state::{Received, Slot};
+use super::{Iter, Receiver, RecvError, RecvTimeoutError, TryIter, TryRecvError};
+use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
+use std::time::{Duration, Instant};
+
+fn wake(wake: Option<Wake>) {
+    if let Some(wake) = wake {
+        wake.wake();
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Receives a value, waiting for one if need be. Waiting receivers are served first come, first served.
+    ///
+    /// The send of the value happens before `recv` returns it; so does the close before a `recv` that fails because
+    /// of it.
+    ///
+    /// A cancellation point: a goroutine that is aborted while it waits has received nothing.
+    ///
+    /// # Errors
+    /// [`RecvError`] when the channel is closed and empty.
+    ///
+    /// ```
+    /// use gorun::chan::RecvError;
+    /// let (tx, rx) = gorun::channel(2);
+    /// gorun::go(move || tx.send(7).unwrap()); // and drops the last sender
+    /// assert_eq!(rx.recv(), Ok(7));
+    /// assert_eq!(rx.recv(), Err(RecvError));
+    /// ```
+    pub fn recv(&self) -> Result<T, RecvError> {
+        self.recv_until(None).map_err(|_| RecvError)
+    }
+
+    /// As [`recv`](Receiver::recv), for `timeout` at most; what is there is received even if that is zero.
+    ///
+    /// # Errors
+    /// When the time is up, or the channel is closed and empty.
+    ///
+    /// ```
+    /// use gorun::chan::RecvTimeoutError;
+    /// let (_tx, rx) = gorun::channel::<u8>(0);
+    /// let waiting = gorun::go(move || rx.recv_timeout(std::time::Duration::from_millis(2)));
+    /// assert_eq!(waiting.join().unwrap(), Err(RecvTimeoutError::Timeout));
+    /// ```
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.recv_until(Instant::now().checked_add(timeout))
+    }
+
+    /// As [`recv_timeout`](Receiver::recv_timeout), until `deadline` at most.
+    ///
+    /// # Errors
+    /// When the time is up, or the channel is closed and empty.
+    ///
+    /// ```
+    /// use gorun::chan::RecvTimeoutError;
+    /// let (tx, rx) = gorun::channel(1);
+    /// tx.send(1).unwrap();
+    /// let twice = gorun::go(move || [(); 2].map(|()| rx.recv_deadline(std::time::Instant::now())));
+    /// assert_eq!(twice.join().unwrap(), [Ok(1), Err(RecvTimeoutError::Timeout)]);
+    /// ```
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        self.recv_until(Some(deadline))
+    }
+
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        checkpoint();
+        // Again only when a select that had chosen to send to us has given up.
+        loop {
+            let mut state = self.core.lock();
+            let promised = match state.receive() {
+                Received::Value(value, sender) => {
+                    drop(state);
+                    wake(sender);
+                    return Ok(value);
+                }
+                Received::Closed => return Err(RecvTimeoutError::Closed),
+                Received::Empty => None,
+                Received::Promised(sender) => Some(sender),
+            };
+            let blocker = Blocker::current();
+            let waiter = Waiter::new(&blocker, settled(0), Slot::new(None));
+            if let Some(sender) = promised {
+                match Core::commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
+                    Some(value) => return Ok(value),
+                    None => continue,
+                }
+            }
+            blocker.arm();
+            // SAFETY: W2: the waiter stays in this frame until it is claimed or given up below.
+            unsafe { state.wait_to_receive(&waiter) };
+            drop(state);
+            let token = blocker.park(WaitReason::ChanRecv, deadline);
+            if is_promise(token) {
+                match self.core.await_promise(&blocker, &waiter, WaitReason::ChanRecv) {
+                    Some(value) => return Ok(value),
+                    None => continue,
+                }
+            }
+            if arm_of(token).is_some() {
+                // A value; or closed, and then the slot is empty.
+                return waiter.slot.take().ok_or(RecvTimeoutError::Closed);
+            }
+            self.core.lock().give_up_receive(&waiter);
+            if token == Token::ABORT {
+                unwind_aborted();
+            }
+            return Err(RecvTimeoutError::Timeout);
+        }
+    }
+
+    /// Receives a value if that needs no waiting: one is in the buffer, or a sender waits. No cancellation point.
+    ///
+    /// When the one who waits is a `select!` that would send, it is chosen, and this call takes as long as it takes the
+    /// other side to make its value.
+    ///
+    /// # Errors
+    /// When there is none now, or the channel is closed and empty.
+    ///
+    /// ```
+    /// use gorun::chan::TryRecvError;
+    /// let (tx, rx) = gorun::channel(1);
+    /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+    /// tx.send(1).unwrap();
+    /// tx.close();
+    /// assert_eq!(rx.try_recv(), Ok(1));
+    /// assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
+    /// ```
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        loop {
+            let mut state = self.core.lock();
+            match state.receive() {
+                Received::Value(value, sender) => {
+                    drop(state);
+                    wake(sender);
+                    return Ok(value);
+                }
+                Received::Closed => return Err(TryRecvError::Closed),
+                Received::Empty => return Err(TryRecvError::Empty),
+                Received::Promised(sender) => {
+                    let blocker = Blocker::current();
+                    let waiter = Waiter::new(&blocker, settled(0), Slot::new(None));
+                    if let Some(value) = Core::commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
+                        return Ok(value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Receives, waiting as [`recv`](Receiver::recv) does, until the channel is closed and empty.
+    ///
+    /// ```
+    /// let (tx, rx) = gorun::channel(0);
+    /// gorun::go(move || ["a", "b"].map(|s| tx.send(s).unwrap()));
+    /// assert_eq!(rx.iter().collect::<String>(), "ab");
+    /// ```
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter::new(self)
+    }
+
+    /// Receives what is there now, without waiting.
+    ///
+    /// ```
+    /// let (tx, rx) = gorun::channel(3);
+    /// (0..3).for_each(|n| tx.send(n).unwrap());
+    /// assert_eq!(rx.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
+    /// ```
+    #[must_use]
+    pub fn try_iter(&self) -> TryIter<'_, T> {
+        TryIter::new(self)
+    }
+}

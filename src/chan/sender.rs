@@ -1,0 +1,141 @@
+//! Sending: what it does when it has to wait. `state` decides whether it has to.
+
+use super::core::{arm_of, settled};
+use super::state::{Sent, Slot};
+use super::{SendError, SendTimeoutError, Sender, TrySendError};
+use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+fn wake(wake: Option<Wake>) {
+    if let Some(wake) = wake {
+        wake.wake();
+    }
+}
+
+fn sole<T>(value: &Cell<Option<T>>) -> T {
+    value.take().expect("H3: nobody took it")
+}
+
+impl<T> Sender<T> {
+    /// Gives up the handle but not its count: the channel keeps a sender for ever.
+    pub(super) fn forget(self) {
+        self.core.add_sender();
+    }
+
+    /// Sends `value`: waits until there is room, or, without capacity, until a receiver has it. Waiting senders are
+    /// served first come, first served.
+    ///
+    /// The send happens before the receive that gets the value. Without capacity that receive happens before `send`
+    /// returns; with capacity `n`, the k-th receive happens before the return of the (k+n)-th send.
+    ///
+    /// A cancellation point: when the goroutine is aborted before the value is sent, the value is dropped, once.
+    ///
+    /// # Errors
+    /// [`SendError`] gives the value back when the channel is closed, or gets closed meanwhile.
+    ///
+    /// ```
+    /// let (tx, rx) = gorun::channel(0);
+    /// let sender = gorun::go(move || tx.send("over").and_then(|()| tx.send("and out")));
+    /// assert_eq!(rx.recv(), Ok("over"));
+    /// rx.close();
+    /// assert_eq!(sender.join().unwrap().unwrap_err().into_inner(), "and out");
+    /// ```
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        match self.send_until(value, None) {
+            Ok(()) => Ok(()),
+            Err(SendTimeoutError::Closed(value)) => Err(SendError(value)),
+            Err(SendTimeoutError::Timeout(_)) => unreachable!("there was no deadline"),
+        }
+    }
+
+    /// As [`send`](Sender::send), for `timeout` at most; what needs no waiting succeeds even if that is zero.
+    ///
+    /// # Errors
+    /// The value comes back when the time is up, or the channel is closed or gets closed meanwhile.
+    ///
+    /// ```
+    /// use gorun::chan::SendTimeoutError;
+    /// let (tx, _rx) = gorun::channel(1);
+    /// let late = gorun::go(move || (0..2).try_for_each(|n| tx.send_timeout(n, std::time::Duration::from_millis(2))));
+    /// assert_eq!(late.join().unwrap(), Err(SendTimeoutError::Timeout(1)));
+    /// ```
+    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        // A deadline that the clock can't say is none.
+        self.send_until(value, Instant::now().checked_add(timeout))
+    }
+
+    /// As [`send_timeout`](Sender::send_timeout), until `deadline` at most.
+    ///
+    /// # Errors
+    /// The value comes back when the time is up, or the channel is closed or gets closed meanwhile.
+    ///
+    /// ```
+    /// use gorun::chan::SendTimeoutError;
+    /// let (tx, _rx) = gorun::channel(0);
+    /// let late = gorun::go(move || tx.send_deadline('v', std::time::Instant::now()));
+    /// assert_eq!(late.join().unwrap(), Err(SendTimeoutError::Timeout('v')));
+    /// ```
+    pub fn send_deadline(&self, value: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+        self.send_until(value, Some(deadline))
+    }
+
+    fn send_until(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        checkpoint();
+        let value = Cell::new(Some(value));
+        let mut state = self.core.lock();
+        match state.send(&value) {
+            Sent::Done(receiver) => {
+                drop(state);
+                wake(receiver);
+                return Ok(());
+            }
+            Sent::Closed => return Err(SendTimeoutError::Closed(sole(&value))),
+            Sent::Full => {}
+        }
+        let blocker = Blocker::current();
+        let waiter = Waiter::new(&blocker, settled(0), Slot::new(value.into_inner()));
+        blocker.arm();
+        // SAFETY: W2: the waiter stays in this frame until it is claimed or given up below.
+        unsafe { state.wait_to_send(&waiter) };
+        drop(state);
+        let token = blocker.park(WaitReason::ChanSend, deadline);
+        if arm_of(token).is_some() {
+            // Received; or closed, and then the value is still here.
+            return waiter.slot.take().map_or(Ok(()), |value| Err(SendTimeoutError::Closed(value)));
+        }
+        self.core.lock().give_up_send(&waiter);
+        let value = sole(&waiter.slot.value);
+        if token == Token::ABORT {
+            drop(value);
+            unwind_aborted();
+        }
+        Err(SendTimeoutError::Timeout(value))
+    }
+
+    /// Sends `value` if that needs no waiting: there is room, or a receiver waits. No cancellation point.
+    ///
+    /// # Errors
+    /// The value comes back when it would have to wait, or the channel is closed.
+    ///
+    /// ```
+    /// use gorun::chan::TrySendError;
+    /// let (tx, rx) = gorun::channel(1);
+    /// assert_eq!(tx.try_send(1), Ok(()));
+    /// assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)));
+    /// drop(rx);
+    /// assert_eq!(tx.try_send(3), Err(TrySendError::Closed(3)));
+    /// ```
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        let value = Cell::new(Some(value));
+        let sent = self.core.lock().send(&value);
+        match sent {
+            Sent::Done(receiver) => {
+                wake(receiver);
+                Ok(())
+            }
+            Sent::Closed => Err(TrySendError::Closed(sole(&value))),
+            Sent::Full => Err(TrySendError::Full(sole(&value))),
+        }
+    }
+}

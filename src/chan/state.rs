@@ -1,0 +1,391 @@
+//! What decides: the buffer, the queues of waiters, and who gets which value.
+//!
+//! Called by the operations in `sender`, `receiver`, `future` and `select`, all under the lock in `core`. Nothing of the
+//! user's (a `Drop`, a `Clone`) runs here, and nobody is woken here: values are moved, and the [`Wake`]s go to the
+//! caller, who unlocks first.
+//!
+//! * **H1.** Receivers wait only while the buffer is empty and no sender waits; senders wait only while there is no
+//!   room and no receiver waits. (The waiters of one and the same select don't count: it may wait on both sides.)
+//! * **H2.** Values come out in the order in which their sends took the lock: the buffer is older than the waiting
+//!   senders, and a free place is filled by the first of them at once. A send that a select has chosen is sent when it
+//!   is completed, and not before.
+//! * **H3.** A value is in exactly one place: its sender's hands or slot, the buffer, its receiver's slot or hands. It
+//!   moves under the lock, and moves back when a claim is lost.
+//! * **H4.** Once `closed` is set, nobody waits and no value comes in, except one that comes back ([`State::put_back`]).
+//! * **H5.** `committed ≤ permits`, and `buffer.len() + permits - committed ≤ capacity`, values that came back aside.
+//!
+//! # Permits and promises
+//!
+//! The value of a select's send arm is made after the arm was chosen, so that an untaken arm has no effect. Choosing it
+//! therefore gives the select a *permit*, and the value follows (or does not: user code makes it, which may panic):
+//!
+//! ```text
+//!  there is room            permits += 1: the place is taken
+//!  a receiver waits         permits += 1, and the receiver is claimed with the token "promised": it is committed to this
+//!                           channel, and sits in `awaiting` until somebody with a permit brings a value
+//!  a receiver comes later   and finds the waiting send arm: claims it with "promised" (the permit), commits itself
+//! ```
+//!
+//! A permit is not tied to the receiver for whose sake it was given: `complete` serves the first that awaits, `cancel`
+//! turns one away if there are now more of them than permits, and that one begins anew. So who holds a permit points to
+//! nobody's stack, and may even be forgotten.
+//!
+//! The bad interleaving if a promised receiver could still time out: it leaves, the value comes, and an unbuffered send
+//! has succeeded without a receive. Hence a commitment is a claim, and the wait for the value a shielded one. (A future
+//! can be dropped at any time all the same. Its value then stays in the channel: `put_back`.)
+
+use super::core::promise;
+use gorun_scheduler::{WaitQueue, Waiter, Wake};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+/// The place in a waiter through which a value crosses from one stack to the other. Under the lock, except by the waiter
+/// itself after a wait that ended with a settled token.
+#[derive(Default)]
+pub(crate) struct Slot<T> {
+    pub(crate) value: Cell<Option<T>>,
+    /// A send without a value yet: a select's.
+    offer: bool,
+    /// Of a promised receiver: the wake-up that is due when the value is there.
+    due: Cell<Option<Wake>>,
+}
+
+impl<T> Slot<T> {
+    pub(crate) const fn new(value: Option<T>) -> Slot<T> {
+        Slot { value: Cell::new(value), offer: false, due: Cell::new(None) }
+    }
+
+    pub(crate) const fn offer() -> Slot<T> {
+        Slot { value: Cell::new(None), offer: true, due: Cell::new(None) }
+    }
+
+    pub(crate) fn take(&self) -> Option<T> {
+        self.value.take()
+    }
+
+    /// The wake-up of a promised receiver that runs by itself and waits again.
+    pub(crate) fn take_due(&self) -> Option<Wake> {
+        self.due.take()
+    }
+}
+
+/// What the lock guards.
+pub(crate) struct State<T> {
+    buffer: VecDeque<T>,
+    capacity: usize,
+    permits: usize,
+    committed: usize,
+    closed: bool,
+    sending: WaitQueue<Slot<T>>,
+    receiving: WaitQueue<Slot<T>>,
+    /// The committed receivers. Their claims are nobody's but ours.
+    awaiting: WaitQueue<Slot<T>>,
+    /// Who wants to know that a send, or a receive, would not have to wait. Their slots are not used.
+    pub(super) watching: [WaitQueue<Slot<T>>; 2],
+}
+
+/// The two sides of a channel, as indexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Send = 0,
+    Receive = 1,
+}
+
+/// What a send found.
+#[must_use]
+pub(super) enum Sent {
+    /// The value is in the buffer, or with a receiver, who is to be woken.
+    Done(Option<Wake>),
+    /// There is no room; the value is where it was.
+    Full,
+    /// It is closed; the value is where it was.
+    Closed,
+}
+
+/// What a send that has no value yet found.
+#[must_use]
+pub(crate) enum Offered {
+    /// A permit: [`State::complete`] or [`State::cancel`] must follow.
+    Permit,
+    Full,
+    Closed,
+}
+
+/// What a receive found.
+#[must_use]
+pub(crate) enum Received<T> {
+    /// A value, and perhaps the sender who got rid of his by it.
+    Value(T, Option<Wake>),
+    /// A select that will send, and is to be woken. The caller must commit itself under the same lock
+    /// ([`State::wait_for_promised`]).
+    Promised(Wake),
+    /// Nothing now.
+    Empty,
+    /// Nothing, and nothing will come.
+    Closed,
+}
+
+/// Buffers are not allocated for more than this ahead of need.
+const AHEAD: usize = 1024;
+
+impl<T> State<T> {
+    pub(super) fn new(capacity: usize) -> State<T> {
+        State {
+            buffer: VecDeque::with_capacity(if capacity == usize::MAX { 0 } else { capacity.min(AHEAD) }),
+            capacity,
+            permits: 0,
+            committed: 0,
+            closed: false,
+            sending: WaitQueue::new(),
+            receiving: WaitQueue::new(),
+            awaiting: WaitQueue::new(),
+            watching: [WaitQueue::new(), WaitQueue::new()],
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.buffer.len() + (self.permits - self.committed) < self.capacity
+    }
+
+    /// H1: who receives waits for the oldest value, and the buffer is empty.
+    fn hand_over(&mut self, value: &Cell<Option<T>>) -> Option<Wake> {
+        self.receiving
+            .claim_next(|slot| slot.value.set(value.take()), |slot, ()| value.set(slot.take()))
+            .map(|((), wake)| wake)
+    }
+
+    /// Sends the value in `value`, if that needs no waiting.
+    #[inline]
+    pub(super) fn send(&mut self, value: &Cell<Option<T>>) -> Sent {
+        if self.closed {
+            return Sent::Closed;
+        }
+        if let Some(wake) = self.hand_over(value) {
+            return Sent::Done(Some(wake));
+        }
+        if self.has_room() {
+            self.buffer.extend(value.take());
+            return Sent::Done(None);
+        }
+        Sent::Full
+    }
+
+    /// Receives a value, if that needs no waiting.
+    #[inline]
+    pub(crate) fn receive(&mut self) -> Received<T> {
+        if let Some(value) = self.buffer.pop_front() {
+            return Received::Value(value, self.admit());
+        }
+        let taken = self.sending.claim_next_as(
+            |slot, token| (slot.take(), if slot.offer { promise(token) } else { token }),
+            |slot, value| slot.value.set(value),
+        );
+        match taken {
+            Some((Some(value), wake)) => Received::Value(value, Some(wake)),
+            Some((None, wake)) => {
+                self.permits += 1;
+                Received::Promised(wake)
+            }
+            None if self.closed => Received::Closed,
+            None => Received::Empty,
+        }
+    }
+
+    /// H2: gives the place that may have become free to the first waiting sender.
+    fn admit(&mut self) -> Option<Wake> {
+        if self.sending.is_empty() || !self.has_room() {
+            return None;
+        }
+        // The value is in the buffer before the claim, as the slot is gone after it.
+        let buffer = RefCell::new(&mut self.buffer);
+        let admitted = self.sending.claim_next_as(
+            |slot, token| {
+                if slot.offer {
+                    return (true, promise(token));
+                }
+                buffer.borrow_mut().extend(slot.take());
+                (false, token)
+            },
+            |slot, offer| {
+                if !offer {
+                    slot.value.set(buffer.borrow_mut().pop_back());
+                }
+            },
+        );
+        admitted.map(|(offer, wake)| {
+            self.permits += usize::from(offer);
+            wake
+        })
+    }
+
+    /// Chooses a send whose value is still to be made, if that needs no waiting.
+    pub(crate) fn offer(&mut self) -> Offered {
+        if self.closed {
+            return Offered::Closed;
+        }
+        if self.has_room() {
+            self.permits += 1;
+            return Offered::Permit;
+        }
+        let State { receiving, awaiting, .. } = self;
+        // SAFETY: on "promised", every receiver takes the lock again, and leaves `awaiting` before its operation ends
+        // (`Core::await_promise`, the futures' drop).
+        if unsafe { receiving.claim_next_into(awaiting, promise, |slot, wake| slot.due.set(Some(wake))) } {
+            self.permits += 1;
+            self.committed += 1;
+            return Offered::Permit;
+        }
+        Offered::Full
+    }
+
+    /// Ends a promise: the first committed receiver gets `value`, or, with none, is sent back to the beginning.
+    fn keep_promise(&mut self, value: Option<T>) -> Option<Wake> {
+        let ((due, ()), woken) = self.awaiting.take_first(|slot| (slot.due.take(), slot.value.set(value)))?;
+        self.committed -= 1;
+        // It runs already if its first claim found it on its stack, or if it is a thread that woke for no reason; then
+        // it waits again, and the second claim counts.
+        woken.or(due)
+    }
+
+    /// Sends `value` with a permit. It comes back when the channel was closed meanwhile.
+    pub(super) fn complete(&mut self, value: T) -> Result<Option<Wake>, T> {
+        self.permits -= 1;
+        if self.closed {
+            return Err(value);
+        }
+        if self.committed > 0 {
+            return Ok(self.keep_promise(Some(value)));
+        }
+        let value = Cell::new(Some(value));
+        let wake = self.hand_over(&value);
+        self.buffer.extend(value.take());
+        Ok(wake)
+    }
+
+    /// Gives a permit back.
+    pub(super) fn cancel(&mut self) -> Option<Wake> {
+        self.permits -= 1;
+        if self.committed > self.permits { self.keep_promise(None) } else { self.admit() }
+    }
+
+    /// Takes back a value whose receiver went away after it had got it: it is the oldest.
+    pub(crate) fn put_back(&mut self, value: T) -> Option<Wake> {
+        let value = Cell::new(Some(value));
+        let wake = self.hand_over(&value);
+        if let Some(value) = value.take() {
+            self.buffer.push_front(value);
+        }
+        wake
+    }
+
+    /// Lets a sender wait, with its value in the slot or with an offer, after [`State::send`] or [`State::offer`] said
+    /// `Full` under the same lock.
+    ///
+    /// # Safety
+    /// W2 for the waiter, which is armed.
+    pub(crate) unsafe fn wait_to_send(&mut self, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: by the caller.
+        unsafe { self.sending.push_back(waiter) };
+    }
+
+    /// Lets a receiver wait, with its slot empty, after [`State::receive`] said `Empty` under the same lock.
+    ///
+    /// # Safety
+    /// W2 for the waiter, which is armed.
+    pub(crate) unsafe fn wait_to_receive(&mut self, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: by the caller.
+        unsafe { self.receiving.push_back(waiter) };
+    }
+
+    /// Commits a receiver, after [`State::receive`] said `Promised` under the same lock.
+    ///
+    /// # Safety
+    /// W2 for the waiter, whose wait is armed and ended by nobody but this channel.
+    pub(crate) unsafe fn wait_for_promised(&mut self, waiter: &Waiter<Slot<T>>) {
+        self.committed += 1;
+        // SAFETY: by the caller.
+        unsafe { self.awaiting.push_back(waiter) };
+    }
+
+    /// Lets somebody wait for the moment in which an operation of that side would not have to.
+    ///
+    /// # Safety
+    /// W2 for the waiter, which is armed.
+    pub(crate) unsafe fn watch(&mut self, side: Side, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: by the caller.
+        unsafe { self.watching[side as usize].push_back(waiter) };
+    }
+
+    /// Takes out a sender whose wait ended otherwise than by a claim of this channel. Its value is in its slot.
+    pub(crate) fn give_up_send(&mut self, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: it is in this queue, or was taken out of it.
+        let _was_in = unsafe { self.sending.remove(waiter) };
+    }
+
+    /// Takes out a receiver whose wait ended otherwise than by a claim of this channel. Its slot is empty.
+    pub(crate) fn give_up_receive(&mut self, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: it is in this queue, or was taken out of it.
+        let _was_in = unsafe { self.receiving.remove(waiter) };
+    }
+
+    /// Takes out a committed receiver that goes away, a future. Its permit stays; its wake-up
+    /// comes back, to be dropped without the lock.
+    pub(crate) fn give_up_promised(&mut self, waiter: &Waiter<Slot<T>>) -> Option<Wake> {
+        // SAFETY: it is in this queue, or was taken out of it.
+        if unsafe { self.awaiting.remove(waiter) } {
+            self.committed -= 1;
+        }
+        waiter.slot.due.take()
+    }
+
+    /// Takes out a watcher.
+    pub(crate) fn give_up_watch(&mut self, side: Side, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: it is in this queue, or was taken out of it.
+        let _was_in = unsafe { self.watching[side as usize].remove(waiter) };
+    }
+
+    /// Closes it; `false` if it was. [`State::next_of_the_closed`] follows.
+    pub(super) fn close(&mut self) -> bool {
+        !std::mem::replace(&mut self.closed, true)
+    }
+
+    /// H4: one of those who waited when it was closed. They find their slots as they were: senders their value,
+    /// receivers nothing.
+    pub(super) fn next_of_the_closed(&mut self) -> Option<Wake> {
+        let waiting = self.sending.claim_next(|_| (), |_, ()| ());
+        if let Some(((), wake)) = waiting.or_else(|| self.receiving.claim_next(|_| (), |_, ()| ())) {
+            return Some(wake);
+        }
+        while self.committed > 0 {
+            let wake = self.keep_promise(None);
+            if wake.is_some() {
+                return wake;
+            }
+        }
+        None
+    }
+
+    /// What is in the buffer, for nobody to receive.
+    pub(super) fn take_buffer(&mut self) -> VecDeque<T> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether an operation of that side may succeed (or fail) without waiting; waiters that were claimed elsewhere are
+    /// taken for waiting ones.
+    #[inline]
+    pub(crate) fn may_proceed(&self, side: Side) -> bool {
+        self.closed
+            || match side {
+                Side::Send => !self.receiving.is_empty() || self.has_room(),
+                Side::Receive => !self.buffer.is_empty() || !self.sending.is_empty(),
+            }
+    }
+}

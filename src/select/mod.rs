@@ -1,0 +1,151 @@
+//! Waiting for one of several channel operations: [`select!`](crate::select!), [`select_biased!`](crate::select_biased!),
+//! and [`Select`] for a set that is known at run time only.
+//!
+//! | Go | gorun |
+//! |---|---|
+//! | `select { case v, ok := <-r: … case s <- x: … default: … }` | `select! { recv(r) -> v => …, send(s, x) -> res => …, default => … }` |
+//! | `case <-time.After(d):` | `default(d) => …` |
+//! | a nil channel in a case | `None`, or [`never()`](crate::never()) |
+//! | `select {}` | `gorun::never::<()>().recv()` |
+//! | `reflect.Select` | [`Select`] |
+//!
+//! The grammar is crossbeam-channel's. One difference to Go: the value of a `send` arm is made when the arm has been
+//! chosen, and not before, so an arm that is not taken has no effect at all.
+//!
+//! `run` has the protocol, `arm` one operation.
+
+mod arm;
+mod dynamic;
+mod macros;
+mod run;
+
+pub use dynamic::{ReadyTimeoutError, Select, SelectTimeoutError, SelectedOperation, TryReadyError, TrySelectError};
+
+use crate::{Receiver, Sender};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a `recv` arm of a [`select!`](crate::select!) may name: a receiver, a pointer to one, or an `Option` of these.
+///
+/// ```
+/// use gorun::{Receiver, select::AsReceiver};
+///
+/// struct Inbox(Receiver<String>);
+///
+/// impl AsReceiver for Inbox {
+///     type Value = String;
+///     fn as_receiver(&self) -> Option<&Receiver<String>> { Some(&self.0) }
+/// }
+///
+/// let (tx, rx) = gorun::channel(1);
+/// let inbox = Inbox(rx);
+/// tx.send("letter".to_string()).unwrap();
+/// gorun::select! { recv(inbox) -> letter => assert_eq!(letter.unwrap(), "letter") }
+/// ```
+pub trait AsReceiver {
+    /// What it receives.
+    type Value;
+    /// The receiver; `None` for an arm that is never ready.
+    fn as_receiver(&self) -> Option<&Receiver<Self::Value>>;
+}
+
+/// What a `send` arm of a [`select!`](crate::select!) may name: a sender, a pointer to one, or an `Option` of these.
+///
+/// ```
+/// let (tx, rx) = gorun::channel(1);
+/// for sender in [None, Some(&tx)] {
+///     gorun::select! {
+///         send(sender, 1) -> sent => sent.unwrap(),
+///         default => assert!(sender.is_none()),
+///     }
+/// }
+/// assert_eq!(rx.recv(), Ok(1));
+/// ```
+pub trait AsSender {
+    /// What it sends.
+    type Value;
+    /// The sender; `None` for an arm that is never ready.
+    fn as_sender(&self) -> Option<&Sender<Self::Value>>;
+}
+
+impl<T> AsReceiver for Receiver<T> {
+    type Value = T;
+    #[inline]
+    fn as_receiver(&self) -> Option<&Receiver<T>> {
+        Some(self)
+    }
+}
+
+impl<T> AsSender for Sender<T> {
+    type Value = T;
+    #[inline]
+    fn as_sender(&self) -> Option<&Sender<T>> {
+        Some(self)
+    }
+}
+
+impl<A: AsReceiver> AsReceiver for Option<A> {
+    type Value = A::Value;
+    #[inline]
+    fn as_receiver(&self) -> Option<&Receiver<A::Value>> {
+        self.as_ref().and_then(A::as_receiver)
+    }
+}
+
+impl<A: AsSender> AsSender for Option<A> {
+    type Value = A::Value;
+    #[inline]
+    fn as_sender(&self) -> Option<&Sender<A::Value>> {
+        self.as_ref().and_then(A::as_sender)
+    }
+}
+
+macro_rules! through_pointers {
+    ($($pointer:ty),*) => {$(
+        impl<A: AsReceiver + ?Sized> AsReceiver for $pointer {
+            type Value = A::Value;
+            #[inline]
+            fn as_receiver(&self) -> Option<&Receiver<A::Value>> {
+                (**self).as_receiver()
+            }
+        }
+
+        impl<A: AsSender + ?Sized> AsSender for $pointer {
+            type Value = A::Value;
+            #[inline]
+            fn as_sender(&self) -> Option<&Sender<A::Value>> {
+                (**self).as_sender()
+            }
+        }
+    )*};
+}
+
+through_pointers!(&A, &mut A, Box<A>, Rc<A>, Arc<A>);
+
+/// What the macros expand to. No part of the interface.
+#[doc(hidden)]
+pub mod internal {
+    pub use super::arm::{Arm, Permit, RecvArm, SendArm};
+    pub use super::run::Wait;
+    use super::{AsReceiver, AsSender};
+    use std::time::{Duration, Instant};
+
+    #[inline]
+    pub fn recv<A: AsReceiver + ?Sized>(receiver: &A) -> RecvArm<'_, A::Value> {
+        RecvArm::new(receiver.as_receiver())
+    }
+
+    #[inline]
+    pub fn send<A: AsSender + ?Sized>(sender: &A) -> SendArm<'_, A::Value> {
+        SendArm::new(sender.as_sender())
+    }
+
+    /// A deadline that the clock can't say is none.
+    pub fn for_at_most(timeout: Duration) -> Wait {
+        Wait::Until(Instant::now().checked_add(timeout))
+    }
+
+    pub fn run(arms: &[Arm<'_>], biased: bool, wait: Wait) -> Option<usize> {
+        super::run::run(arms, biased, wait)
+    }
+}

@@ -1,0 +1,305 @@
+//! How a select chooses: one operation of several, without holding up anybody and without anybody choosing twice.
+//!
+//! Called by the macros and by [`Select`](super::Select).
+//!
+//! # The protocol
+//!
+//! 1. *Look.* Of the arms whose channels hint that they may proceed, one after the other in random order: take its lock,
+//!    try, release. Nothing of ours is in any queue, and our claim word says "running": we can claim others, and nobody
+//!    can claim us.
+//! 2. *All at once.* Take the locks of all channels, in the order of their addresses; try every arm again. If none can
+//!    proceed, arm the claim word, put a waiter into each channel's queue, release all locks, park.
+//! 3. *Leave.* One claim won: that arm was chosen, by the one who claimed. Take the other waiters out, one lock after
+//!    the other.
+//!
+//! * **S1, no lost wake-up.** Between the last try and the enqueueing no lock is released: whoever comes to one of the
+//!   channels later finds our waiter, and whoever came earlier was found by us.
+//! * **S2, one effect.** Before step 3 an arm is either tried by us, while nobody can claim us, or exchanged by one who
+//!   wins our claim; never both. A loser puts its value back before it releases the lock (`claim_next`'s `undo`), and
+//!   each waiter has a slot of its own, so that two who try at once on two channels do not meet.
+//! * **S3, never itself.** We try only while our waiters are in no queue, so a select on both sides of a channel does not
+//!   serve itself.
+//! * **S4, no deadlock, no livelock.** More than one lock is taken in step 2 only, in one order for all. No step takes
+//!   back a decision: two selects that meet from both sides are decided by the one that has the locks first, which either
+//!   serves the other or is found waiting by it.
+//!
+//! The bad interleaving when locks are taken one at a time in step 2: A waits in channel 1 and looks at channel 2, B
+//! waits in channel 2 and looks at channel 1; each finds the other, which can only be claimed if its owner is not
+//! deciding itself; both withdraw and begin again, in step. With a flag "deciding" one would have to wait for the other,
+//! and with no look after the first (A enqueued in 1, then in 2) a partner that came to 1 in between is not seen.
+//!
+//! An exception to "no step takes back a decision" is not ours: the other side's select was chosen to send and its value
+//! expression panicked. Then we begin again, with the old deadline (`promised`).
+
+use super::arm::{Arm, Erased, Operations, Tried, Waits};
+use super::dynamic::Renew;
+use crate::chan::{arm_of, is_promise};
+use gorun_scheduler::{Token, WaitReason, checkpoint, unwind_aborted};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub enum Wait {
+    /// Not at all.
+    Not,
+    /// Until this instant; for ever without one.
+    Until(Option<Instant>),
+}
+
+/// A table of arms holds references or counted ones.
+pub(super) trait AsOperations {
+    fn operations(&self) -> &dyn Operations;
+}
+
+impl AsOperations for Arm<'_> {
+    #[inline]
+    fn operations(&self) -> &dyn Operations {
+        self.0
+    }
+}
+
+impl<'a> AsOperations for (usize, Rc<dyn Renew<'a> + 'a>) {
+    #[inline]
+    fn operations(&self) -> &dyn Operations {
+        &*self.1
+    }
+}
+
+/// Chooses an arm and carries it out; `None` if the time is up first. What came of it is in the arm (A3).
+///
+/// A cancellation point, unless it does not wait.
+#[inline]
+pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Option<usize> {
+    if let Wait::Until(_) = wait {
+        checkpoint();
+    }
+    let waits = Waits::default();
+    loop {
+        let looked = in_some_order(arms, biased, |index| {
+            let arm = arms[index].operations();
+            let state = arm.lock();
+            // SAFETY: A1: its own.
+            let tried = unsafe { arm.attempt(state, &waits) };
+            if arm.unlock() {
+                arm.tell_watchers();
+            }
+            tried
+        });
+        match settle(arms, looked, &waits) {
+            Settled::Chosen(index) => return Some(index),
+            Settled::Anew => continue,
+            Settled::Nothing => {}
+        }
+        // Of a single channel the hint was all there is to know (N1).
+        if matches!(wait, Wait::Not) && arms.len() <= 1 {
+            return None;
+        }
+        match all_at_once(arms, biased, wait, &waits) {
+            Settled::Chosen(index) => return Some(index),
+            Settled::Anew => {}
+            Settled::Nothing => return None,
+        }
+    }
+}
+
+enum Settled {
+    Chosen(usize),
+    /// The other side gave up: from the beginning.
+    Anew,
+    Nothing,
+}
+
+/// What remains to be done without locks after trying.
+#[inline]
+fn settle<A: AsOperations>(arms: &[A], tried: Option<(usize, Tried)>, waits: &Waits) -> Settled {
+    match tried {
+        None | Some((_, Tried::NotNow)) => Settled::Nothing,
+        Some((index, Tried::Done(wake))) => {
+            if let Some(wake) = wake {
+                wake.wake();
+            }
+            Settled::Chosen(index)
+        }
+        Some((index, Tried::Committed(sender))) => {
+            sender.wake();
+            let _settled = waits.blocker().park(WaitReason::Select, None);
+            if arms[index].operations().fulfilled() { Settled::Chosen(index) } else { Settled::Anew }
+        }
+    }
+}
+
+/// Tries those that may proceed, each once, until one does: uniformly at random, or from the first.
+#[inline]
+fn in_some_order<A: AsOperations>(
+    arms: &[A],
+    biased: bool,
+    mut attempt: impl FnMut(usize) -> Tried,
+) -> Option<(usize, Tried)> {
+    if arms.len() > 64 {
+        return in_some_order_of_many(arms, biased, attempt);
+    }
+    let mut ready = 0u64;
+    for (index, arm) in arms.iter().enumerate() {
+        ready |= u64::from(arm.operations().may_proceed()) << index;
+    }
+    while ready != 0 {
+        let mut choice = ready;
+        let count = ready.count_ones();
+        if !biased && count > 1 {
+            let random = arms[ready.trailing_zeros() as usize].operations().random();
+            // The high half of the product: as even as 2^32 numbers can be spread.
+            for _ in 0..(u64::from(random) * u64::from(count)) >> 32 {
+                choice &= choice - 1;
+            }
+        }
+        let index = choice.trailing_zeros() as usize;
+        match attempt(index) {
+            Tried::NotNow => ready &= !(1 << index),
+            tried => return Some((index, tried)),
+        }
+    }
+    None
+}
+
+#[cold]
+fn in_some_order_of_many<A: AsOperations>(
+    arms: &[A],
+    biased: bool,
+    mut attempt: impl FnMut(usize) -> Tried,
+) -> Option<(usize, Tried)> {
+    let mut ready: Vec<usize> = (0..arms.len()).filter(|index| arms[*index].operations().may_proceed()).collect();
+    for left in (1..=ready.len()).rev() {
+        let index = if biased {
+            ready[ready.len() - left]
+        } else {
+            let random = arms[ready[0]].operations().random();
+            ready.swap_remove(((u64::from(random) * left as u64) >> 32) as usize)
+        };
+        match attempt(index) {
+            Tried::NotNow => {}
+            tried => return Some((index, tried)),
+        }
+    }
+    None
+}
+
+/// An arm in the order in which locks are taken.
+#[derive(Clone, Copy)]
+struct Place {
+    address: usize,
+    index: usize,
+}
+
+/// Steps 2 and 3.
+fn all_at_once<A: AsOperations>(arms: &[A], biased: bool, wait: Wait, waits: &Waits) -> Settled {
+    // On the stack for as many as one usually writes down.
+    const FEW: usize = 16;
+    if arms.len() <= FEW {
+        let mut places = [Place { address: 0, index: 0 }; FEW];
+        let mut states = [None; FEW];
+        with_places(arms, biased, wait, waits, &mut places[..arms.len()], &mut states[..arms.len()])
+    } else {
+        let mut places = vec![Place { address: 0, index: 0 }; arms.len()];
+        let mut states = vec![None; arms.len()];
+        with_places(arms, biased, wait, waits, &mut places, &mut states)
+    }
+}
+
+fn with_places<A: AsOperations>(
+    arms: &[A],
+    biased: bool,
+    wait: Wait,
+    waits: &Waits,
+    places: &mut [Place],
+    states: &mut [Option<Erased>],
+) -> Settled {
+    for (index, place) in places.iter_mut().enumerate() {
+        *place = Place { address: arms[index].operations().address(), index };
+    }
+    places.sort_unstable_by_key(|place| place.address);
+    // S4. Each channel once, however many arms it is in.
+    let mut last: Option<(usize, Erased)> = None;
+    for place in places.iter().filter(|place| place.address != 0) {
+        let state = match last {
+            Some((address, state)) if address == place.address => state,
+            _ => arms[place.index].operations().lock(),
+        };
+        last = Some((place.address, state));
+        states[place.index] = Some(state);
+    }
+    let unlock = || {
+        // Those that took a lock know it. Nobody is told anything before the last is released.
+        let tell = arms.iter().fold(false, |tell, arm| arm.operations().unlock() | tell);
+        if tell {
+            arms.iter().for_each(|arm| arm.operations().tell_watchers());
+        }
+    };
+
+    let tried = in_some_order(arms, biased, |index| {
+        let state = states[index].expect("it may proceed, so it has a channel");
+        // SAFETY: A1.
+        unsafe { arms[index].operations().attempt(state, waits) }
+    });
+    let deadline = match wait {
+        Wait::Until(deadline) if tried.is_none() => deadline,
+        _ => {
+            unlock();
+            return settle(arms, tried, waits);
+        }
+    };
+    let blocker = waits.blocker();
+    blocker.arm();
+    for (index, arm) in arms.iter().enumerate() {
+        if let Some(state) = states[index] {
+            // SAFETY: A1; A2: all leave below, and nothing unwinds in between.
+            unsafe { arm.operations().enqueue(state, blocker, index) };
+        }
+    }
+    unlock();
+    let token = blocker.park(WaitReason::Select, deadline);
+    let chosen = arm_of(token);
+    for (index, arm) in arms.iter().enumerate() {
+        if chosen != Some(index) {
+            arm.operations().leave();
+        }
+    }
+    match chosen {
+        Some(index) if is_promise(token) && !arms[index].operations().promised(waits) => Settled::Anew,
+        Some(index) => Settled::Chosen(index),
+        None if token == Token::ABORT => unwind_aborted(),
+        None => Settled::Nothing,
+    }
+}
+
+/// Waits until an arm would not have to wait, and does nothing about it.
+pub(super) fn run_ready<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Option<usize> {
+    let looked = || in_some_order(arms, biased, |_| Tried::Done(None)).map(|(index, _)| index);
+    let deadline = match wait {
+        Wait::Not => return looked(),
+        Wait::Until(deadline) => deadline,
+    };
+    checkpoint();
+    if let Some(index) = looked() {
+        return Some(index);
+    }
+    let waits = Waits::default();
+    let blocker = waits.blocker();
+    blocker.arm();
+    // One lock at a time will do: to be told changes nothing for anybody, so nothing has to be decided at once.
+    let ready = arms.iter().enumerate().find_map(|(index, arm)| {
+        // SAFETY: A2: all leave below, and nothing unwinds in between.
+        (!unsafe { arm.operations().watch(blocker, index) }).then_some(index)
+    });
+    let token = match ready {
+        Some(_) if blocker.disarm() => None,
+        // Or it was claimed first, and this returns at once.
+        _ => Some(blocker.park(WaitReason::Select, deadline)),
+    };
+    arms.iter().for_each(|arm| arm.operations().leave_watch());
+    match token {
+        Some(Token::ABORT) => unwind_aborted(),
+        Some(token) => arm_of(token),
+        None => ready,
+    }
+}
