@@ -503,6 +503,31 @@ fn a_thread_wakes_a_sleeping_worker_for_its_timer() {
     }
 }
 
+/// A worker was stuck, another was brought in for it, and one of the two has retired. The timers of its seat are set by a
+/// thread that is none of them, while nobody is awake.
+#[test]
+fn a_seat_that_was_left_keeps_its_timers() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let new_timer = || runtime.go(|| Timer::new(LONG)).unwrap().join().unwrap();
+    let on_first = new_timer();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let stuck = runtime.go(move || {
+        begun.send(()).unwrap();
+        may_go_on.recv().unwrap();
+    });
+    has_begun.recv().unwrap();
+    let on_second = new_timer();
+    go_on.send(()).unwrap();
+    stuck.unwrap().join().unwrap();
+    for _ in 0..20 {
+        for timer in [&on_first, &on_second] {
+            timer.reset(SHORT);
+            received(timer.channel());
+        }
+    }
+}
+
 /// The timers of a worker that is held up are fired by another.
 #[test]
 fn a_busy_worker_does_not_hold_up_its_timers() {

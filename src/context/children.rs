@@ -57,6 +57,11 @@ impl Children {
         child
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.iter().all(|(_, child)| child.is_none())
+    }
+
     /// Puts another child in its place, if it is still there.
     pub(super) fn replace(&mut self, place: Place, child: Child) -> Option<Child> {
         self.get(place)?.replace(child)

@@ -257,3 +257,57 @@ impl Node {
         self.parent.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Weak;
+    use std::time::Duration;
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    /// A node with a deadline, and a way to see that it is gone.
+    fn timed(parent: &Arc<Node>) -> (Arc<Node>, Weak<Node>) {
+        let node = Node::child(Some(parent), Some(later()));
+        node.end_at(later(), None);
+        let weak = Arc::downgrade(&node);
+        (node, weak)
+    }
+
+    #[test]
+    fn who_has_ended_or_gone_leaves_nothing_behind() {
+        let parent = Node::child(None, None);
+        let (ended, gone) = timed(&parent);
+        ended.cancel(ContextError::Canceled, None);
+        assert!(lock(&parent.state).children.is_empty(), "not in the table");
+        drop(ended);
+        assert!(gone.upgrade().is_none(), "no timer keeps it");
+        let plain = Node::child(Some(&parent), None);
+        assert!(!lock(&parent.state).children.is_empty());
+        drop(plain);
+        assert!(lock(&parent.state).children.is_empty());
+        let held = Node::child(Some(&parent), None);
+        held.hold();
+        let weak = Arc::downgrade(&held);
+        drop(held);
+        assert!(weak.upgrade().is_some(), "the parent keeps it");
+        parent.cancel(ContextError::Canceled, None);
+        assert!(weak.upgrade().is_none());
+        let (late, gone) = timed(&parent);
+        assert_eq!(late.error(), Some(ContextError::Canceled));
+        drop(late);
+        assert!(gone.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_pending_deadline_keeps_its_node() {
+        let parent = Node::child(None, None);
+        let (node, weak) = timed(&parent);
+        drop(node);
+        assert!(weak.upgrade().is_some());
+        parent.cancel(ContextError::Canceled, None);
+        assert!(weak.upgrade().is_none());
+    }
+}

@@ -4,7 +4,8 @@
 //! its timers, which is also held where a timer is stopped or set. That is what makes Go 1.23's promise easy to keep:
 //!
 //! * **A1.** A value goes into the channel, and what is stale comes out of it, under the timers' lock only. So after a
-//!   stop or a reset there is no value of before.
+//!   stop or a reset there is no value of before. (But a future that had got one and is dropped puts it back, whenever
+//!   that may be.)
 //! * **A2.** The channel has room for one value, so a sender never waits in it, and taking a value wakes nobody.
 //! * **A3.** The function of a timer is called, and dropped if the timer ends with it, on the goroutine it was started
 //!   as; else it is dropped by whoever stops the timer, drops its last handle, or ends its runtime.
