@@ -19,6 +19,7 @@ use std::mem::{ManuallyDrop, align_of, needs_drop, size_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// How a goroutine ended, if not by returning.
 pub(crate) enum End {
@@ -266,17 +267,24 @@ impl<T> JoinHandle<T> {
     pub fn join(mut self) -> Result<T, JoinError> {
         gorun_scheduler::checkpoint();
         // SAFETY: C4: ours is the only handle with `take`.
-        if unsafe { self.handle.completion().wait(WaitReason::Join, false) } == Token::ABORT {
+        if unsafe { self.handle.completion().wait(WaitReason::Join, false, None) } == Token::ABORT {
             drop(self);
             gorun_scheduler::unwind_aborted();
         }
         self.take_result()
     }
 
+    /// Waits until the goroutine has ended, at most until `deadline`: whether it has. An abort ends the wait too; who
+    /// calls has to ask for it.
+    pub(crate) fn wait_until(&mut self, deadline: Option<Instant>) -> bool {
+        // SAFETY: C4: ours is the only handle with `take`.
+        unsafe { self.handle.completion().wait(WaitReason::Join, false, deadline) == Token::DONE }
+    }
+
     /// As `join`, but no abort ends it: others hold borrows of our stack.
     pub(crate) fn join_shielded(&mut self) -> Result<T, JoinError> {
         // SAFETY: C4: ours is the only handle with `take`.
-        let _done = unsafe { self.handle.completion().wait(WaitReason::Scope, true) };
+        let _done = unsafe { self.handle.completion().wait(WaitReason::Scope, true, None) };
         self.take_result()
     }
 

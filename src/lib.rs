@@ -39,6 +39,7 @@
 
 mod blocking;
 pub mod chan;
+pub mod context;
 mod go;
 mod join;
 pub mod local;

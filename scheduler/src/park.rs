@@ -102,8 +102,7 @@ impl Blocker {
                         }
                     }
                     Some(at) => {
-                        let timer = crate::timers::Timer::new(self.parker, at);
-                        crate::timers::with_timer(&timer, || {
+                        crate::timers::with_deadline(self.parker, at, || {
                             if g.parker.claimed().is_none() {
                                 carrier::suspend(g, Suspended::Park);
                             }

@@ -7,7 +7,8 @@
 //! 2. every live goroutine is aborted: it unwinds where it waits and takes its exit path;
 //! 3. wait until none is left, at most for the grace period;
 //! 4. phase STOPPING: the workers leave their loops when they next look, and are joined, unless something was
-//!    left behind: then its worker may be the one that is stuck, and the threads and the memory stay.
+//!    left behind: then its worker may be the one that is stuck, and the threads and the memory stay;
+//! 5. timers that are still pending are let go, and won't ring.
 
 use crate::asymmetric;
 use crate::config::{Config, ConfigError, SpawnError, ThreadLocals};
@@ -19,6 +20,7 @@ use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
 use crate::spawn::{Spec, spawn_on};
 use crate::stack;
+use crate::timers::{Alarm, Timer};
 use crate::worker::Worker;
 use crossbeam_deque::Worker as Deque;
 use std::sync::Arc;
@@ -110,6 +112,8 @@ impl Scheduler {
         }
         self.shared.seats.iter().for_each(Seat::unpark);
         self.shared.spares.end(drained);
+        // Those that are nobody's wait won't ring any more.
+        self.shared.seats.iter().for_each(|seat| seat.timers.close());
         if drained {
             return Ok(());
         }
@@ -150,6 +154,12 @@ impl Remote {
         let processor = crate::current::processor().filter(|p| Arc::ptr_eq(&p.shared, &self.0));
         // SAFETY: by the caller; the processor is the current one and of this runtime.
         unsafe { spawn_on(&self.0, processor, spec, write) }
+    }
+
+    /// A timer on one of the seats, in turn: for who has no goroutine.
+    #[must_use]
+    pub fn timer<A: Alarm>(&self, alarm: A) -> Timer<A> {
+        Timer::on(self.0.seats.for_timer(), alarm)
     }
 
     /// Live goroutines. A snapshot, never too low.

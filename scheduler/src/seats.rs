@@ -10,26 +10,34 @@
 use crate::goroutine::{Goroutine, Ref};
 use crate::inbox::Inbox;
 use crate::next_slot::NextSlot;
+use crate::shared::Shared;
 use crate::shim::Lock;
 use crate::timers::Timers;
 use crossbeam_deque::Stealer;
 use crossbeam_utils::CachePadded;
 use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
 
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    table: Box<[OnceLock<CachePadded<Seat>>]>,
+    /// Each by reference: a timer that outlives the runtime keeps its seat.
+    table: Box<[OnceLock<Arc<CachePadded<Seat>>>]>,
     used: AtomicUsize,
+    /// Counts timers made outside of any worker: the seats take turns.
+    timer_turn: AtomicUsize,
 }
 
 impl Seats {
     /// A table with room for `most`.
     pub(crate) fn new(most: usize) -> Seats {
-        Seats { table: (0..most).map(|_| OnceLock::new()).collect(), used: AtomicUsize::new(0) }
+        Seats {
+            table: (0..most).map(|_| OnceLock::new()).collect(),
+            used: AtomicUsize::new(0),
+            timer_turn: AtomicUsize::new(0),
+        }
     }
 
     /// How many there are.
@@ -39,7 +47,21 @@ impl Seats {
     }
 
     pub(crate) fn get(&self, index: usize) -> &Seat {
+        self.shared(index)
+    }
+
+    /// To be kept longer than the runtime.
+    pub(crate) fn shared(&self, index: usize) -> &Arc<CachePadded<Seat>> {
         self.table[index].get().expect("S3: a seat in use")
+    }
+
+    /// The seat for a timer that is made outside of any worker: the next that is looked after.
+    pub(crate) fn for_timer(&self) -> Arc<CachePadded<Seat>> {
+        // Relaxed: any seat will do.
+        let (turn, seats) = (self.timer_turn.fetch_add(1, Ordering::Relaxed), self.len());
+        let mut in_turn = (0..seats).map(|i| self.shared(turn.wrapping_add(i) % seats));
+        let attended = in_turn.find(|seat| !seat.is_unattended());
+        attended.unwrap_or_else(|| self.shared(turn % seats)).clone()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Seat> {
@@ -47,9 +69,9 @@ impl Seats {
     }
 
     /// One seat more, if there is room. Not called by two threads at once.
-    pub(crate) fn add(&self, stealer: Stealer<Ref>) -> Option<usize> {
+    pub(crate) fn add(&self, shared: Weak<Shared>, stealer: Stealer<Ref>) -> Option<usize> {
         let index = self.len();
-        self.table.get(index)?.set(CachePadded::new(Seat::new(stealer))).expect("S3: not in use yet");
+        self.table.get(index)?.set(Arc::new(CachePadded::new(Seat::new(shared, stealer)))).expect("S3: not in use yet");
         // Release: pairs with the Acquire in `len` (S3).
         self.used.store(index + 1, Ordering::Release);
         Some(index)
@@ -59,6 +81,7 @@ impl Seats {
 /// The part of a worker and its processor that others may touch.
 #[derive(Debug)]
 pub(crate) struct Seat {
+    shared: Weak<Shared>,
     pub(crate) stealer: Stealer<Ref>,
     pub(crate) next: NextSlot,
     pub(crate) inbox: Inbox,
@@ -79,8 +102,9 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    fn new(stealer: Stealer<Ref>) -> Seat {
+    fn new(shared: Weak<Shared>, stealer: Stealer<Ref>) -> Seat {
         Seat {
+            shared,
             stealer,
             next: NextSlot::new(),
             inbox: Inbox::new(),
@@ -129,9 +153,29 @@ impl Seat {
         }
     }
 
-    /// See [`Seat::send_home`]; the worker looks into the inbox after this and before it sleeps.
+    /// A timer has been set here, not by this seat's worker, that is due before all others. Whoever would sleep too long
+    /// for it is woken: this seat's worker, or if the seat has none that looks after it, one of those who sleep (they
+    /// count in the timers of such seats). A worker that is at work looks for timers before it sleeps.
+    ///
+    /// Dekker pair with falling asleep (`announce_sleep`, and `Idle::fall_asleep` for the others): the timer, then who
+    /// sleeps; saying so, then the timers.
+    pub(crate) fn timer_set(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) {
+            self.unpark();
+        } else if self.is_unattended()
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.notify();
+        }
+    }
+
+    /// See [`Seat::send_home`] and [`Seat::timer_set`]; the worker looks into the inbox and for the earliest timer after
+    /// this and before it sleeps.
     pub(crate) fn announce_sleep(&self, asleep: bool) {
         self.asleep.store(asleep, Ordering::SeqCst);
+        // What is looked at next is not older than the store.
+        fence(Ordering::SeqCst);
     }
 
     pub(crate) fn is_asleep(&self) -> bool {

@@ -143,7 +143,7 @@ impl Spares {
             Some(left) => left,
             None => {
                 let deque = Deque::new_fifo();
-                let Some(index) = shared.seats.add(deque.stealer()) else {
+                let Some(index) = shared.seats.add(Arc::downgrade(shared), deque.stealer()) else {
                     return Err(io::Error::other("no seat left for another worker"));
                 };
                 (index, deque)

@@ -53,7 +53,7 @@ pub unsafe fn spawn_here(spec: &Spec, write: impl FnOnce(*mut u8)) -> Option<Res
 }
 
 /// # Safety
-/// As [`spawn_here`]; `processor`, if any, is the current one and of `shared`.
+/// As [`spawn_here`]; `processor`, if any, is of `shared`, and the current one or that of the worker who calls.
 pub(crate) unsafe fn spawn_on(
     shared: &Arc<Shared>,
     processor: Option<&Processor>,
@@ -89,8 +89,9 @@ pub(crate) unsafe fn spawn_on(
             inherit(g);
             back.keep();
             write(g.payload());
-            // An inherit hook may have suspended us: the processor is asked for anew (R1).
-            let processor = current::processor().expect("we are a goroutine");
+            // An inherit hook may have suspended us: the processor is asked for anew (R1). A worker that starts a
+            // goroutine for a timer is none that could have been.
+            let processor = current::processor().unwrap_or(processor);
             processor.seat_ref().count_spawn();
             g.publish(2);
             processor.push_back(g);

@@ -15,12 +15,12 @@ use crate::config::ThreadLocals;
 use crate::current;
 use crate::goroutine::{ABORT, Ref};
 use crate::isolated::{self, Loaded};
-use crate::parker::{Commit, Committed, Wake};
+use crate::parker::{Commit, Committed};
 use crate::processor::Processor;
 use crate::seats::Seat;
 use crate::shared::STOPPING;
 use crate::spares::Waited;
-use crate::timers::{self, NEVER};
+use crate::timers::{self, Due, NEVER, Timers};
 use crate::unwind::{AbortOnUnwind, fatal};
 use crossbeam_deque::{Injector, Steal, Worker as Deque};
 use std::ptr::NonNull;
@@ -32,7 +32,7 @@ const FAIRNESS: u32 = 61;
 pub(crate) struct Worker {
     processor: Processor,
     round: u32,
-    woken: Vec<Wake>,
+    due: Due,
     loaded: Loaded,
     /// A goroutine took the thread along.
     spoilt: bool,
@@ -50,7 +50,7 @@ impl Worker {
     pub(crate) fn new(processor: Processor) -> Worker {
         let loaded = Loaded::new(isolated::layout().ok());
         processor.home_block.set(loaded.home());
-        Worker { processor, round: 0, woken: Vec::new(), loaded, spoilt: false }
+        Worker { processor, round: 0, due: Due::default(), loaded, spoilt: false }
     }
 
     fn seat(&self) -> &Seat {
@@ -193,8 +193,8 @@ impl Worker {
     fn abort(&mut self, g: Ref, wait: Committed) {
         // SAFETY: blocks are type-stable; it is this goroutine's parker.
         let wake = unsafe { wait.abort(NonNull::new_unchecked(g.as_ptr().cast_mut()).cast()) };
-        self.woken.extend(wake);
-        self.wake_all();
+        self.due.woken.extend(wake);
+        see_to(&self.processor, &mut self.due);
     }
 
     /// The goroutine has ended. Its carrier stays here, with its block loaded, unless it can't be used again.
@@ -213,24 +213,6 @@ impl Worker {
             self.spoilt = true;
         }
         crate::exit::retire(&self.processor, g, keep);
-    }
-
-    /// Wakes what was claimed, through our own processor; in order, as [`Wake::wake_all`].
-    fn wake_all(&mut self) {
-        let mut first = true;
-        for wake in self.woken.drain(..) {
-            match wake.into_goroutine() {
-                Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&self.processor.shared)) => {
-                    if std::mem::take(&mut first) {
-                        self.processor.ready(g);
-                    } else {
-                        self.processor.ready_last(g);
-                    }
-                }
-                Ok(g) => crate::ready::ready(g),
-                Err(other) => other.wake(),
-            }
-        }
     }
 
     /// The next goroutine from the local queues, if it is not time to look elsewhere first.
@@ -281,7 +263,7 @@ impl Worker {
             return None;
         }
         if self.round.is_multiple_of(FAIRNESS) {
-            self.fire_timers(timers::now());
+            self.fire_own_timers();
             self.processor.empty_inbox();
             if let Steal::Success(g) = self.processor.shared.injector.steal()
                 && let Some(g) = self.unless_held_back(g)
@@ -358,9 +340,7 @@ impl Worker {
     /// What is ours, without counting as a searcher.
     fn look_at_home(&mut self) -> Option<Ref> {
         self.processor.empty_inbox();
-        if self.seat().timers.earliest() != NEVER {
-            self.fire_timers(timers::now());
-        }
+        self.fire_own_timers();
         self.processor.pop()
     }
 
@@ -440,21 +420,58 @@ impl Worker {
                 return Some(g);
             }
             if seat.timers.earliest() != NEVER {
-                let now = timers::now();
-                if seat.timers.earliest() <= now {
-                    seat.timers.fire(now, &mut self.woken);
-                    self.wake_all();
-                }
+                fire_timers(&seat.timers, &self.processor, &mut self.due);
             }
         }
         self.processor.pop()
     }
 
-    fn fire_timers(&mut self, now: u64) {
-        self.processor.seat_ref().timers.fire(now, &mut self.woken);
-        if !self.woken.is_empty() {
-            self.wake_all();
+    fn fire_own_timers(&mut self) {
+        if self.seat().timers.earliest() != NEVER {
+            fire_timers(&self.processor.seat_ref().timers, &self.processor, &mut self.due);
         }
+    }
+}
+
+/// Fires what is due of a seat's timers, ours or another's.
+fn fire_timers(timers: &Timers, processor: &Processor, due: &mut Due) {
+    let now = timers::now();
+    loop {
+        let more = timers.fire(now, due);
+        see_to(processor, due);
+        if !more {
+            break;
+        }
+    }
+}
+
+/// Wakes what was claimed, through our own processor and in order, as [`Wake::wake_all`](crate::Wake::wake_all); and calls
+/// the timers that want it.
+fn see_to(processor: &Processor, due: &mut Due) {
+    let mut first = true;
+    for wake in due.woken.drain(..) {
+        match wake.into_goroutine() {
+            Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&processor.shared)) => {
+                if std::mem::take(&mut first) {
+                    processor.ready(g);
+                } else {
+                    processor.ready_last(g);
+                }
+            }
+            Ok(g) => crate::ready::ready(g),
+            Err(other) => unharmed(|| other.wake()),
+        }
+    }
+    for timer in due.called.drain(..) {
+        unharmed(|| timer.call(processor));
+    }
+}
+
+/// A future's waker is a user's code. If it panics, the hook has told of it, and there is nobody here to tell more.
+fn unharmed(f: impl FnOnce()) {
+    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+        // Its drop would be a user's code once more.
+        std::mem::forget(payload);
     }
 }
 

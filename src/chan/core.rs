@@ -9,11 +9,11 @@
 //!   their condition true.
 
 use super::state::{Side, Slot, State};
-use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake};
+use gorun_scheduler::{Blocker, Stopper, Token, WaitReason, Waiter, Wake};
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// The token of a wait that is over: what there was to exchange lies in the slot. With the number of the select's arm.
 pub(crate) fn settled(arm: usize) -> Token {
@@ -40,6 +40,8 @@ pub(crate) struct Core<T> {
     hints: AtomicU8,
     /// Where selects that begin with this channel take their random numbers from.
     seed: AtomicU32,
+    /// The timer that sends here, if one does: it need not once nobody can receive.
+    timer: OnceLock<Stopper>,
     pub(super) capacity: usize,
     senders: AtomicUsize,
     receivers: AtomicUsize,
@@ -124,6 +126,7 @@ impl<T> Core<T> {
             hints: AtomicU8::new(state.hints()),
             state: Mutex::new(state),
             seed: AtomicU32::new(0),
+            timer: OnceLock::new(),
             capacity,
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
@@ -253,6 +256,11 @@ impl<T> Core<T> {
         rest.1 = false;
     }
 
+    /// `timer` sends here, and is stopped when the last receiver goes.
+    pub(super) fn set_timer(&self, timer: Stopper) {
+        self.timer.set(timer).expect("a channel has one timer");
+    }
+
     pub(super) fn add_sender(&self) {
         // Relaxed, here and below: whoever has a handle may make another, as in Arc. The Arc's own count, which is
         // never smaller, aborts before these overflow.
@@ -277,6 +285,9 @@ impl<T> Core<T> {
             // Nobody can receive them any more, and none can come (H4). Dropped outside the lock; a `Drop` that
             // panics keeps none of the others from being dropped, as in any `VecDeque`.
             let unreceived = self.lock().take_buffer();
+            if let Some(timer) = self.timer.get() {
+                timer.stop();
+            }
             drop(unreceived);
         }
     }

@@ -27,6 +27,7 @@ mod iter;
 mod receiver;
 mod sender;
 mod state;
+mod timed;
 
 pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use future::{RecvFuture, RecvStream, SendFuture};
@@ -34,6 +35,7 @@ pub use iter::{IntoIter, Iter, TryIter};
 
 pub(crate) use self::core::{Core, Locked, arm_of, is_promise, settled};
 pub(crate) use self::state::{Offered, Received, Side, Slot, State};
+pub(crate) use self::timed::{Tick, TimerEnd};
 use std::fmt;
 use std::sync::Arc;
 

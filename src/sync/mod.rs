@@ -3,12 +3,15 @@
 //! | to | use |
 //! |---|---|
 //! | wait for a number of goroutines | [`WaitGroup`] |
+//! | the same, with the first error, a limit, a context | [`ErrGroup`] |
 //! | have one at a time in a piece of code | [`Mutex`] |
 //! | hand values over | [`channel`](crate::channel) |
 
+mod err_group;
 mod mutex;
 mod wait_group;
 
+pub use err_group::ErrGroup;
 pub use mutex::{Mutex, MutexGuard};
 pub use wait_group::WaitGroup;
 

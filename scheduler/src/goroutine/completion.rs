@@ -23,6 +23,7 @@ use crate::parker::{Parker, Token};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::Instant;
 
 const EMPTY: usize = 0;
 const DETACHED: usize = 1;
@@ -148,12 +149,12 @@ impl Completion {
     }
 
     /// Blocks the current goroutine or thread until the result is there. [`Token::ABORT`] if the goroutine was
-    /// aborted first; [`Token::DONE`] otherwise.
+    /// aborted first, [`Token::TIMEOUT`] if it was still not there at `deadline`; [`Token::DONE`] otherwise.
     ///
     /// # Safety
     /// C4.
     #[must_use]
-    pub unsafe fn wait(&self, reason: WaitReason, shielded: bool) -> Token {
+    pub unsafe fn wait(&self, reason: WaitReason, shielded: bool, deadline: Option<Instant>) -> Token {
         if self.is_finished() {
             return Token::DONE;
         }
@@ -175,7 +176,7 @@ impl Completion {
             }
             return Token::DONE;
         }
-        let token = blocker.park(reason, None);
+        let token = blocker.park(reason, deadline);
         if token != Token::DONE {
             // Relaxed on success: the waiter is ours again, nobody wrote to it.
             if self.0.compare_exchange(address, EMPTY, Ordering::Relaxed, Ordering::Acquire).is_err() {

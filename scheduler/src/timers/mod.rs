@@ -1,0 +1,311 @@
+//! Time: a heap of timers per seat, for the deadlines of waits and for timers that are nobody's wait.
+//!
+//! A wait's timer lies on the waiter's stack ([`with_deadline`], called by `park`); the others are shared objects
+//! ([`Timer`] in `owned`, used by `gorun::time`). Both are fired by `worker`: its own seat's at every scheduling
+//! round that asks the clock, other seats' when they are overdue. Workers sleep until their seat's earliest, on the
+//! kernel's nanosecond clock.
+//!
+//! * **M1.** What belongs to a timer's being pending changes only under the lock of its seat's heap. Any thread may
+//!   take that lock; it is held for a handful of timers at a time.
+//! * **M2.** A timer in the heap exists: a wait's is taken out, by firing or by cancelling, before its waiter leaves
+//!   [`with_deadline`]; of a shared one the heap has a reference of its own.
+//! * **M3.** What a timer does to others when it fires (a claim, a value into a channel) happens under the heap's lock.
+//!   So once a stop has the lock, either it takes the timer out and nothing will happen, or all of it has happened.
+//!   Wake-ups, and whatever allocates or drops, come after unlocking.
+//! * **M4.** Under the heap's lock a channel's lock may be taken, and never the other way round.
+//! * **M5.** Once the heap is closed, at its runtime's end, no shared timer is in it and none comes in.
+//!
+//! # The bad interleavings
+//!
+//! * Stop and fire: without M3 a worker takes the timer out, the stop finds it gone and empties its channel, then the
+//!   worker puts the value in: a value received after the stop. With M3 the value is there when the stop looks.
+//! * Reset and fire: the same with the timer then set anew; the old value would look like the new one's.
+//! * Drop and fire: the last handle goes while a worker has the timer in its hands. The heap's reference passes to the
+//!   worker when it takes the timer out, and is dropped after unlocking.
+//! * A wait's end and fire: the waiter was claimed by another and wants its stack back, while a worker looks at the
+//!   timer on it. The waiter needs the lock first (M2), and the claim under the lock fails or has woken it (P3).
+//! * Set from outside, and the worker falls asleep: see `Seat::timer_set`.
+//! * The runtime's end and set: M5; one that is set later never fires.
+
+mod heap;
+mod owned;
+
+pub use owned::{Alarm, Rung, Spawner, Stopper, Timer, WeakTimer};
+
+use self::heap::{Heap, Node};
+use self::owned::Shared;
+use crate::current;
+use crate::parker::{Parker, Token, Wake};
+use crate::seats::Seat;
+use crate::shim::Lock;
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// `Timers::earliest` when there is none.
+pub(crate) const NEVER: u64 = u64::MAX;
+/// So many are fired in one go, under one lock.
+const BATCH: usize = 64;
+
+fn base() -> Instant {
+    static BASE: OnceLock<Instant> = OnceLock::new();
+    *BASE.get_or_init(Instant::now)
+}
+
+/// Nanoseconds on the monotonic clock since the process first asked.
+pub(crate) fn now() -> u64 {
+    nanos(Instant::now())
+}
+
+fn nanos(at: Instant) -> u64 {
+    let since = at.saturating_duration_since(base());
+    // 2^64 ns are 584 years; a deadline beyond is never.
+    let whole = since.as_secs().checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(since.subsec_nanos().into()));
+    whole.unwrap_or(NEVER).min(NEVER - 1)
+}
+
+fn instant(nanos: u64) -> Instant {
+    base() + Duration::from_nanos(nanos)
+}
+
+/// What happens when it is time.
+#[derive(Debug)]
+enum What {
+    /// The wait ends.
+    Wait(NonNull<Parker>),
+    /// It is the first field of a shared timer, which knows.
+    Shared(&'static Shared),
+}
+
+/// Runs `f` (a suspension) with a deadline for the wait of `parker`, on the current processor's seat. `f` does not
+/// unwind.
+pub(crate) fn with_deadline(parker: NonNull<Parker>, at: Instant, f: impl FnOnce()) {
+    let node = Node::new(What::Wait(parker));
+    let processor = current::processor().expect("only goroutines set timers");
+    // Kept over the suspension: the runtime has a live goroutine, us.
+    let seat: *const Seat = processor.seat();
+    processor.seat_ref().timers.push(nanos(at), &node);
+    f();
+    // SAFETY: as above.
+    unsafe { &*seat }.timers.cancel(&node);
+}
+
+/// The timers of one seat.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    state: Lock<State>,
+    earliest: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    heap: Heap<What>,
+    closed: bool,
+}
+
+// SAFETY: M1 and M2: the pointers are followed under the lock only, and while their timers exist.
+unsafe impl Send for State {}
+
+/// What fired, to be seen to after unlocking.
+#[derive(Default)]
+pub(crate) struct Due {
+    pub(crate) woken: Vec<Wake>,
+    /// Those that are to be called.
+    pub(crate) called: Vec<Arc<dyn owned::Call>>,
+    /// Those that are merely over.
+    over: Vec<Arc<dyn owned::Call>>,
+}
+
+impl fmt::Debug for Due {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Due").field("woken", &self.woken.len()).field("called", &self.called.len()).finish()
+    }
+}
+
+impl Timers {
+    pub(crate) const fn new() -> Timers {
+        Timers { state: Lock::new(State { heap: Heap::new(), closed: false }), earliest: AtomicU64::new(NEVER) }
+    }
+
+    /// When the next one is due, in `now()`'s nanoseconds; [`NEVER`] if there is none. A snapshot.
+    pub(crate) fn earliest(&self) -> u64 {
+        // Relaxed: a hint; the owner of the seat reads what it wrote itself, others look again. What must not be
+        // missed, the owner's look before it sleeps, has a fence before it.
+        self.earliest.load(Ordering::Relaxed)
+    }
+
+    fn push(&self, at: u64, node: &Node<What>) {
+        let mut state = self.state.lock();
+        state.heap.push(at, NonNull::from(node));
+        self.publish(&state);
+    }
+
+    fn cancel(&self, node: &Node<What>) {
+        let mut state = self.state.lock();
+        if node.is_in() {
+            state.heap.remove(NonNull::from(node));
+            self.publish(&state);
+        }
+    }
+
+    /// Fires those that are due at `now`, or a batch of them: `true` if there are more. The caller sees to what it gets.
+    #[must_use]
+    pub(crate) fn fire(&self, now: u64, due: &mut Due) -> bool {
+        if self.earliest() > now {
+            return false;
+        }
+        let mut more = false;
+        {
+            let mut state = self.state.lock();
+            for _ in 0..BATCH {
+                more = state.fire_next(now, due);
+                if !more {
+                    break;
+                }
+            }
+            self.publish(&state);
+        }
+        due.over.clear();
+        more
+    }
+
+    fn publish(&self, state: &State) {
+        let earliest = state.heap.first().map_or(NEVER, |(at, _)| at);
+        // Relaxed: see `earliest`; who sets a timer from outside adds a fence.
+        self.earliest.store(earliest, Ordering::Relaxed);
+    }
+
+    /// Whether the caller runs on the worker of the seat whose timers these are.
+    fn are_mine(&self) -> bool {
+        current::processor().is_some_and(|processor| ptr::eq(&raw const processor.seat_ref().timers, self))
+    }
+
+    /// M5, when the runtime ends.
+    pub(crate) fn close(&self) {
+        let left: Vec<_> = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let left = state.heap.extract(|what| matches!(what, What::Shared(_)));
+            self.publish(&state);
+            // SAFETY: M2: with the node the heap's reference is ours.
+            left.into_iter().filter_map(|node| unsafe { adopt(node) }).collect()
+        };
+        left.iter().for_each(|timer| timer.end());
+    }
+}
+
+impl State {
+    /// `false`: nothing is due.
+    fn fire_next(&mut self, now: u64, due: &mut Due) -> bool {
+        let Some((at, node)) = self.heap.first().filter(|(at, _)| *at <= now) else { return false };
+        // SAFETY: M2.
+        match &unsafe { node.as_ref() }.what {
+            What::Wait(parker) => {
+                self.heap.remove(node);
+                // SAFETY: P3: its owner can't leave without our lock.
+                due.woken.extend(unsafe { Parker::claim(*parker, Token::TIMEOUT) });
+            }
+            What::Shared(shared) => {
+                // SAFETY: the node is the first field of the type that `shared` was made for.
+                let rung = unsafe { (shared.ring)(node, instant(at), instant(now)) };
+                due.woken.extend(rung.wake);
+                if let Some(at) = rung.again {
+                    // Later than now, whatever was asked for: we would never get out of here.
+                    self.heap.change(nanos(at).max(now + 1), node);
+                    if rung.call {
+                        // SAFETY: M2; as above.
+                        due.called.push(unsafe { (shared.share)(node) });
+                    }
+                    return true;
+                }
+                self.heap.remove(node);
+                let list = if rung.call { &mut due.called } else { &mut due.over };
+                // SAFETY: M2: with the node the heap's reference is ours.
+                list.push(unsafe { (shared.adopt)(node) });
+            }
+        }
+        true
+    }
+}
+
+/// The heap's reference to a shared timer, after it was taken out.
+///
+/// # Safety
+/// It was taken out by the caller, and not by another before.
+unsafe fn adopt(node: NonNull<Node<What>>) -> Option<Arc<dyn owned::Call>> {
+    // SAFETY: by the caller the reference is there, so the node is.
+    match &unsafe { node.as_ref() }.what {
+        What::Wait(_) => None,
+        // SAFETY: as above, and the node is the first field of the type that `shared` was made for.
+        What::Shared(shared) => Some(unsafe { (shared.adopt)(node) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::park::{Blocker, WaitReason};
+
+    fn wait(blocker: &Blocker) -> Node<What> {
+        Node::new(What::Wait(blocker.parker()))
+    }
+
+    #[test]
+    fn a_timer_fires_at_its_time_and_not_before() {
+        let timers = Timers::new();
+        let blocker = Blocker::current();
+        blocker.arm();
+        let node = wait(&blocker);
+        timers.push(100, &node);
+        let mut due = Due::default();
+        assert!(!timers.fire(99, &mut due));
+        assert!(due.woken.is_empty());
+        assert_eq!(timers.earliest(), 100);
+        assert!(!timers.fire(100, &mut due));
+        assert_eq!(due.woken.len(), 1);
+        assert_eq!(timers.earliest(), NEVER);
+        assert_eq!(blocker.park(WaitReason::Sleep, None), Token::TIMEOUT);
+        due.woken.pop().unwrap().wake();
+    }
+
+    #[test]
+    fn a_cancelled_timer_never_fires() {
+        let timers = Timers::new();
+        let blocker = Blocker::current();
+        blocker.arm();
+        let node = wait(&blocker);
+        timers.push(100, &node);
+        timers.cancel(&node);
+        timers.cancel(&node);
+        let mut due = Due::default();
+        assert!(!timers.fire(1000, &mut due));
+        assert!(due.woken.is_empty());
+        assert!(blocker.disarm());
+    }
+
+    #[test]
+    fn many_that_are_due_fire_in_batches() {
+        let timers = Timers::new();
+        let blockers: Vec<_> = (0..BATCH + 1).map(|_| Blocker::current()).collect();
+        let nodes: Vec<_> = blockers.iter().map(wait).collect();
+        for (blocker, node) in blockers.iter().zip(&nodes) {
+            blocker.arm();
+            timers.push(5, node);
+        }
+        let mut due = Due::default();
+        assert!(timers.fire(5, &mut due));
+        assert_eq!(due.woken.len(), BATCH);
+        assert!(!timers.fire(5, &mut due));
+        assert_eq!(due.woken.len(), BATCH + 1);
+        assert!(blockers.iter().all(|blocker| !blocker.disarm()));
+    }
+
+    #[test]
+    fn the_clock_goes_there_and_back() {
+        let at = base() + Duration::new(5, 7);
+        assert_eq!(nanos(at), 5_000_000_007);
+        assert_eq!(instant(nanos(at)), at);
+    }
+}

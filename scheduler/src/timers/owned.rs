@@ -1,0 +1,288 @@
+//! Timers that are nobody's wait: shared objects that can be set, stopped and set again from any thread.
+//!
+//! Made and used by `gorun::time`, which says by an [`Alarm`] what they do. A timer belongs to the seat on which it
+//! was made, for ever: one lock decides all that happens to it. (Following the goroutine that sets it would need a
+//! second lock, or a count on the runtime with every timer that all its workers change.) The timer keeps its seat's
+//! memory, not its runtime.
+//!
+//! The invariants are those of `timers` (M1 to M5).
+
+use super::{Node, Timers, What, nanos};
+use crate::config::SpawnError;
+use crate::current;
+use crate::goroutine::Handle;
+use crate::parker::Wake;
+use crate::processor::Processor;
+use crate::seats::Seat;
+use crate::spawn::{Spec, spawn_on};
+use crossbeam_utils::CachePadded;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// What a timer does when it is time. None of it is user code.
+pub trait Alarm: Send + Sync + Sized + 'static {
+    /// It is time: `due` is when it should have been, `now` is when it is. Under the timers' lock (M3, M4): takes no
+    /// lock but a channel's, wakes nobody, and drops nothing of a user's.
+    fn ring(&self, due: Instant, now: Instant) -> Rung;
+
+    /// After a [`Rung`] that wants it, with no lock held, on a worker but not on a goroutine: to start one, or to wake
+    /// more.
+    fn call(_timer: Timer<Self>, _spawner: &Spawner<'_>) {}
+
+    /// The runtime has ended while the timer was pending: it won't ring. With no lock held.
+    fn end(&self) {}
+}
+
+/// What became of a timer that rang.
+#[derive(Debug)]
+pub struct Rung {
+    /// Who is to be woken.
+    pub wake: Option<Wake>,
+    /// Whether [`Alarm::call`] is to follow.
+    pub call: bool,
+    /// When it rings again; `None` if it is over.
+    pub again: Option<Instant>,
+}
+
+/// A timer, by reference: clones are the same timer. It rings though all its handles are gone.
+pub struct Timer<A>(Arc<Owned<A>>);
+
+/// A reference that does not keep the timer: only its being pending does.
+pub struct WeakTimer<A>(Weak<Owned<A>>);
+
+/// A timer whatever it does, by reference: for one who can only stop it.
+pub struct Stopper(Arc<dyn Call>);
+
+impl Stopper {
+    /// It won't ring.
+    pub fn stop(&self) {
+        self.0.clone().stop();
+    }
+}
+
+/// `repr(C)` with the node first: a pointer to the node is a pointer to the whole.
+#[repr(C)]
+struct Owned<A> {
+    node: Node<What>,
+    seat: Arc<CachePadded<Seat>>,
+    alarm: A,
+}
+
+// SAFETY: M1: the node changes under the lock of the seat's heap only; the rest is Send and Sync.
+unsafe impl<A: Send + Sync> Send for Owned<A> {}
+// SAFETY: as above.
+unsafe impl<A: Send + Sync> Sync for Owned<A> {}
+
+/// What the heap can do with a shared timer of which it has the node.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// [`Alarm::ring`].
+    pub(super) ring: unsafe fn(NonNull<Node<What>>, Instant, Instant) -> Rung,
+    /// Makes a reference beside the heap's.
+    pub(super) share: unsafe fn(NonNull<Node<What>>) -> Arc<dyn Call>,
+    /// Makes the heap's reference the caller's.
+    pub(super) adopt: unsafe fn(NonNull<Node<What>>) -> Arc<dyn Call>,
+}
+
+/// A shared timer without its type.
+pub(crate) trait Call: Send + Sync {
+    fn call(self: Arc<Self>, processor: &Processor);
+    fn end(&self);
+    fn stop(self: Arc<Self>);
+}
+
+impl<A: Alarm> Call for Owned<A> {
+    fn call(self: Arc<Self>, processor: &Processor) {
+        A::call(Timer(self), &Spawner(processor));
+    }
+
+    fn end(&self) {
+        self.alarm.end();
+    }
+
+    fn stop(self: Arc<Self>) {
+        Timer(self).stop(|_, _| ());
+    }
+}
+
+impl<A: Alarm> Owned<A> {
+    const SHARED: &'static Shared = &Shared { ring: Self::ring, share: Self::share, adopt: Self::adopt };
+
+    /// # Safety
+    /// The node is the first field of an `Owned<A>`, in the heap, whose lock the caller has.
+    unsafe fn ring(node: NonNull<Node<What>>, due: Instant, now: Instant) -> Rung {
+        // SAFETY: by the caller, and M2.
+        unsafe { node.cast::<Owned<A>>().as_ref() }.alarm.ring(due, now)
+    }
+
+    /// # Safety
+    /// The node is the first field of an `Owned<A>`, in the heap, whose lock the caller has.
+    unsafe fn share(node: NonNull<Node<What>>) -> Arc<dyn Call> {
+        let owned = node.cast::<Owned<A>>().as_ptr();
+        // SAFETY: it came from `Arc::into_raw` in `set`, and the heap's reference stays.
+        unsafe {
+            Arc::increment_strong_count(owned);
+            Arc::from_raw(owned)
+        }
+    }
+
+    /// # Safety
+    /// The node is the first field of an `Owned<A>`, and the heap's reference is the caller's.
+    unsafe fn adopt(node: NonNull<Node<What>>) -> Arc<dyn Call> {
+        // SAFETY: it came from `Arc::into_raw` in `set`.
+        unsafe { Arc::from_raw(node.cast::<Owned<A>>().as_ptr()) }
+    }
+
+    fn timers(&self) -> &Timers {
+        &self.seat.timers
+    }
+}
+
+impl<A: Alarm> Timer<A> {
+    /// A timer on the current goroutine's seat; the alarm comes back where there is none.
+    ///
+    /// # Errors
+    /// The alarm, if no goroutine calls.
+    pub fn here(alarm: A) -> Result<Timer<A>, A> {
+        match current::processor() {
+            Some(processor) => Ok(Timer::on(processor.shared.seats.shared(processor.index).clone(), alarm)),
+            None => Err(alarm),
+        }
+    }
+
+    pub(crate) fn on(seat: Arc<CachePadded<Seat>>, alarm: A) -> Timer<A> {
+        Timer(Arc::new(Owned { node: Node::new(What::Shared(Owned::<A>::SHARED)), seat, alarm }))
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn alarm(&self) -> &A {
+        &self.0.alarm
+    }
+
+    /// The same timer, for one who can only stop it.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.0.clone())
+    }
+
+    /// A reference that does not keep it.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakTimer<A> {
+        WeakTimer(Arc::downgrade(&self.0))
+    }
+
+    /// Lets it ring at `at`, and not when it would have otherwise. `first` runs before, under the lock, and is told
+    /// whether the timer was pending; it may do what [`Alarm::ring`] may. If the runtime has ended, the timer won't ring.
+    pub fn set<R>(&self, at: Instant, first: impl FnOnce(&A, bool) -> R) -> R {
+        self.set_if(at, |alarm, pending| (first(alarm, pending), true))
+    }
+
+    /// As [`Timer::set`], but a timer that is pending is left alone.
+    pub fn set_unless_pending(&self, at: Instant) {
+        self.set_if(at, |_, pending| ((), !pending));
+    }
+
+    fn set_if<R>(&self, at: Instant, first: impl FnOnce(&A, bool) -> (R, bool)) -> R {
+        let at = nanos(at);
+        let timers = self.0.timers();
+        let (result, earlier) = {
+            let mut state = timers.state.lock();
+            let pending = self.0.node.is_in();
+            let (result, wanted) = first(&self.0.alarm, pending);
+            if !wanted || state.closed {
+                return result;
+            }
+            if pending {
+                state.heap.change(at, self.node());
+            } else {
+                // The heap's reference (M2).
+                let node = Arc::into_raw(self.0.clone()).cast_mut();
+                state.heap.push(at, NonNull::new(node).expect("an Arc is not null").cast());
+            }
+            let before = timers.earliest();
+            timers.publish(&state);
+            (result, timers.earliest() < before)
+        };
+        // On the seat's own worker there is nobody asleep.
+        if earlier && !timers.are_mine() {
+            self.0.seat.timer_set();
+        }
+        result
+    }
+
+    /// Takes it out: it won't ring unless it is set again. `then` runs under the lock and is told whether the timer was
+    /// pending; it may do what [`Alarm::ring`] may.
+    pub fn stop<R>(&self, then: impl FnOnce(&A, bool) -> R) -> R {
+        let timers = self.0.timers();
+        let (result, _dropped_unlocked) = {
+            let mut state = timers.state.lock();
+            let pending = self.0.node.is_in();
+            let taken = pending.then(|| {
+                state.heap.remove(self.node());
+                timers.publish(&state);
+                // SAFETY: M2: with the node the heap's reference is ours.
+                unsafe { Owned::<A>::adopt(self.node()) }
+            });
+            (then(&self.0.alarm, pending), taken)
+        };
+        result
+    }
+
+    fn node(&self) -> NonNull<Node<What>> {
+        // The whole owner's provenance: `ring` and `adopt` cast back to it.
+        NonNull::new(Arc::as_ptr(&self.0).cast_mut()).expect("an Arc is not null").cast()
+    }
+}
+
+impl<A> WeakTimer<A> {
+    /// The timer, if somebody keeps it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Timer<A>> {
+        self.0.upgrade().map(Timer)
+    }
+}
+
+impl<A> Clone for Timer<A> {
+    fn clone(&self) -> Self {
+        Timer(self.0.clone())
+    }
+}
+
+impl<A> fmt::Debug for Timer<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Stopper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopper").finish_non_exhaustive()
+    }
+}
+
+impl<A> fmt::Debug for WeakTimer<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakTimer").finish_non_exhaustive()
+    }
+}
+
+/// The worker on which a timer is called: starts goroutines there.
+#[derive(Debug)]
+pub struct Spawner<'a>(&'a Processor);
+
+impl Spawner<'_> {
+    /// Starts a goroutine, which inherits nothing: no goroutine starts it.
+    ///
+    /// # Safety
+    /// As [`crate::spawn_here`].
+    ///
+    /// # Errors
+    /// When the goroutine can't be had: see [`SpawnError`].
+    pub unsafe fn spawn(&self, spec: &Spec, write: impl FnOnce(*mut u8)) -> Result<Handle, SpawnError> {
+        // SAFETY: by the caller; the processor is the current one.
+        unsafe { spawn_on(&self.0.shared, Some(self.0), spec, write) }
+    }
+}

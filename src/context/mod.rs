@@ -1,0 +1,324 @@
+//! Contexts: cancellation, deadlines and values that travel with a request, as Go's package `context`.
+//!
+//! | Go | gorun |
+//! |---|---|
+//! | `context.Background()`, `context.TODO()` | [`background()`](background), [`todo()`](todo) |
+//! | `context.WithCancel(ctx)`, `WithCancelCause` | [`ctx.with_cancel()`](Context::with_cancel), [`with_cancel_cause`](Context::with_cancel_cause) |
+//! | `WithDeadline`, `WithTimeout`, `...Cause` | [`with_deadline`](Context::with_deadline), [`with_timeout`](Context::with_timeout), `..._cause` |
+//! | `defer cancel()` | nothing: a [`CancelFunc`] that is dropped cancels |
+//! | `WithValue(ctx, key, v)`, `ctx.Value(key)` | [`ctx.with_value(v)`](Context::with_value), [`ctx.value::<T>()`](Context::value): by type |
+//! | `<-ctx.Done()` | [`ctx.done()`](Context::done)`.recv()`, or as an arm of a select |
+//! | `ctx.Err()`, `context.Cause(ctx)`, `ctx.Deadline()` | [`err`](Context::err), [`cause`](Context::cause), [`deadline`](Context::deadline) |
+//! | `context.AfterFunc(ctx, f)` | [`ctx.after_func(f)`](Context::after_func) |
+//! | `context.WithoutCancel(ctx)` | [`without_cancel`](Context::without_cancel) |
+//! | a parameter `ctx` in every function | that, or [`current()`](current) and [`ctx.scope(f)`](Context::scope) |
+//!
+//! Contexts may be used and canceled from goroutines and plain threads alike.
+//!
+//! # Ordering
+//! A cancel happens before each return of [`err`](Context::err) that is not `None`, and before each receive from
+//! [`done`](Context::done) that fails because of it, on the context and on all that are derived from it.
+//!
+//! Inside: `tree` is the tree of what can be canceled, `children` what hangs below one, `values` the list of values;
+//! a [`Context`] is a place in the tree and one in the list.
+
+mod cancel;
+mod children;
+mod error;
+mod tree;
+mod values;
+
+pub use cancel::{AfterFunc, CancelCauseFunc, CancelFunc};
+pub use error::{Cause, ContextError};
+
+use self::tree::{Done, Node};
+use self::values::Value;
+use crate::chan::{Receiver, never};
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+/// A request's cancellation, deadline and values. Clones are the same context.
+///
+/// ```
+/// use gorun::context::{ContextError, background};
+/// let (ctx, cancel) = background().with_cancel();
+/// let worker = gorun::go(move || ctx.done().recv().map_err(|_| ctx.err()));
+/// cancel.cancel();
+/// assert_eq!(worker.join().unwrap(), Err(Some(ContextError::Canceled)));
+/// ```
+#[derive(Clone, Default)]
+pub struct Context {
+    node: Option<Arc<Node>>,
+    values: Option<Arc<Value>>,
+}
+
+/// The empty context: never canceled, without values and without a deadline. What `main`, initialisation and tests
+/// begin with.
+#[must_use]
+pub const fn background() -> Context {
+    Context { node: None, values: None }
+}
+
+/// As [`background`], where it is not clear yet which context to use, or there is none to be had yet.
+#[must_use]
+pub const fn todo() -> Context {
+    background()
+}
+
+crate::goroutine_local! {
+    #[inherit]
+    static CURRENT: Context = background();
+}
+
+/// The context that [`Context::scope`] has put in force here, in this goroutine or in the one that spawned it; else
+/// [`background`].
+///
+/// ```
+/// use gorun::context::{background, current};
+/// #[derive(PartialEq, Debug)]
+/// struct User(&'static str);
+/// background().with_value(User("ann")).scope(|| {
+///     let spawned = gorun::go(|| current().value::<User>().is_some());
+///     assert!(spawned.join().unwrap());
+/// });
+/// assert_eq!(current().value::<User>(), None);
+/// ```
+#[must_use]
+pub fn current() -> Context {
+    CURRENT.with(Context::clone)
+}
+
+impl Context {
+    /// A derived context, canceled by [`CancelFunc::cancel`], by the drop of the [`CancelFunc`], or with this one,
+    /// whichever comes first.
+    ///
+    /// ```
+    /// let (ctx, cancel) = gorun::context::background().with_cancel();
+    /// let (derived, _cancel) = ctx.with_cancel();
+    /// assert!(derived.err().is_none());
+    /// cancel.cancel();
+    /// assert!(derived.err().is_some());
+    /// ```
+    pub fn with_cancel(&self) -> (Context, CancelFunc) {
+        let node = Node::child(self.node.as_ref(), None);
+        (self.at(&node), CancelFunc::new(node))
+    }
+
+    /// As [`with_cancel`](Context::with_cancel), with a function that says why. Dropping it cancels without saying.
+    ///
+    /// ```
+    /// let (ctx, cancel) = gorun::context::background().with_cancel_cause();
+    /// cancel.cancel("out of paper");
+    /// assert_eq!(ctx.err().unwrap().to_string(), "context canceled");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "out of paper");
+    /// ```
+    pub fn with_cancel_cause(&self) -> (Context, CancelCauseFunc) {
+        let (context, cancel) = self.with_cancel();
+        (context, CancelCauseFunc::new(cancel))
+    }
+
+    /// A derived context that is also canceled when `deadline` has passed. If this one has an earlier deadline, that
+    /// holds.
+    ///
+    /// The deadline belongs to the runtime of the goroutine that calls, or to the default one, as timers do; when that
+    /// ends before, the context is not canceled by its deadline.
+    ///
+    /// ```
+    /// use gorun::context::{ContextError, background};
+    /// let (ctx, _cancel) = background().with_deadline(std::time::Instant::now());
+    /// assert_eq!(ctx.err(), Some(ContextError::DeadlineExceeded));
+    /// ```
+    pub fn with_deadline(&self, deadline: Instant) -> (Context, CancelFunc) {
+        self.until(Some(deadline), None)
+    }
+
+    /// As [`with_deadline`](Context::with_deadline); `cause` is the cause if it is the deadline that cancels, and not
+    /// the [`CancelFunc`].
+    pub fn with_deadline_cause(
+        &self,
+        deadline: Instant,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> (Context, CancelFunc) {
+        self.until(Some(deadline), Some(Arc::from(cause.into())))
+    }
+
+    /// [`with_deadline`](Context::with_deadline) in `timeout` from now.
+    ///
+    /// ```
+    /// use gorun::context::{ContextError, background};
+    /// let (ctx, _cancel) = background().with_timeout(std::time::Duration::from_millis(2));
+    /// assert!(ctx.done().recv().is_err());
+    /// assert_eq!(ctx.err(), Some(ContextError::DeadlineExceeded));
+    /// ```
+    pub fn with_timeout(&self, timeout: Duration) -> (Context, CancelFunc) {
+        // A deadline that the clock can't say is none.
+        self.until(Instant::now().checked_add(timeout), None)
+    }
+
+    /// As [`with_timeout`](Context::with_timeout); `cause` is the cause if it is the deadline that cancels.
+    ///
+    /// ```
+    /// let (ctx, _cancel) = gorun::context::background().with_timeout_cause(std::time::Duration::ZERO, "too slow");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "too slow");
+    /// ```
+    pub fn with_timeout_cause(
+        &self,
+        timeout: Duration,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> (Context, CancelFunc) {
+        self.until(Instant::now().checked_add(timeout), Some(Arc::from(cause.into())))
+    }
+
+    #[track_caller]
+    fn until(&self, deadline: Option<Instant>, cause: Option<Cause>) -> (Context, CancelFunc) {
+        let ours = deadline.filter(|ours| self.deadline().is_none_or(|parents| *ours < parents));
+        let node = Node::child(self.node.as_ref(), ours);
+        if let Some(deadline) = ours {
+            node.end_at(deadline, cause);
+        }
+        (self.at(&node), CancelFunc::new(node))
+    }
+
+    /// A derived context with one value more. Values are found by their type: give yours a type of its own, so that
+    /// nobody else's hides it. For what travels with a request through program boundaries, not for optional
+    /// parameters.
+    ///
+    /// ```
+    /// struct RequestId(u64);
+    /// let ctx = gorun::context::background().with_value(RequestId(17));
+    /// assert_eq!(ctx.value::<RequestId>().unwrap().0, 17);
+    /// ```
+    #[must_use]
+    pub fn with_value<T: Send + Sync + 'static>(&self, value: T) -> Context {
+        Context { node: self.node.clone(), values: Some(Value::new(self.values.clone(), value)) }
+    }
+
+    /// The value of type `T` that was added last, on the way to this context. Takes as long as there are values.
+    #[must_use]
+    pub fn value<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        Value::find(self.values.as_deref())
+    }
+
+    /// A context with the values of this one that is not canceled with it, and has no deadline.
+    ///
+    /// ```
+    /// let (ctx, cancel) = gorun::context::background().with_value("value").with_cancel();
+    /// let log = ctx.without_cancel();
+    /// cancel.cancel();
+    /// assert_eq!((log.err(), log.value::<&str>()), (None, Some(&"value")));
+    /// ```
+    #[must_use]
+    pub fn without_cancel(&self) -> Context {
+        Context { node: None, values: self.values.clone() }
+    }
+
+    /// A channel that is closed when the context is canceled, and never carries anything: Go's `Done`. Always the
+    /// same one. That of a context that can't be canceled is never closed.
+    ///
+    /// ```
+    /// use gorun::chan::RecvTimeoutError;
+    /// let (ctx, _cancel) = gorun::context::background().with_cancel();
+    /// let soon = std::time::Duration::from_millis(1);
+    /// assert_eq!(ctx.done().recv_timeout(soon), Err(RecvTimeoutError::Timeout));
+    /// ```
+    #[must_use]
+    pub fn done(&self) -> &Receiver<Done> {
+        static NEVER: LazyLock<Receiver<Done>> = LazyLock::new(never);
+        match &self.node {
+            None => &NEVER,
+            Some(node) => node.done(),
+        }
+    }
+
+    /// Why the context was canceled; `None` if it has not been. The same from the first time on.
+    #[must_use]
+    pub fn err(&self) -> Option<ContextError> {
+        self.node.as_ref().and_then(|node| node.error())
+    }
+
+    /// [`err`](Context::err) for use with `?`.
+    ///
+    /// # Errors
+    /// Why the context was canceled.
+    ///
+    /// ```
+    /// use gorun::context::{Context, ContextError};
+    /// fn step(ctx: &Context) -> Result<u32, ContextError> {
+    ///     ctx.check()?;
+    ///     Ok(1)
+    /// }
+    /// assert_eq!(step(&gorun::context::background()), Ok(1));
+    /// ```
+    pub fn check(&self) -> Result<(), ContextError> {
+        self.err().map_or(Ok(()), Err)
+    }
+
+    /// What canceled the context, or one that it is derived from, first: what was given to
+    /// [`CancelCauseFunc::cancel`] or for the deadline, else the same as [`err`](Context::err). `None` if it has not been
+    /// canceled.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        self.node.as_ref().and_then(|node| node.cause())
+    }
+
+    /// When it will be canceled at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.node.as_ref().and_then(|node| node.deadline())
+    }
+
+    /// Has `f` called, in a goroutine of its own, once the context has been canceled; at once if it has been. Each call of
+    /// `after_func` stands for itself. [`AfterFunc::stop`] takes it back, dropping what is returned does not.
+    ///
+    /// The goroutine belongs to the runtime of the goroutine that calls `after_func`, or to the default one, and inherits
+    /// no goroutine-locals. A context that can't be canceled drops `f` at once.
+    ///
+    /// ```
+    /// let (tx, rx) = gorun::channel(1);
+    /// let (ctx, cancel) = gorun::context::background().with_cancel();
+    /// ctx.after_func(move || tx.send("cleaned up").unwrap());
+    /// cancel.cancel();
+    /// assert_eq!(rx.recv(), Ok("cleaned up"));
+    /// ```
+    #[track_caller]
+    pub fn after_func<F>(&self, f: F) -> AfterFunc
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        match &self.node {
+            Some(node) => AfterFunc::new(Some((node.clone(), node.call_after(f)))),
+            None => AfterFunc::new(None),
+        }
+    }
+
+    /// Runs `f` with this context as the [`current`] one, in this goroutine and in those it spawns meanwhile.
+    ///
+    /// ```
+    /// let (ctx, cancel) = gorun::context::background().with_cancel();
+    /// ctx.scope(|| {
+    ///     let worker = gorun::go(|| gorun::context::current().done().recv().is_err());
+    ///     cancel.cancel();
+    ///     assert!(worker.join().unwrap());
+    /// });
+    /// ```
+    pub fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        CURRENT.scope(self.clone(), f)
+    }
+
+    fn at(&self, node: &Arc<Node>) -> Context {
+        Context { node: Some(node.clone()), values: self.values.clone() }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("can_be_canceled", &self.node.is_some())
+            .field("err", &self.err())
+            .field("deadline", &self.deadline())
+            .field("values", &Value::count(self.values.as_deref()))
+            .finish()
+    }
+}

@@ -1,0 +1,313 @@
+//! The tree of what can be canceled: a node for each context that was derived with a cancel function.
+//!
+//! A node knows its parent, which it keeps, and what hangs below it (`children`), which it does not keep. Each node has
+//! a lock of its own, for a few lines.
+//!
+//! * **T1.** A node ends once: the first to set `ended`, under its lock, does all that follows.
+//! * **T2.** Whoever wants to hang something below a node does it under the node's lock and only while the node has not
+//!   ended. So a node that ends takes all of it along, and nothing is added later.
+//! * **T3.** No two nodes' locks are held at once, and under none of them anything of a user's is dropped, anybody woken
+//!   or a timer set. (A user's closures hang in `children`: what is taken out there is dropped after unlocking.)
+//! * **T4.** Nothing here calls itself along the tree, whose depth the stack need not have.
+//!
+//! # The bad interleavings
+//!
+//! * A child is made while its parent ends. T2: it is in the table and is found there, or it sees the end and ends.
+//! * The channel is asked for while the node ends: it is made under the lock, closed if `ended` is set; who ends the
+//!   node sets `ended` under the lock and looks for the channel afterwards.
+//! * A child is dropped while its parent ends: the parent has a weak reference, which it can turn into a strong one or
+//!   can't; in the first case the child ends and is dropped by the parent's canceler, in the second nobody has it.
+//! * The deadline passes while its timer is being set up: see [`Node::end_at`].
+
+use super::children::{Child, Children, Place};
+use super::error::{Cause, ContextError};
+use crate::chan::{Receiver, Sender, channel};
+use crate::sync::lock;
+use crate::time::{FuncTimer, WeakFuncTimer};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+/// What a done channel carries: nothing, ever.
+pub(super) type Done = Infallible;
+
+const ALIVE: u8 = 0;
+const CANCELED: u8 = 1;
+const DEADLINE_EXCEEDED: u8 = 2;
+
+pub(super) struct Node {
+    parent: Option<Arc<Node>>,
+    deadline: Option<Instant>,
+    /// Written under the lock (T1).
+    ended: AtomicU8,
+    state: Mutex<State>,
+    done: OnceLock<(Sender<Done>, Receiver<Done>)>,
+}
+
+#[derive(Default)]
+struct State {
+    /// If another than the error itself.
+    cause: Option<Cause>,
+    children: Children,
+    /// Not kept: the timer keeps the node as long as it is pending.
+    timer: Option<WeakFuncTimer>,
+    /// Where this node is below its parent.
+    place: Option<Place>,
+}
+
+impl Node {
+    /// A node below `parent`, with `deadline` if that is earlier than the parent's.
+    pub(super) fn child(parent: Option<&Arc<Node>>, deadline: Option<Instant>) -> Arc<Node> {
+        let deadline = deadline.or_else(|| parent.and_then(|p| p.deadline));
+        let node = Arc::new(Node {
+            parent: parent.cloned(),
+            deadline,
+            ended: AtomicU8::new(ALIVE),
+            state: Mutex::default(),
+            done: OnceLock::new(),
+        });
+        if let Some(parent) = parent {
+            match parent.add(Child::Node(Arc::downgrade(&node))) {
+                // Nobody else has the node yet but the parent, who does not look at its place.
+                Ok(place) => lock(&node.state).place = Some(place),
+                Err(_ended) => {
+                    if let Some(error) = parent.error() {
+                        node.cancel(error, lock(&parent.state).cause.clone());
+                    }
+                }
+            }
+        }
+        node
+    }
+
+    /// T2; the child comes back if the node has ended.
+    fn add(&self, child: Child) -> Result<Place, Child> {
+        let mut state = lock(&self.state);
+        if self.error().is_some() { Err(child) } else { Ok(state.children.add(child)) }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(super) fn error(&self) -> Option<ContextError> {
+        // Acquire: pairs with the Release in `end`: what came before the cancel.
+        match self.ended.load(Ordering::Acquire) {
+            ALIVE => None,
+            CANCELED => Some(ContextError::Canceled),
+            _ => Some(ContextError::DeadlineExceeded),
+        }
+    }
+
+    pub(super) fn cause(&self) -> Option<Cause> {
+        let state = lock(&self.state);
+        let error = self.error()?;
+        Some(state.cause.clone().unwrap_or_else(|| Arc::new(error)))
+    }
+
+    pub(super) fn done(&self) -> &Receiver<Done> {
+        if let Some((_, done)) = self.done.get() {
+            return done;
+        }
+        // The lock is for the order with `end`, see above.
+        let _state = lock(&self.state);
+        let (_, done) = self.done.get_or_init(|| {
+            let (sender, receiver) = channel(0);
+            if self.error().is_some() {
+                // Nobody waits in it yet.
+                receiver.close();
+            }
+            (sender, receiver)
+        });
+        done
+    }
+
+    /// Ends this node and all below it, before it returns (unless another is about it already).
+    pub(super) fn cancel(&self, error: ContextError, cause: Option<Cause>) {
+        let Some(children) = self.end(error, cause.clone()) else { return };
+        self.leave();
+        // T4: what is still to be canceled is in a list and not on the stack.
+        let mut left: Vec<Child> = children.into_all().collect();
+        while let Some(child) = left.pop() {
+            let node = match child {
+                Child::Node(node) => node.upgrade(),
+                Child::Held(node) => Some(node),
+                Child::Func(func) => {
+                    func.set(Instant::now());
+                    None
+                }
+            };
+            if let Some(children) = node.as_ref().and_then(|node| node.end(error, cause.clone())) {
+                left.extend(children.into_all());
+            }
+        }
+    }
+
+    /// T1: what hangs below, for the one who ends the node.
+    fn end(&self, error: ContextError, cause: Option<Cause>) -> Option<Children> {
+        let (children, timer) = {
+            let mut state = lock(&self.state);
+            if self.error().is_some() {
+                return None;
+            }
+            state.cause = cause;
+            let ended = match error {
+                ContextError::Canceled => CANCELED,
+                ContextError::DeadlineExceeded => DEADLINE_EXCEEDED,
+            };
+            // Release: pairs with `error`.
+            self.ended.store(ended, Ordering::Release);
+            (std::mem::take(&mut state.children), state.timer.take())
+        };
+        if let Some((_, done)) = self.done.get() {
+            done.close();
+        }
+        if let Some(timer) = timer {
+            timer.stop();
+        }
+        Some(children)
+    }
+
+    /// Sets the timer for the deadline. By the one who has just made the node.
+    pub(super) fn end_at(self: &Arc<Node>, deadline: Instant, cause: Option<Cause>) {
+        if self.error().is_some() {
+            return;
+        }
+        if deadline <= Instant::now() {
+            return self.cancel(ContextError::DeadlineExceeded, cause);
+        }
+        let node = self.clone();
+        let timer = FuncTimer::new(move || node.cancel(ContextError::DeadlineExceeded, cause.clone()));
+        timer.set(deadline);
+        // The node may have ended since, by its parent or by this very timer: then nobody has found the timer here.
+        let ended = {
+            let mut state = lock(&self.state);
+            state.timer = Some(timer.downgrade());
+            self.error().is_some()
+        };
+        if ended {
+            timer.stop();
+        }
+    }
+
+    /// Has `f` called when the node ends, or now if it has. Where it hangs; `None` if it is being called.
+    #[track_caller]
+    pub(super) fn call_after(&self, f: impl FnOnce() + Send + 'static) -> Option<Place> {
+        let once = Mutex::new(Some(f));
+        let func = FuncTimer::new(move || {
+            let f = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(f) = f {
+                f();
+            }
+        });
+        match self.add(Child::Func(func)) {
+            Ok(place) => Some(place),
+            Err(Child::Func(func)) => {
+                func.set(Instant::now());
+                None
+            }
+            Err(_) => unreachable!("what comes back is what was given"),
+        }
+    }
+
+    /// Takes out what [`Node::call_after`] put there. `false` if it is not there any more.
+    pub(super) fn take_back(&self, place: Place) -> bool {
+        let func = lock(&self.state).children.remove(place);
+        func.is_some()
+    }
+
+    /// Lets the parent keep the node until it ends, though nobody else may.
+    pub(super) fn hold(self: &Arc<Node>) {
+        if let (Some(parent), Some(place)) = (&self.parent, self.place()) {
+            let replaced = lock(&parent.state).children.replace(place, Child::Held(self.clone()));
+            drop(replaced);
+        }
+    }
+
+    fn place(&self) -> Option<Place> {
+        lock(&self.state).place
+    }
+
+    /// Takes the node out of its parent's table.
+    fn leave(&self) {
+        if let (Some(parent), Some(place)) = (&self.parent, self.place()) {
+            let us = lock(&parent.state).children.remove(place);
+            drop(us);
+        }
+    }
+}
+
+impl Drop for Node {
+    /// T4: the parents that go with us go one after the other.
+    fn drop(&mut self) {
+        let mut next = self.release();
+        while let Some(parent) = next {
+            next = Arc::into_inner(parent).and_then(|mut parent| parent.release());
+        }
+    }
+}
+
+impl Node {
+    /// Leaves the parent and gives it away.
+    fn release(&mut self) -> Option<Arc<Node>> {
+        if self.error().is_none() {
+            self.leave();
+        }
+        self.parent.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Weak;
+    use std::time::Duration;
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    /// A node with a deadline, and a way to see that it is gone.
+    fn timed(parent: &Arc<Node>) -> (Arc<Node>, Weak<Node>) {
+        let node = Node::child(Some(parent), Some(later()));
+        node.end_at(later(), None);
+        let weak = Arc::downgrade(&node);
+        (node, weak)
+    }
+
+    #[test]
+    fn who_has_ended_or_gone_leaves_nothing_behind() {
+        let parent = Node::child(None, None);
+        let (ended, gone) = timed(&parent);
+        ended.cancel(ContextError::Canceled, None);
+        assert!(lock(&parent.state).children.is_empty(), "not in the table");
+        drop(ended);
+        assert!(gone.upgrade().is_none(), "no timer keeps it");
+        let plain = Node::child(Some(&parent), None);
+        assert!(!lock(&parent.state).children.is_empty());
+        drop(plain);
+        assert!(lock(&parent.state).children.is_empty());
+        let held = Node::child(Some(&parent), None);
+        held.hold();
+        let weak = Arc::downgrade(&held);
+        drop(held);
+        assert!(weak.upgrade().is_some(), "the parent keeps it");
+        parent.cancel(ContextError::Canceled, None);
+        assert!(weak.upgrade().is_none());
+        let (late, gone) = timed(&parent);
+        assert_eq!(late.error(), Some(ContextError::Canceled));
+        drop(late);
+        assert!(gone.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_pending_deadline_keeps_its_node() {
+        let parent = Node::child(None, None);
+        let (node, weak) = timed(&parent);
+        drop(node);
+        assert!(weak.upgrade().is_some());
+        parent.cancel(ContextError::Canceled, None);
+        assert!(weak.upgrade().is_none());
+    }
+}

@@ -1,0 +1,357 @@
+//! `ErrGroup`: goroutines that work on one task, the first error among them, a limit: Go's `errgroup.Group`.
+//!
+//! Counter, limit and first failure are under one lock with two queues: of those who wait for room, and of those who
+//! wait for the end. A goroutine that ends hands its room to the first of the former, under the lock.
+//!
+//! * **E1.** `active` counts the goroutines that have room: running, or about to be started by one who was given room.
+//! * **E2.** Nobody waits for room while there is some.
+//! * **E3.** The first failure is kept, error or panic; it is there, and the context canceled, before its goroutine gives
+//!   back its room.
+
+use super::lock;
+use crate::Builder;
+use crate::context::{CancelFunc, Context};
+use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex};
+
+/// Goroutines that work on parts of one task. A clone is the same group. Not to be used again for another task.
+///
+/// ```
+/// use gorun::sync::ErrGroup;
+/// let group = ErrGroup::new();
+/// for part in ["1", "2", "three"] {
+///     group.go(move || part.parse::<u32>().map(drop));
+/// }
+/// assert_eq!(group.wait().unwrap_err().to_string(), "invalid digit found in string");
+/// ```
+pub struct ErrGroup<E> {
+    inner: Arc<Inner<E>>,
+}
+
+struct Inner<E> {
+    state: Mutex<State<E>>,
+    cancel: Option<Cancel<E>>,
+}
+
+/// How to cancel the group's context, and what to say then.
+struct Cancel<E> {
+    func: CancelFunc,
+    cause: fn(&E) -> Box<dyn Error + Send + Sync>,
+}
+
+struct State<E> {
+    active: usize,
+    limit: Option<usize>,
+    failure: Option<Failure<E>>,
+    room: WaitQueue<()>,
+    end: WaitQueue<()>,
+}
+
+enum Failure<E> {
+    Error(E),
+    Panic(Box<dyn Any + Send>),
+    /// It has been reported.
+    Told,
+}
+
+impl<E: Send + 'static> ErrGroup<E> {
+    /// A group without a limit that cancels nothing.
+    #[must_use]
+    pub fn new() -> ErrGroup<E> {
+        ErrGroup::with(None)
+    }
+
+    /// A group, and a context derived from `context` that is canceled when the first of its goroutines fails, or when
+    /// [`wait`](ErrGroup::wait) returns, whichever comes first. The cause is the error's text.
+    ///
+    /// ```
+    /// use gorun::{context::background, sync::ErrGroup};
+    /// let (group, ctx) = ErrGroup::<String>::with_context(&background());
+    /// let waiting = ctx.clone();
+    /// group.go(move || {
+    ///     let _closed = waiting.done().recv();
+    ///     Ok(())
+    /// });
+    /// group.go(|| Err("no such host".to_owned()));
+    /// assert_eq!(group.wait(), Err("no such host".to_owned()));
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "no such host");
+    /// ```
+    #[must_use]
+    pub fn with_context(context: &Context) -> (ErrGroup<E>, Context)
+    where
+        E: fmt::Display,
+    {
+        let (context, func) = context.with_cancel();
+        (ErrGroup::with(Some(Cancel { func, cause: |error| error.to_string().into() })), context)
+    }
+
+    fn with(cancel: Option<Cancel<E>>) -> ErrGroup<E> {
+        let (room, end) = (WaitQueue::new(), WaitQueue::new());
+        let state = Mutex::new(State { active: 0, limit: None, failure: None, room, end });
+        ErrGroup { inner: Arc::new(Inner { state, cancel }) }
+    }
+
+    /// Lets at most `limit` goroutines of the group be active at a time; `None` as many as like. With 0 none can be
+    /// started.
+    ///
+    /// # Panics
+    /// While goroutines of the group are active.
+    ///
+    /// ```
+    /// let group = gorun::sync::ErrGroup::<()>::new();
+    /// group.set_limit(2);
+    /// group.set_limit(None);
+    /// ```
+    pub fn set_limit(&self, limit: impl Into<Option<usize>>) {
+        let limit = limit.into();
+        let active = {
+            let mut state = lock(&self.inner.state);
+            if state.active == 0 {
+                state.limit = limit;
+            }
+            state.active
+        };
+        assert!(active == 0, "gorun: ErrGroup::set_limit while {active} goroutines of the group are active");
+    }
+
+    /// Calls `f` in a goroutine of the group, when there is room: waits while as many as the limit allows are active,
+    /// first come, first served.
+    ///
+    /// The first error is what [`wait`](ErrGroup::wait) returns, and cancels the group's context. So does the first
+    /// panic, with which `wait` goes on. (Go's errgroup lets a panic end the process.) A goroutine that ends by
+    /// [`goexit`](crate::goexit) or an abort has not failed.
+    ///
+    /// A cancellation point: if the caller is aborted while it waits, `f` is dropped.
+    ///
+    /// # Panics
+    /// As [`gorun::go`](crate::go); `f` counts as ended then.
+    ///
+    /// ```
+    /// let group = gorun::sync::ErrGroup::<()>::new();
+    /// group.set_limit(1);
+    /// let (tx, rx) = gorun::unbounded();
+    /// for n in 0..3 {
+    ///     let tx = tx.clone();
+    ///     group.go(move || tx.send(n).map_err(drop)); // each after the end of the one before
+    /// }
+    /// group.wait().unwrap();
+    /// assert_eq!(rx.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
+    /// ```
+    #[track_caller]
+    pub fn go<F>(&self, f: F)
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'static,
+    {
+        checkpoint();
+        self.take_room();
+        self.start(f);
+    }
+
+    /// As [`go`](ErrGroup::go), if there is room now.
+    ///
+    /// # Errors
+    /// `f`, if as many goroutines as the limit allows are active.
+    ///
+    /// # Panics
+    /// As [`gorun::go`](crate::go).
+    ///
+    /// ```
+    /// let group = gorun::sync::ErrGroup::<()>::new();
+    /// group.set_limit(0);
+    /// assert!(group.try_go(|| Ok(())).is_err());
+    /// ```
+    #[track_caller]
+    pub fn try_go<F>(&self, f: F) -> Result<(), F>
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'static,
+    {
+        if !lock(&self.inner.state).try_take_room() {
+            return Err(f);
+        }
+        self.start(f);
+        Ok(())
+    }
+
+    /// Waits until all goroutines of the group have ended, exit paths included, then cancels the group's context and gives the first error,
+    /// once: to the first who waits for it.
+    ///
+    /// All that the goroutines did happens before `wait` returns. A cancellation point.
+    ///
+    /// # Errors
+    /// The first that a goroutine of the group returned.
+    ///
+    /// # Panics
+    /// If the first failure was a panic, with its payload.
+    pub fn wait(&self) -> Result<(), E> {
+        checkpoint();
+        self.wait_for_end();
+        self.inner.cancel(None);
+        let told = lock(&self.inner.state).failure.as_mut().map(|failure| std::mem::replace(failure, Failure::Told));
+        match told {
+            Some(Failure::Error(error)) => Err(error),
+            Some(Failure::Panic(payload)) => resume_unwind(payload),
+            Some(Failure::Told) | None => Ok(()),
+        }
+    }
+
+    fn take_room(&self) {
+        let blocker = Blocker::current();
+        let waiter = Waiter::new(&blocker, Token::DONE, ());
+        {
+            let mut state = lock(&self.inner.state);
+            if state.try_take_room() {
+                return;
+            }
+            blocker.arm();
+            // SAFETY: W2: the waiter stays in this frame until it is claimed or removed below.
+            unsafe { state.room.push_back(&waiter) };
+        }
+        if blocker.park(WaitReason::Semaphore, None) != Token::DONE {
+            // SAFETY: it is in this queue, or was taken out of it.
+            let _was_in = unsafe { lock(&self.inner.state).room.remove(&waiter) };
+            unwind_aborted();
+        }
+    }
+
+    fn wait_for_end(&self) {
+        let blocker = Blocker::current();
+        let waiter = Waiter::new(&blocker, Token::DONE, ());
+        {
+            let mut state = lock(&self.inner.state);
+            if state.active == 0 {
+                return;
+            }
+            blocker.arm();
+            // SAFETY: W2: the waiter stays in this frame until it is claimed or removed below.
+            unsafe { state.end.push_back(&waiter) };
+        }
+        if blocker.park(WaitReason::WaitGroup, None) != Token::DONE {
+            // SAFETY: it is in this queue, or was taken out of it.
+            let _was_in = unsafe { lock(&self.inner.state).end.remove(&waiter) };
+            unwind_aborted();
+        }
+    }
+
+    /// Starts `f`, for which there is room (E1).
+    #[track_caller]
+    fn start<F>(&self, f: F)
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'static,
+    {
+        let group = self.inner.clone();
+        let task = move || match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => group.fail(Failure::Error(error)),
+            Err(payload) if gorun_scheduler::is_panic(&*payload) => group.fail(Failure::Panic(payload)),
+            Err(goexit_or_abort) => resume_unwind(goexit_or_abort),
+        };
+        // SAFETY: F is Send and 'static, and so is E; the drop of `Room` does not unwind.
+        let spawned = unsafe { Builder::new().spawn_until(None, task, Room(ManuallyDrop::new(self.inner.clone()))) };
+        if let Err(error) = spawned {
+            panic!("gorun::sync::ErrGroup::go: {error}");
+        }
+    }
+}
+
+impl<E> State<E> {
+    fn try_take_room(&mut self) -> bool {
+        let room = self.limit.is_none_or(|limit| self.active < limit);
+        self.active += usize::from(room);
+        room
+    }
+}
+
+impl<E> Inner<E> {
+    /// E3.
+    fn fail(&self, failure: Failure<E>) {
+        // The texts of errors are made by users' code, without the lock; most groups have one error or none.
+        let cause = match (&failure, &self.cancel) {
+            (Failure::Error(error), Some(cancel)) => Some((cancel.cause)(error)),
+            (_, Some(_)) => Some("a goroutine of the group panicked".into()),
+            (_, None) => None,
+        };
+        let late = {
+            let mut state = lock(&self.state);
+            if state.failure.is_none() {
+                state.failure = Some(failure);
+                None
+            } else {
+                Some(failure)
+            }
+        };
+        if late.is_none() {
+            self.cancel(cause);
+        }
+    }
+
+    fn cancel(&self, cause: Option<Box<dyn Error + Send + Sync>>) {
+        if let Some(cancel) = &self.cancel {
+            cancel.func.cancel_because(cause);
+        }
+    }
+}
+
+/// A goroutine's room in the group, which goes to the next when it is dropped, after the goroutine's exit path.
+struct Room<E>(ManuallyDrop<Arc<Inner<E>>>);
+
+impl<E> Room<E> {
+    /// E2: who waits for room gets ours, and is counted instead of us.
+    fn give(&self) {
+        let mut woken: Vec<Wake> = Vec::new();
+        {
+            let mut state = lock(&self.0.state);
+            match state.room.claim_next(|()| (), |(), ()| ()) {
+                Some(((), wake)) => woken.push(wake),
+                None => {
+                    state.active -= 1;
+                    if state.active == 0 {
+                        while let Some(((), wake)) = state.end.claim_next(|()| (), |(), ()| ()) {
+                            woken.push(wake);
+                        }
+                    }
+                }
+            }
+        }
+        Wake::wake_all(woken);
+    }
+}
+
+impl<E> Drop for Room<E> {
+    fn drop(&mut self) {
+        self.give();
+        // SAFETY: the end.
+        let group = unsafe { ManuallyDrop::take(&mut self.0) };
+        // If nobody waits for the group any more its error goes here, which is a user's drop.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(group))) {
+            // The hook has told of the panic. This would be a user's drop once more.
+            std::mem::forget(payload);
+        }
+    }
+}
+
+impl<E> Clone for ErrGroup<E> {
+    fn clone(&self) -> Self {
+        ErrGroup { inner: self.inner.clone() }
+    }
+}
+
+impl<E: Send + 'static> Default for ErrGroup<E> {
+    fn default() -> Self {
+        ErrGroup::new()
+    }
+}
+
+impl<E> fmt::Debug for ErrGroup<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (active, limit) = {
+            let state = lock(&self.inner.state);
+            (state.active, state.limit)
+        };
+        f.debug_struct("ErrGroup").field("active", &active).field("limit", &limit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,234 @@
+//! What timers do when it is time: send the time to a channel, once or again and again, or start a goroutine.
+//!
+//! Used by `timer` and `ticker`, and for deadlines by `context`. The scheduler calls [`Alarm::ring`] under the lock of
+//! its timers, which is also held where a timer is stopped or set. That is what makes Go 1.23's promise easy to keep:
+//!
+//! * **A1.** A value goes into the channel, and what is stale comes out of it, under the timers' lock only. So after a
+//!   stop or a reset there is no value of before. (But a future that had got one and is dropped puts it back, whenever
+//!   that may be.)
+//! * **A2.** The channel has room for one value, so a sender never waits in it, and taking a value wakes nobody.
+//! * **A3.** The function of a timer is called, and dropped if the timer ends with it, on the goroutine it was started
+//!   as; else it is dropped by whoever stops the timer, drops its last handle, or ends its runtime.
+//!
+//! The channel keeps the timer, and the timer does not keep the channel: the last receiver's drop stops the one and ends
+//! both.
+
+use crate::chan::{Receiver, Tick, TimerEnd, channel};
+use crate::join::{JoinHandle, erase};
+use crate::runtime::default_remote;
+use gorun_scheduler::{Alarm, Rung, Spawner, Spec, Timer, WeakTimer};
+use std::fmt;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long after a goroutine could not be had it is tried again.
+const AGAIN: Duration = Duration::from_millis(10);
+
+fn new_timer<A: Alarm>(alarm: A) -> Timer<A> {
+    Timer::here(alarm).unwrap_or_else(|alarm| default_remote().timer(alarm))
+}
+
+/// Sends the time.
+pub(super) struct SendTime {
+    end: TimerEnd,
+    /// Nanoseconds; 0: once. Written under the timers' lock.
+    period: AtomicU64,
+}
+
+/// A timer that sends the time, and where it sends it.
+pub(super) struct ChannelTimer {
+    // The receiver goes first: it may be the last one, and then stops the timer.
+    pub(super) receiver: Receiver<Instant>,
+    timer: Timer<SendTime>,
+}
+
+impl ChannelTimer {
+    pub(super) fn new() -> ChannelTimer {
+        let (sender, receiver) = channel(1);
+        let timer = new_timer(SendTime { end: TimerEnd::new(sender), period: AtomicU64::new(0) });
+        receiver.sent_by(timer.stopper());
+        ChannelTimer { receiver, timer }
+    }
+
+    /// Sends at `at`, and then every `period` if there is one. `true` if a value was still to come, or not received
+    /// yet: it won't be.
+    pub(super) fn set(&self, at: Instant, period: Option<Duration>) -> bool {
+        let period = period.map_or(0, |p| u64::try_from(p.as_nanos()).unwrap_or(u64::MAX));
+        self.timer.set(at, |alarm, pending| {
+            // Relaxed: under the timers' lock.
+            alarm.period.store(period, Ordering::Relaxed);
+            self.take_back() || pending
+        })
+    }
+
+    /// As `set`, without a new time.
+    pub(super) fn stop(&self) -> bool {
+        self.timer.stop(|_, pending| self.take_back() || pending)
+    }
+
+    /// The receiver alone, whose last clone keeps the timer going.
+    pub(super) fn into_receiver(self) -> Receiver<Instant> {
+        self.receiver
+    }
+
+    /// A1.
+    fn take_back(&self) -> bool {
+        self.receiver.take_back()
+    }
+}
+
+impl Alarm for SendTime {
+    fn ring(&self, due: Instant, now: Instant) -> Rung {
+        let (wake, call) = match self.end.send(now) {
+            Tick::Taken(wake, watched) => (wake, watched),
+            Tick::Late => (None, false),
+            Tick::Closed => return Rung { wake: None, call: false, again: None },
+        };
+        // Relaxed: under the timers' lock.
+        let period = self.period.load(Ordering::Relaxed);
+        Rung { wake, call, again: (period != 0).then(|| following(due, now, period)) }
+    }
+
+    fn call(timer: Timer<SendTime>, _spawner: &Spawner<'_>) {
+        timer.alarm().end.tell_watchers();
+    }
+
+    fn end(&self) {
+        self.end.close();
+    }
+}
+
+/// The first of `due + n * period` that is after `now`: ticks that nobody could have seen are left out, and those that
+/// come keep to the grid.
+fn following(due: Instant, now: Instant, period: u64) -> Instant {
+    let late = u64::try_from(now.saturating_duration_since(due).as_nanos()).unwrap_or(u64::MAX);
+    let ahead = period - late % period;
+    now.checked_add(Duration::from_nanos(ahead)).unwrap_or(now)
+}
+
+/// Starts a goroutine.
+pub(crate) struct StartFunc {
+    f: Box<dyn Fn() + Send + Sync>,
+    site: &'static Location<'static>,
+}
+
+/// A timer that starts a goroutine.
+#[derive(Clone)]
+pub(crate) struct FuncTimer(Timer<StartFunc>);
+
+/// The same, not kept by this reference.
+pub(crate) struct WeakFuncTimer(WeakTimer<StartFunc>);
+
+impl FuncTimer {
+    #[track_caller]
+    pub(crate) fn new(f: impl Fn() + Send + Sync + 'static) -> FuncTimer {
+        FuncTimer(new_timer(StartFunc { f: Box::new(f), site: Location::caller() }))
+    }
+
+    /// Whether it was pending.
+    pub(crate) fn set(&self, at: Instant) -> bool {
+        self.0.set(at, |_, pending| pending)
+    }
+
+    /// Whether it was pending.
+    pub(crate) fn stop(&self) -> bool {
+        self.0.stop(|_, pending| pending)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakFuncTimer {
+        WeakFuncTimer(self.0.downgrade())
+    }
+}
+
+impl WeakFuncTimer {
+    pub(crate) fn stop(&self) {
+        if let Some(timer) = self.0.upgrade() {
+            timer.stop(|_, _| ());
+        }
+    }
+}
+
+impl Alarm for StartFunc {
+    fn ring(&self, _due: Instant, _now: Instant) -> Rung {
+        Rung { wake: None, call: true, again: None }
+    }
+
+    fn call(timer: Timer<StartFunc>, spawner: &Spawner<'_>) {
+        let site = timer.alarm().site;
+        // Weak: if the goroutine is quick a strong one would be the last, and drop the function here (A3).
+        let again = timer.downgrade();
+        // SAFETY: the closure is Send and 'static.
+        let (entry, write, take) = unsafe { erase(move || (timer.alarm().f)(), ()) };
+        let mut write = Some(write);
+        let spec = Spec { entry, name: None, stack_size: None, thread_locals: None, site };
+        // SAFETY: `write` and `entry` are of the same types.
+        let spawned = unsafe {
+            spawner.spawn(&spec, |payload| {
+                if let Some(write) = write.take() {
+                    write(payload);
+                }
+            })
+        };
+        match spawned {
+            Ok(handle) => drop(JoinHandle::new(handle, take)),
+            // No stack now. Nobody could be told, so the call is late instead of lost. If the timer was set meanwhile the
+            // two calls become one.
+            Err(_) => {
+                if let Some(timer) = again.upgrade() {
+                    timer.set_unless_pending(Instant::now() + AGAIN);
+                }
+                drop(write);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for WeakFuncTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakFuncTimer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_receiver_takes_its_timer_along() {
+        let ChannelTimer { receiver, timer } = ChannelTimer::new();
+        timer.set(Instant::now() + Duration::from_secs(3600), |_, _| ());
+        let clone = receiver.clone();
+        drop(receiver);
+        assert!(timer.stop(|_, pending| pending), "one is left");
+        timer.set(Instant::now() + Duration::from_secs(3600), |_, _| ());
+        let kept = timer.downgrade();
+        drop(timer);
+        assert!(kept.upgrade().is_some(), "the channel keeps it");
+        drop(clone);
+        assert!(kept.upgrade().is_none(), "nothing keeps it");
+    }
+
+    #[test]
+    fn a_stopped_function_is_dropped_with_its_handle() {
+        let timer = FuncTimer::new(|| ());
+        timer.set(Instant::now() + Duration::from_secs(3600));
+        let kept = timer.downgrade();
+        drop(timer);
+        let timer = FuncTimer(kept.0.upgrade().expect("it is pending"));
+        assert!(timer.stop());
+        drop(timer);
+        assert!(kept.0.upgrade().is_none());
+    }
+
+    #[test]
+    fn ticks_keep_to_the_grid() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let period = 10_000_000;
+        assert_eq!(following(at(10), at(10), period), at(20));
+        assert_eq!(following(at(10), at(13), period), at(20), "late, and no drift");
+        assert_eq!(following(at(10), at(20), period), at(30), "one was missed");
+        assert_eq!(following(at(10), at(45), period), at(50), "three were missed");
+    }
+}

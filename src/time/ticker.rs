@@ -1,0 +1,91 @@
+//! [`Ticker`]: the time, again and again. What happens at each tick is in `alarm`.
+
+use super::alarm::ChannelTimer;
+use super::in_time;
+use crate::chan::{Receiver, never};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Sends the time to its channel every so often. Go's `time.Ticker`.
+///
+/// Ticks are due at the start plus a whole number of periods, however late an earlier one came: they do not drift. The
+/// channel holds one tick; when its receiver is slow, ticks are dropped.
+///
+/// Without handle and receivers it stops.
+///
+/// ```
+/// use gorun::time::{Duration, Ticker};
+/// let ticker = Ticker::new(Duration::from_millis(1));
+/// let ticks: Vec<_> = ticker.channel().iter().take(3).collect();
+/// assert!(ticks.is_sorted());
+/// ```
+pub struct Ticker(ChannelTimer);
+
+impl Ticker {
+    /// A ticker; the first tick comes after one `period`.
+    ///
+    /// # Panics
+    /// When `period` is zero.
+    #[must_use]
+    pub fn new(period: Duration) -> Ticker {
+        let ticker = Ticker(ChannelTimer::new());
+        ticker.reset(period);
+        ticker
+    }
+
+    /// Where the ticks are sent.
+    #[must_use]
+    pub fn channel(&self) -> &Receiver<Instant> {
+        &self.0.receiver
+    }
+
+    /// Ends the ticks: none is received after this. The channel is not closed, so that who receives from it does not
+    /// see a tick that is none.
+    ///
+    /// ```
+    /// use gorun::time::{Duration, Ticker};
+    /// let ticker = Ticker::new(Duration::from_millis(1));
+    /// ticker.stop();
+    /// assert!(ticker.channel().recv_timeout(Duration::from_millis(5)).is_err());
+    /// ```
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    /// Begins anew with another period: the next tick comes after one `period` from now. No tick of before is received
+    /// after this. A stopped ticker ticks again.
+    ///
+    /// # Panics
+    /// When `period` is zero.
+    ///
+    /// ```
+    /// use gorun::time::{Duration, Ticker};
+    /// let ticker = Ticker::new(Duration::from_secs(3600));
+    /// ticker.reset(Duration::from_millis(1));
+    /// ticker.channel().recv().unwrap();
+    /// ```
+    pub fn reset(&self, period: Duration) {
+        assert!(!period.is_zero(), "gorun: a ticker's period must not be zero");
+        self.0.set(in_time(period), Some(period));
+    }
+}
+
+impl fmt::Debug for Ticker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticker").finish_non_exhaustive()
+    }
+}
+
+/// The channel of a [`Ticker`], for those that are never stopped; dropping the receiver stops it all the same. With a
+/// zero `period`, a channel that never gets anything.
+///
+/// ```
+/// for _ in gorun::time::tick(std::time::Duration::from_millis(1)).iter().take(3) {}
+/// ```
+#[must_use]
+pub fn tick(period: Duration) -> Receiver<Instant> {
+    if period.is_zero() {
+        return never();
+    }
+    Ticker::new(period).0.into_receiver()
+}
