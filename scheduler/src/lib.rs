@@ -20,6 +20,10 @@ mod exit;
 mod goroutine;
 mod idle;
 mod inbox;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+mod isolated;
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+#[path = "isolated/absent.rs"]
 mod isolated;
 mod lock_thread;
 mod metrics;
