@@ -109,6 +109,7 @@ impl Blocker {
                         });
                     }
                 }
+                // Relaxed: as above.
                 g.reason.store(WaitReason::None as u8, Ordering::Relaxed);
             }
             (_, Some(_)) => self.park_thread(deadline),
@@ -161,6 +162,7 @@ pub fn breathe() {
 
 #[cold]
 fn heed(g: &Goroutine, cancels: bool) {
+    // Relaxed: requests, nothing is published with them.
     let asked = g.requests.fetch_and(!YIELD, Ordering::Relaxed);
     if cancels && asked & ABORT != 0 && !g.exiting.get() && !std::thread::panicking() {
         unwind_aborted();
