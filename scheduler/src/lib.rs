@@ -93,3 +93,8 @@ pub fn current_id() -> Option<GoroutineId> {
     // SAFETY: the record is the caller's own and stays while it runs (T2).
     record().map(|record| GoroutineId::new(unsafe { record.as_ref() }.id()))
 }
+
+/// The document's programs, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

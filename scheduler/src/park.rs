@@ -110,6 +110,7 @@ impl Blocker {
                         });
                     }
                 }
+                // Relaxed: as above.
                 g.reason.store(WaitReason::None as u8, Ordering::Relaxed);
             }
             (_, Some(_)) => self.park_thread(deadline),
@@ -168,6 +169,7 @@ fn heed(g: &Goroutine, cancels: bool) {
     if !cancels && g.mode.get() == ThreadLocals::Pinned {
         return;
     }
+    // Relaxed: requests, nothing is published with them.
     let asked = g.requests.fetch_and(!YIELD, Ordering::Relaxed);
     if cancels && asked & ABORT != 0 && !g.exiting.get() && !std::thread::panicking() {
         unwind_aborted();
