@@ -170,6 +170,7 @@ impl Node {
     }
 
     /// Sets the timer for the deadline. By the one who has just made the node.
+    #[track_caller]
     pub(super) fn end_at(self: &Arc<Node>, deadline: Instant, cause: Option<Cause>) {
         if self.error().is_some() {
             return;
