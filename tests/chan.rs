@@ -352,6 +352,68 @@ fn unbounded_never_waits() {
     assert!(rx.into_iter().eq(0..10_000));
 }
 
+// "Each of these may be nil"; "A send on a closed channel proceeds by causing a run-time panic" (Send statements): here an
+// error with the value. "Sending to or closing a closed channel causes a run-time panic" (Close): closing again does
+// nothing. "The close function ... records that no more values will be sent on the channel" (Close).
+#[test]
+fn what_panics_in_go_is_an_error_or_nothing_here() {
+    let (tx, rx) = gorun::channel(1);
+    tx.close();
+    assert_eq!(tx.send("kept"), Err(SendError("kept")));
+    tx.close();
+    rx.close();
+    assert_eq!(tx.try_send("kept"), Err(TrySendError::Closed("kept")));
+    assert_eq!(rx.recv(), Err(RecvError));
+}
+
+// "For channels, the iteration values produced are the successive values sent on the channel until the channel is
+// closed." (For statements with range clause)
+#[test]
+fn a_range_takes_values_until_the_close() {
+    within(|| {
+        let (tx, rx) = gorun::channel(0);
+        let ranges = gorun::go(move || {
+            let mut seen = Vec::new();
+            for n in rx {
+                seen.push(n);
+            }
+            seen
+        });
+        (0..5).for_each(|n| tx.send(n).unwrap());
+        tx.close();
+        assert_eq!(ranges.join().unwrap(), [0, 1, 2, 3, 4]);
+    });
+}
+
+// "The closing of a channel is synchronized before a receive that returns because the channel is closed." and "A receive
+// from an unbuffered channel is synchronized before the completion of the corresponding send on that channel." (The Go
+// memory model, Channel communication; its own examples, many times over)
+#[test]
+fn a_close_and_an_unbuffered_receive_are_edges() {
+    within(|| {
+        for n in 1..500 {
+            let said = Arc::new(AtomicU64::new(0));
+            let (tx, rx) = gorun::channel::<()>(0);
+            let says = said.clone();
+            gorun::go(move || {
+                says.store(n, Ordering::Relaxed);
+                tx.close();
+            });
+            assert_eq!(rx.recv(), Err(RecvError));
+            assert_eq!(said.load(Ordering::Relaxed), n);
+
+            let (tx, rx) = gorun::channel(0);
+            let says = said.clone();
+            gorun::go(move || {
+                says.store(2 * n, Ordering::Relaxed);
+                rx.recv()
+            });
+            tx.send(()).unwrap();
+            assert_eq!(said.load(Ordering::Relaxed), 2 * n);
+        }
+    });
+}
+
 #[test]
 fn errors_say_what_happened_and_convert() {
     let boxed: Box<dyn std::error::Error> = Box::new(SendError(1));

@@ -7,7 +7,9 @@ mod common;
 use common::within;
 use futures_lite::{StreamExt, future};
 use gorun::chan::{RecvError, SendError, TryRecvError, TrySendError};
+use gorun::select::Select;
 use gorun::{channel, select};
+use std::cell::RefCell;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -287,4 +289,62 @@ fn futures_are_send_and_streams_unpin() {
     let stream = rx.into_stream();
     send(&stream);
     unpin(&stream);
+}
+
+thread_local! {
+    static MEANWHILE: RefCell<Vec<Box<dyn FnOnce()>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Does what there is to do, on the thread that wakes.
+struct Does;
+
+impl Wake for Does {
+    fn wake(self: Arc<Self>) {
+        let next = MEANWHILE.with_borrow_mut(Vec::pop);
+        next.map(|f| f()).unwrap_or_default();
+    }
+}
+
+/// A close wakes one after the other, without the lock: those whose turn is still to come are not served in between.
+#[test]
+fn a_close_that_is_under_way_is_a_close() {
+    let does = |future: Pin<&mut dyn Future<Output = _>>| {
+        assert!(future.poll(&mut Context::from_waker(&Waker::from(Arc::new(Does)))).is_pending());
+    };
+    for capacity in [0, 1] {
+        let (tx, rx) = channel(capacity);
+        (0..capacity).for_each(|n| tx.try_send(n).unwrap());
+        let (mut first, mut second) = (Box::pin(tx.send_async(10)), Box::pin(tx.send_async(11)));
+        does(first.as_mut());
+        does(second.as_mut());
+        let (looks, expected) = (rx.clone(), (0..capacity).map(Ok).chain([Err(TryRecvError::Closed)]));
+        let expected: Vec<_> = expected.collect();
+        MEANWHILE.with_borrow_mut(|m| {
+            m.push(Box::new(move || assert!(expected.into_iter().all(|expected| looks.try_recv() == expected))));
+        });
+        tx.close();
+        assert!(MEANWHILE.with_borrow(Vec::is_empty));
+        assert_eq!(future::block_on(first), Err(SendError(10)));
+        assert_eq!(future::block_on(second), Err(SendError(11)));
+    }
+
+    // Two receivers are promised values, and both values come when one receiver has been woken and the other not yet.
+    let (tx, rx): &'static _ = Box::leak(Box::new(channel(0)));
+    let (mut first, mut second) = (Box::pin(rx.recv_async()), Box::pin(rx.recv_async()));
+    for future in [first.as_mut(), second.as_mut()] {
+        assert!(future.poll(&mut Context::from_waker(&Waker::from(Arc::new(Does)))).is_pending());
+    }
+    let mut set = Select::new();
+    set.send(tx);
+    let (one, other) = (set.select(), set.select());
+    MEANWHILE.with_borrow_mut(|m| {
+        m.push(Box::new(|| {
+            assert_eq!(one.send(tx, 1), Err(SendError(1)));
+            assert_eq!(other.send(tx, 2), Err(SendError(2)));
+        }));
+    });
+    tx.close();
+    assert!(MEANWHILE.with_borrow(Vec::is_empty));
+    assert_eq!(future::block_on(first), Err(RecvError));
+    assert_eq!(future::block_on(second), Err(RecvError));
 }

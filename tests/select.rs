@@ -116,18 +116,22 @@ fn the_default_is_for_when_none_can_proceed() {
                 }
             }
         });
+        // With many between the two, so that a look that is not at one time takes its time.
+        let silent: Vec<_> = (0..50).map(|_| never()).collect();
+        let mut set = Select::new();
+        let from = [&ring[0].1].into_iter().chain(&silent).chain([&ring[1].1]);
+        from.for_each(|rx| _ = set.recv(rx));
         for _ in 0..20_000 {
-            let mut set = Select::new();
-            let _ = (set.recv(&ring[0].1), set.recv(&ring[1].1));
             match set.try_select() {
                 Ok(operation) => {
-                    let index = operation.index();
+                    let index = usize::from(operation.index() != 0);
                     operation.recv(&ring[index].1).unwrap();
                     ring[index].0.send(()).unwrap();
                 }
                 Err(TrySelectError) => panic!("there is always one"),
             }
         }
+        drop(set);
         drop(stop);
         // It may wait for the value that we put into the other one.
         drop(ring);

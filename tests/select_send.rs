@@ -4,7 +4,7 @@
 mod common;
 
 use common::{GENEROUS, on_one_worker, others_wait, within};
-use gorun::chan::{SendError, TryRecvError};
+use gorun::chan::{RecvError, SendError, TryRecvError};
 use gorun::select::{ReadyTimeoutError, Select, SelectTimeoutError};
 use gorun::{Receiver, Sender, channel, never, select};
 use std::thread;
@@ -152,7 +152,25 @@ fn a_permit_is_a_place() {
             });
             assert_eq!(waits.join().unwrap(), Ok(()));
             assert_eq!(rx.try_recv(), Ok(2));
-            // Closed while the value is made: it comes back.
+            // Closed while the value is made: it comes back, and who waited for it learns.
+            for waits in [false, true] {
+                let (tx, rx) = channel(0);
+                let receiver = gorun::go({
+                    let rx = rx.clone();
+                    move || {
+                        if waits {
+                            rx.recv()
+                        } else {
+                            select! { recv(rx) -> v => v, recv(never::<()>()) -> _ => Ok(0) }
+                        }
+                    }
+                });
+                others_wait();
+                let back = select! {
+                    send(tx, { rx.close(); others_wait(); 3 }) -> sent => sent,
+                };
+                assert_eq!((back, receiver.join().unwrap()), (Err(SendError(3)), Err(RecvError)));
+            }
             let back = select! {
                 send(tx, { rx.close(); 3 }) -> sent => sent,
             };

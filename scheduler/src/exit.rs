@@ -94,9 +94,9 @@ fn drop_result(g: &Goroutine) {
 
 /// The worker's half: the goroutine has left its stack for good.
 #[inline(never)]
-pub(crate) fn retire(processor: &Processor, g: Ref) {
+pub(crate) fn retire(processor: &Processor, g: Ref, keep_carrier: bool) {
     let carrier = g.carrier.replace(ptr::null_mut());
-    processor.give_carrier(ptr::NonNull::new(carrier).expect("it ran, so it had a carrier"));
+    processor.give_carrier(ptr::NonNull::new(carrier).expect("it ran, so it had a carrier"), keep_carrier);
     g.processor.set(ptr::null());
     g.home.set(ptr::null());
     // SAFETY: the scheduler's own reference, counted by spawn.

@@ -43,6 +43,13 @@ impl Idle {
         self.wake_one()
     }
 
+    /// Whether some worker sleeps, as far as can be seen without a fence.
+    #[inline]
+    pub(crate) fn seems_asleep(&self) -> bool {
+        // Relaxed: a hint, see `Shared::notify_own`.
+        self.sleeping.load(Ordering::Relaxed) != 0
+    }
+
     #[cold]
     fn wake_one(&self) -> Option<usize> {
         // SeqCst: one pusher of many becomes the waker, and the count stands for the worker it wakes (D1).

@@ -12,6 +12,7 @@
 //!
 //! This crate is the runtime of gorun and has no stable interface of its own.
 
+mod asymmetric;
 mod carrier;
 mod config;
 mod current;

@@ -158,7 +158,7 @@ impl Parker {
         Parker::new(Kind::Goroutine)
     }
 
-    pub(crate) const fn new(kind: Kind) -> Parker {
+    pub(crate) fn new(kind: Kind) -> Parker {
         Parker { word: AtomicU32::new(RUNNING), waits: Cell::new(0), kind }
     }
 

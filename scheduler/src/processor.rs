@@ -32,6 +32,7 @@ const NEXT_STREAK: u32 = 64;
 pub(crate) struct Processor {
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: usize,
+    seat: NonNull<Seat>,
     /// The thread-local block of its worker's thread.
     pub(crate) home_block: Cell<usize>,
     /// Started pinned goroutines whose home this is.
@@ -53,9 +54,11 @@ pub(crate) struct Processor {
 
 impl Processor {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, deque: Deque<Ref>) -> Processor {
+        let seat = NonNull::from(shared.seats.get(index));
         Processor {
             shared,
             index,
+            seat,
             home_block: Cell::new(0),
             pinned: Cell::new(0),
             locked: Cell::new(None),
@@ -72,12 +75,15 @@ impl Processor {
         }
     }
 
+    #[inline]
     pub(crate) fn seat_ref(&self) -> &Seat {
-        self.shared.seats.get(self.index)
+        // SAFETY: S3: seats stay where they are, as long as `shared`, which we hold.
+        unsafe { self.seat.as_ref() }
     }
 
+    #[inline]
     pub(crate) fn seat(&self) -> *const Seat {
-        self.seat_ref()
+        self.seat.as_ptr()
     }
 
     /// Makes `g` runnable: it goes first on this processor, while its data is hot; a started pinned one goes home.
@@ -114,7 +120,7 @@ impl Processor {
                 return self.shared.inject(g);
             }
             self.deque.push(g);
-            self.shared.notify();
+            self.shared.notify_own();
         } else {
             self.bound.borrow_mut().push_back(g);
         }
@@ -229,11 +235,12 @@ impl Processor {
     }
 
     /// A carrier whose goroutine has ended, with the goroutine's reservation: a cached carrier keeps it, so that the
-    /// slots in use are never more than those reserved. Its block is loaded only if it is kept.
-    pub(crate) fn give_carrier(&self, carrier: NonNull<Carrier>) {
+    /// slots in use are never more than those reserved. To keep it, [`Processor::keeps`] must have said so; its block is
+    /// loaded only then.
+    pub(crate) fn give_carrier(&self, carrier: NonNull<Carrier>, keep: bool) {
         // SAFETY: K1: the worker hands it to us.
         let this = unsafe { carrier.as_ref() };
-        if self.keeps(this) {
+        if keep {
             self.cache(this.mode()).push(carrier);
         } else {
             let class = this.class();

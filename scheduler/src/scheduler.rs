@@ -10,13 +10,14 @@
 //!    left behind: then its worker may be the one that is stuck, and the threads and the memory stay;
 //! 5. timers that are still pending are let go, and won't ring.
 
+use crate::asymmetric;
 use crate::config::{Config, ConfigError, SpawnError, ThreadLocals};
 use crate::goroutine::{Handle, Ref, for_each_live};
 use crate::metrics::{self, Metrics};
 use crate::monitor;
 use crate::processor::Processor;
 use crate::seats::Seat;
-use crate::shared::{DRAINING, STOPPING, Shared};
+use crate::shared::{STOPPING, Shared};
 use crate::spawn::{Spec, spawn_on};
 use crate::stack;
 use crate::timers::{Alarm, Timer};
@@ -51,6 +52,7 @@ impl Scheduler {
         let class_and_mode = config.check()?;
         stack::set_describe(describe_overflow);
         stack::install_overflow_report();
+        asymmetric::register();
         let (workers, prefix) = (config.workers, config.thread_name.clone());
         let shared = Arc::new(Shared::new(config, class_and_mode, start_worker));
         // From here on a failure drops the scheduler, which stops and joins the threads that were started.
@@ -94,7 +96,7 @@ impl Scheduler {
         }
         let inside = crate::current::processor().is_some_and(|p| Arc::ptr_eq(&p.shared, &self.shared));
         assert!(!inside, "gorun: a runtime can't be shut down by one of its own goroutines: it would wait for itself");
-        self.shared.set_phase(DRAINING);
+        self.shared.begin_drain();
         let mine = |handle: &Handle| std::ptr::eq(handle.block().shared(), Arc::as_ptr(&self.shared));
         for_each_live(|handle| {
             if mine(&handle) && !handle.completion().is_finished() {

@@ -6,6 +6,7 @@
 //! * **S2.** A goroutine is counted as spawned before it is visible to any worker, and as finished after its exit
 //!   path and before its result is published.
 
+use crate::asymmetric;
 use crate::config::{Config, ThreadLocals};
 use crate::goroutine::Ref;
 use crate::idle::Idle;
@@ -81,7 +82,17 @@ impl Shared {
         self.notify();
     }
 
-    /// After any push that others may take.
+    /// After a push onto the pusher's own queue, to which it will come itself: a sleeper is woken if one is seen. Without
+    /// a fence one that falls asleep at this very moment may not be seen; then the work waits for the pusher, for the
+    /// next push, or for the monitor's look.
+    #[inline]
+    pub(crate) fn notify_own(&self) {
+        if self.idle.seems_asleep() {
+            self.notify();
+        }
+    }
+
+    /// After any other push of what anybody may take.
     #[inline]
     pub(crate) fn notify(&self) {
         if let Some(index) = self.idle.notify() {
@@ -112,12 +123,26 @@ impl Shared {
 
     /// After a finish: wakes a drain that waits for the last one.
     pub(crate) fn check_drained(&self) {
-        // The count that was just written, and then the phase: Dekker with `wait_drained`.
-        fence(Ordering::SeqCst);
-        if self.phase() != RUNNING && self.live() == 0 {
+        // The count that was just written, and then the phase: Dekker with `begin_drain`.
+        asymmetric::light();
+        if self.phase() != RUNNING {
+            self.check_live();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn check_live(&self) {
+        if self.live() == 0 {
             let _guard = self.drained.lock();
             self.drained_signal.notify_all();
         }
+    }
+
+    /// Phase DRAINING. What was spawned or has ended without seeing it can be seen by the caller afterwards.
+    pub(crate) fn begin_drain(&self) {
+        self.set_phase(DRAINING);
+        asymmetric::heavy();
     }
 
     /// Waits until no goroutine is left, at most for `grace`.

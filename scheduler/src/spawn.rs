@@ -6,6 +6,7 @@
 //!
 //! Called by `gorun::go` and its kin through [`Scheduler::spawn`](crate::Scheduler) or [`spawn_here`].
 
+use crate::asymmetric;
 use crate::carrier::Carrier;
 use crate::config::{SpawnError, ThreadLocals, class_for};
 use crate::current;
@@ -44,6 +45,8 @@ pub struct Spec {
 /// # Errors
 /// When the goroutine can't be had: see [`SpawnError`].
 pub unsafe fn spawn_here(spec: &Spec, write: impl FnOnce(*mut u8)) -> Option<Result<Handle, SpawnError>> {
+    // A goroutine that does nothing but spawn lets what it spawned have its turn.
+    crate::park::breathe();
     let processor = current::processor()?;
     // SAFETY: by the caller.
     Some(unsafe { spawn_on(&processor.shared, Some(processor), spec, write) })
@@ -94,8 +97,10 @@ pub(crate) unsafe fn spawn_on(
             processor.push_back(g);
             // SAFETY: the second of the references counted above.
             let handle = unsafe { Handle::adopt(g) };
-            // The flag in `abort` and `phase` are SeqCst: either we see the phase, or the drain's walk sees the block. A goroutine
-            // born while its runtime ends is aborted, unless an exit path spawned it.
+            // `publish`, then the phase; against it the drain's phase, then its walk over the blocks: either we see the
+            // phase, or the walk sees the block. A goroutine born while its runtime ends is aborted, unless an exit path
+            // spawned it.
+            asymmetric::light();
             if shared.phase() != RUNNING && !current::goroutine().is_some_and(|p| p.exiting.get()) {
                 handle.abort();
             }

@@ -34,7 +34,7 @@ pub(crate) unsafe fn take_waker(this: NonNull<Parker>) -> Wake {
 impl Task {
     /// One that does not wait.
     #[must_use]
-    pub const fn new() -> Task {
+    pub fn new() -> Task {
         Task { parker: Parker::new(Kind::Task), waker: Cell::new(None), _pinned: PhantomPinned }
     }
 

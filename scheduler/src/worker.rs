@@ -200,7 +200,8 @@ impl Worker {
     /// The goroutine has ended. Its carrier stays here, with its block loaded, unless it can't be used again.
     fn retire(&mut self, g: Ref) {
         // SAFETY: K1: it ran, so it has a carrier, and that is ours now.
-        if !self.processor.keeps(unsafe { &*g.carrier.get() }) {
+        let keep = self.processor.keeps(unsafe { &*g.carrier.get() });
+        if !keep {
             self.go_home();
         }
         if g.mode.get() == ThreadLocals::Pinned {
@@ -211,7 +212,7 @@ impl Worker {
             self.processor.lock_depth.set(0);
             self.spoilt = true;
         }
-        crate::exit::retire(&self.processor, g);
+        crate::exit::retire(&self.processor, g, keep);
     }
 
     /// The next goroutine from the local queues, if it is not time to look elsewhere first.

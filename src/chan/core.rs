@@ -49,38 +49,6 @@ pub(crate) struct Core<T> {
 
 const TELL_WATCHERS: u8 = 0b100;
 
-/// Wake-ups that are due when the lock has been released: at the end of its life. One that panics (a user's waker) does
-/// not keep the others from being woken.
-#[derive(Default)]
-struct Batch {
-    wakes: [Option<Wake>; 16],
-    len: usize,
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.len == self.wakes.len()
-    }
-
-    fn push(&mut self, wake: Wake) {
-        self.wakes[self.len] = Some(wake);
-        self.len += 1;
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        struct Others<'a>(&'a mut [Option<Wake>]);
-        impl Drop for Others<'_> {
-            fn drop(&mut self) {
-                Wake::wake_all(self.0.iter_mut().filter_map(Option::take));
-            }
-        }
-        let others = Others(&mut self.wakes[..self.len]);
-        Wake::wake_all(others.0.iter_mut().filter_map(Option::take));
-    }
-}
-
 impl Side {
     const fn bit(self) -> u8 {
         1 << self as u8
@@ -139,18 +107,15 @@ impl<T> Drop for Locked<'_, T> {
 }
 
 impl<T> State<T> {
-    #[inline]
+    /// Without branches: it is on every operation's path.
+    #[inline(always)]
     fn hints(&self) -> u8 {
-        let mut hints = 0;
-        for side in [Side::Send, Side::Receive] {
-            if self.may_proceed(side) {
-                hints |= side.bit();
-                if !self.watching[side as usize].is_empty() {
-                    hints |= TELL_WATCHERS;
-                }
-            }
-        }
-        hints
+        let send = u8::from(self.may_proceed(Side::Send));
+        let receive = u8::from(self.may_proceed(Side::Receive));
+        let [watch_send, watch_receive] =
+            [Side::Send, Side::Receive].map(|side| !self.watching[side as usize].is_empty());
+        let tell = (send & u8::from(watch_send)) | (receive & u8::from(watch_receive));
+        (send * Side::Send.bit()) | (receive * Side::Receive.bit()) | (tell * TELL_WATCHERS)
     }
 }
 
@@ -199,21 +164,15 @@ impl<T> Core<T> {
     /// N2.
     #[cold]
     pub(crate) fn tell_watchers(&self) {
-        loop {
-            let mut batch = Batch::default();
+        Wake::wake_all(std::iter::from_fn(|| {
             // Not through `lock`, whose end brought us here.
             let mut state = crate::sync::lock(&self.state);
-            for side in [Side::Send, Side::Receive] {
-                while !batch.is_full() && state.may_proceed(side) {
-                    let Some(((), wake)) = state.watching[side as usize].claim_next(|_| (), |_, ()| ()) else { break };
-                    batch.push(wake);
-                }
-            }
-            drop(state);
-            if !batch.is_full() {
-                return;
-            }
-        }
+            [Side::Send, Side::Receive].into_iter().find_map(|side| {
+                let told =
+                    state.may_proceed(side).then(|| state.watching[side as usize].claim_next(|_| (), |_, ()| ()));
+                told.flatten().map(|((), wake)| wake)
+            })
+        }));
     }
 
     /// Waits for the value that was promised, after the wait of `waiter` has ended with such a token. `None`: there will
@@ -251,8 +210,11 @@ impl<T> Core<T> {
 
     /// With a permit: see [`State::complete`].
     pub(crate) fn complete(&self, value: T) -> Result<(), T> {
-        let completed = self.lock().complete(value);
-        completed.map(|wake| wake.map(Wake::wake).unwrap_or_default())
+        let (completed, woken) = self.lock().complete(value);
+        if let Some(wake) = woken {
+            wake.wake();
+        }
+        completed
     }
 
     /// Gives a permit back.
@@ -278,7 +240,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// No one joins those who wait: the lock may be let go between two batches.
+    /// They go on in the order in which they came. No one joins them any more, so the lock is taken for each.
     fn wake_the_closed(&self) {
         /// Goes on when a user's waker panics.
         struct Rest<'a, T>(&'a Core<T>, bool);
@@ -290,20 +252,8 @@ impl<T> Core<T> {
             }
         }
         let mut rest = Rest(self, true);
-        loop {
-            let mut batch = Batch::default();
-            let mut state = self.lock();
-            while !batch.is_full() {
-                let Some(wake) = state.next_of_the_closed() else { break };
-                batch.push(wake);
-            }
-            drop(state);
-            // Before the batch is woken: if that panics, there may be more only if it was full.
-            rest.1 = batch.is_full();
-            if !rest.1 {
-                return;
-            }
-        }
+        Wake::wake_all(std::iter::from_fn(|| self.lock().next_of_the_closed()));
+        rest.1 = false;
     }
 
     /// `timer` sends here, and is stopped when the last receiver goes.

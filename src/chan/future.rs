@@ -69,7 +69,7 @@ unsafe impl<T: Send> Send for Node<T> {}
 unsafe impl<T: Send> Sync for Node<T> {}
 
 impl<T> Node<T> {
-    const fn new(value: Option<T>) -> Node<T> {
+    fn new(value: Option<T>) -> Node<T> {
         Node { task: Task::new(), waiter: Waiter::idle(Slot::new(value)), waits: Waits::No }
     }
 

@@ -11,7 +11,9 @@
 //!   is completed, and not before.
 //! * **H3.** A value is in exactly one place: its sender's hands or slot, the buffer, its receiver's slot or hands. It
 //!   moves under the lock, and moves back when a claim is lost.
-//! * **H4.** Once `closed` is set, nobody waits and no value comes in, except one that comes back ([`State::put_back`]).
+//! * **H4.** Once `closed` is set, nobody begins to wait, and those who wait are served by the close alone: it takes them
+//!   out one after the other, and lets go of the lock in between. No value comes in, except one that comes back
+//!   ([`State::put_back`]).
 //! * **H5.** `committed ≤ permits`, and `buffer.len() + permits - committed ≤ capacity`, values that came back aside.
 //!
 //! # Permits and promises
@@ -143,11 +145,13 @@ impl<T> State<T> {
         }
     }
 
+    #[inline(always)]
     fn has_room(&self) -> bool {
         self.buffer.len() + (self.permits - self.committed) < self.capacity
     }
 
     /// H1: who receives waits for the oldest value, and the buffer is empty.
+    #[inline]
     fn hand_over(&mut self, value: &Cell<Option<T>>) -> Option<Wake> {
         self.receiving
             .claim_next(|slot| slot.value.set(value.take()), |slot, ()| value.set(slot.take()))
@@ -164,7 +168,9 @@ impl<T> State<T> {
             return Sent::Done(Some(wake));
         }
         if self.has_room() {
-            self.buffer.extend(value.take());
+            if let Some(value) = value.take() {
+                self.buffer.push_back(value);
+            }
             return Sent::Done(None);
         }
         Sent::Full
@@ -176,6 +182,9 @@ impl<T> State<T> {
         if let Some(value) = self.buffer.pop_front() {
             return Received::Value(value, self.admit());
         }
+        if self.closed {
+            return Received::Closed;
+        }
         let taken = self.sending.claim_next_as(
             |slot, token| (slot.take(), if slot.offer { promise(token) } else { token }),
             |slot, value| slot.value.set(value),
@@ -186,14 +195,14 @@ impl<T> State<T> {
                 self.permits += 1;
                 Received::Promised(wake)
             }
-            None if self.closed => Received::Closed,
             None => Received::Empty,
         }
     }
 
     /// H2: gives the place that may have become free to the first waiting sender.
+    #[inline]
     fn admit(&mut self) -> Option<Wake> {
-        if self.sending.is_empty() || !self.has_room() {
+        if self.sending.is_empty() || self.closed || !self.has_room() {
             return None;
         }
         // The value is in the buffer before the claim, as the slot is gone after it.
@@ -247,19 +256,21 @@ impl<T> State<T> {
         woken.or(due)
     }
 
-    /// Sends `value` with a permit. It comes back when the channel was closed meanwhile.
-    pub(super) fn complete(&mut self, value: T) -> Result<Option<Wake>, T> {
-        self.permits -= 1;
+    /// Sends `value` with a permit. It comes back when the channel was closed meanwhile. Somebody is to be woken in both
+    /// cases.
+    pub(super) fn complete(&mut self, value: T) -> (Result<(), T>, Option<Wake>) {
         if self.closed {
-            return Err(value);
+            // The close may still be at work on those who are committed; H5 holds in between too.
+            return (Err(value), self.cancel());
         }
+        self.permits -= 1;
         if self.committed > 0 {
-            return Ok(self.keep_promise(Some(value)));
+            return (Ok(()), self.keep_promise(Some(value)));
         }
         let value = Cell::new(Some(value));
         let wake = self.hand_over(&value);
         self.buffer.extend(value.take());
-        Ok(wake)
+        (Ok(()), wake)
     }
 
     /// Gives a permit back.
@@ -380,12 +391,13 @@ impl<T> State<T> {
 
     /// Whether an operation of that side may succeed (or fail) without waiting; waiters that were claimed elsewhere are
     /// taken for waiting ones.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_proceed(&self, side: Side) -> bool {
+        // Not `||`: all of it is at hand, and cheaper than a branch.
         self.closed
-            || match side {
-                Side::Send => !self.receiving.is_empty() || self.has_room(),
-                Side::Receive => !self.buffer.is_empty() || !self.sending.is_empty(),
+            | match side {
+                Side::Send => !self.receiving.is_empty() | self.has_room(),
+                Side::Receive => !self.buffer.is_empty() | !self.sending.is_empty(),
             }
     }
 }

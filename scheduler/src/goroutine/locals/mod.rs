@@ -44,7 +44,6 @@ const INITIALISING: *mut u8 = ptr::without_provenance_mut(2);
 /// The storage record. See the module.
 #[repr(C)]
 pub struct Locals {
-    table: [Cell<*mut u8>; INLINE_WORDS],
     /// What the trampoline returns to.
     target: Cell<fn(&Locals)>,
     newest: Cell<*mut Header>,
@@ -64,6 +63,7 @@ pub struct Locals {
     phase: Cell<Phase>,
     /// A dynamic key is being compared: the map must stay as it is.
     comparing: Cell<bool>,
+    table: [Cell<*mut u8>; INLINE_WORDS],
     arena: UnsafeCell<MaybeUninit<[u64; ARENA / 8]>>,
 }
 
