@@ -108,7 +108,13 @@ pub fn lock_os_thread() -> OsThreadLock {
     gorun_scheduler::lock_os_thread()
 }
 
-/// The README's programs, compiled and run.
+/// The documents' programs, compiled and run.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../ARCHITECTURE.md")]
+    struct Architecture;
+    #[doc = include_str!("../DESIGN.md")]
+    struct Design;
+}

@@ -72,7 +72,7 @@ fn a_group_waits_for_handlers_and_storage() {
 #[test]
 fn a_scope_waits_for_what_one_that_never_began_inherited() {
     #[derive(Clone)]
-    struct Heirloom(Option<Arc<Late>>);
+    struct Heirloom(#[expect(dead_code, reason = "held for its drop")] Option<Arc<Late>>);
     goroutine_local! {
         #[inherit]
         static HEIRLOOM: Heirloom = const { Heirloom(None) };

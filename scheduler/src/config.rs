@@ -4,6 +4,7 @@ use crate::isolated::{self, Unsupported};
 use crate::stack::{StackClass, StackError};
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Once;
 use std::time::Duration;
 
 /// Whose thread-locals a goroutine sees.
@@ -179,10 +180,24 @@ impl Config {
             (Some(ThreadLocals::Isolated), Err(reason)) => return Err(ConfigError::Isolation(reason.clone())),
             (Some(mode), _) => mode,
             (None, Ok(_)) => ThreadLocals::Isolated,
-            (None, Err(_)) => ThreadLocals::Pinned,
+            (None, Err(reason)) => {
+                tell_once(reason);
+                ThreadLocals::Pinned
+            }
         };
         let class = class_for(self.stack_size).map_err(ConfigError::Stack)?;
         Ok((class, mode))
+    }
+}
+
+/// With `GORUN_SCHEDTRACE` set, says on standard error why the default is not what it usually is.
+fn tell_once(reason: &Unsupported) {
+    use std::io::Write;
+    static ONCE: Once = Once::new();
+    if std::env::var_os("GORUN_SCHEDTRACE").is_some() {
+        ONCE.call_once(|| {
+            let _ = writeln!(std::io::stderr(), "gorun: goroutines are pinned to their worker's thread: {reason}");
+        });
     }
 }
 

@@ -94,11 +94,6 @@ pub(crate) fn processor<'a>() -> Option<&'a Processor> {
     goroutine().and_then(|g| unsafe { g.processor.get().as_ref() })
 }
 
-/// The thread-local block of the worker on whose thread we are, if we are a goroutine.
-pub(crate) fn home_block() -> Option<usize> {
-    processor().map(|p| p.home_block.get())
-}
-
 /// In a goroutine's own thread-locals: says whose they are.
 #[inline]
 pub(crate) fn adopt(g: &Goroutine) {

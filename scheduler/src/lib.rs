@@ -20,6 +20,10 @@ mod exit;
 mod goroutine;
 mod idle;
 mod inbox;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+mod isolated;
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+#[path = "isolated/absent.rs"]
 mod isolated;
 mod lock_thread;
 mod metrics;
@@ -89,3 +93,8 @@ pub fn current_id() -> Option<GoroutineId> {
     // SAFETY: the record is the caller's own and stays while it runs (T2).
     record().map(|record| GoroutineId::new(unsafe { record.as_ref() }.id()))
 }
+
+/// The document's programs, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

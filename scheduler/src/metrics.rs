@@ -41,8 +41,8 @@ pub struct LongRunning {
 pub(crate) fn look(shared: &Shared) -> Metrics {
     let now = timers::now();
     let long_running = shared.seats.iter().filter(|seat| seat.is_unattended()).filter_map(|seat| {
-        // Relaxed: a snapshot.
-        let (running, since) = (seat.running.load(Ordering::Relaxed), seat.stuck_since.load(Ordering::Relaxed));
+        // Acquire: pairs with the Release in `Worker::resume`. Relaxed: a snapshot.
+        let (running, since) = (seat.running.load(Ordering::Acquire), seat.stuck_since.load(Ordering::Relaxed));
         // SAFETY: a goroutine's block is type-stable.
         let goroutine = unsafe { running.as_ref() }?.try_ref()?;
         Some(LongRunning { goroutine, since: Duration::from_nanos(now.saturating_sub(since)) })

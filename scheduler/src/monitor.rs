@@ -82,7 +82,8 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
 }
 
 fn ask_to_yield(seat: &Seat) {
-    let running = seat.running.load(Ordering::Relaxed);
+    // Acquire: pairs with the Release in `Worker::resume`.
+    let running = seat.running.load(Ordering::Acquire);
     // SAFETY: a goroutine's block is type-stable; that it may be another goroutine by now is allowed for (`YIELD`).
     if let Some(g) = unsafe { running.as_ref() } {
         // Relaxed: a request, nothing is published with it.

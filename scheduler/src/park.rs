@@ -3,6 +3,7 @@
 //! Called by every primitive. What decides lives with the primitives and in `parker`; this file suspends.
 
 use crate::carrier::{self, Suspended};
+use crate::config::ThreadLocals;
 use crate::current;
 use crate::goroutine::{ABORT, Goroutine, YIELD};
 use crate::parker::{Parker, ThreadParker, Token};
@@ -109,6 +110,7 @@ impl Blocker {
                         });
                     }
                 }
+                // Relaxed: as above.
                 g.reason.store(WaitReason::None as u8, Ordering::Relaxed);
             }
             (_, Some(_)) => self.park_thread(deadline),
@@ -149,6 +151,9 @@ pub fn checkpoint() {
 }
 
 /// Yields if the goroutine was asked to: for operations that do not block, and so are no cancellation points.
+///
+/// Only an isolated goroutine does: a pinned one may hold a lock of std's that a neighbour waits for on the same thread,
+/// and would never get on again; where it expects to wait (`checkpoint`) it has itself to blame.
 #[inline]
 pub fn breathe() {
     if let Some(g) = current::goroutine()
@@ -161,6 +166,10 @@ pub fn breathe() {
 
 #[cold]
 fn heed(g: &Goroutine, cancels: bool) {
+    if !cancels && g.mode.get() == ThreadLocals::Pinned {
+        return;
+    }
+    // Relaxed: requests, nothing is published with them.
     let asked = g.requests.fetch_and(!YIELD, Ordering::Relaxed);
     if cancels && asked & ABORT != 0 && !g.exiting.get() && !std::thread::panicking() {
         unwind_aborted();

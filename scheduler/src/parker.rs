@@ -174,6 +174,7 @@ impl Parker {
 
     /// PARKING → RUNNING, by a waiter that decided not to wait and is in no queue. `false` if it was claimed.
     pub(crate) fn disarm(&self) -> bool {
+        // Relaxed: our own store in `arm`, or a claim that the exchange below will see.
         let word = self.word.load(Ordering::Relaxed);
         // Acquire on failure pairs with the claimer's release in `claim`.
         word & STATE == PARKING
@@ -183,6 +184,7 @@ impl Parker {
     /// PARKING → PARKED, by the worker, after the goroutine has left its stack.
     #[inline]
     pub(crate) fn commit(&self) -> Commit {
+        // Relaxed: only a guess for the exchange.
         let word = self.word.load(Ordering::Relaxed);
         if word & STATE == PARKING {
             let parked = (word & !STATE) | PARKED;

@@ -116,8 +116,8 @@ impl Worker {
     }
 
     fn resume(&self, carrier: NonNull<Carrier>, g: Ref) -> Suspended {
-        // Relaxed: for the monitor.
-        self.seat().running.store(g.as_ptr().cast_mut(), Ordering::Relaxed);
+        // Release: the making of the block, for those who look at it (Acquire in `monitor` and `metrics`).
+        self.seat().running.store(g.as_ptr().cast_mut(), Ordering::Release);
         match g.mode.get() {
             // SAFETY: K1, K2: the goroutine is ours (G1), the carrier its own or free, its block loaded.
             ThreadLocals::Isolated => unsafe { Carrier::resume(carrier, &g) },

@@ -157,7 +157,7 @@ impl<T> Core<T> {
         x ^= x << 13;
         x ^= x >> 17;
         x ^= x << 5;
-        self.seed.store(x, Ordering::Relaxed);
+        self.seed.store(x, Ordering::Relaxed); // as above
         x.wrapping_mul(0x9e37_79b9)
     }
 

@@ -3,7 +3,7 @@
 use super::core::{Core, arm_of, is_promise, settled};
 use super::state::{Received, Slot};
 use super::{Iter, Receiver, RecvError, RecvTimeoutError, TryIter, TryRecvError};
-use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
 use std::time::{Duration, Instant};
 
 fn wake(wake: Option<Wake>) {
@@ -129,6 +129,7 @@ impl<T> Receiver<T> {
     /// assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
     /// ```
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        breathe();
         loop {
             let mut state = self.core.lock();
             match state.receive() {

@@ -3,7 +3,7 @@
 use super::core::{arm_of, settled};
 use super::state::{Sent, Slot};
 use super::{SendError, SendTimeoutError, Sender, TrySendError};
-use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -127,6 +127,7 @@ impl<T> Sender<T> {
     /// assert_eq!(tx.try_send(3), Err(TrySendError::Closed(3)));
     /// ```
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        breathe();
         let value = Cell::new(Some(value));
         let sent = self.core.lock().send(&value);
         match sent {

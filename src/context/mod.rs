@@ -2,7 +2,7 @@
 //!
 //! | Go | gorun |
 //! |---|---|
-//! | `context.Background()`, `context.TODO()` | [`background()`](background), [`todo()`](todo()) |
+//! | `context.Background()`, `context.TODO()` | [`background()`](fn@background), [`todo()`](fn@todo) |
 //! | `context.WithCancel(ctx)`, `WithCancelCause` | [`ctx.with_cancel()`](Context::with_cancel), [`with_cancel_cause`](Context::with_cancel_cause) |
 //! | `WithDeadline`, `WithTimeout`, `...Cause` | [`with_deadline`](Context::with_deadline), [`with_timeout`](Context::with_timeout), `..._cause` |
 //! | `defer cancel()` | nothing: a [`CancelFunc`] that is dropped cancels |

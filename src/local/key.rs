@@ -97,6 +97,7 @@ impl<T: 'static> LocalKey<T> {
         let last = LAST_INDEX
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| last.checked_add(1))
             .expect("fewer than 2^32 goroutine-local keys");
+        // Relaxed: as above.
         match self.index.compare_exchange(0, last + 1, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => last + 1,
             Err(theirs) => theirs,

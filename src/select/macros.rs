@@ -35,10 +35,10 @@
 ///
 /// let (words, heard) = gorun::channel(0);
 /// let (stop, stopped) = gorun::channel::<()>(0);
-/// gorun::go(move || {
+/// let speaker = gorun::go(move || {
 ///     ["one", "two"].map(|word| words.send(word).unwrap());
 ///     drop(stop);
-///     words // stays open
+///     words // stays open as long as the handle
 /// });
 /// let mut count = 0;
 /// loop {
@@ -49,6 +49,7 @@
 ///     }
 /// }
 /// assert_eq!(count, 6);
+/// drop(speaker);
 /// ```
 ///
 /// Sending what is not needed otherwise; a value that was not sent is still there:

@@ -159,6 +159,7 @@ impl<T: ?Sized> Mutex<T> {
             // SAFETY: it is in this queue, or was taken out of it.
             let _was_in = unsafe { queue.remove(&waiter) };
             if queue.is_empty() {
+                // Relaxed: the queue's lock, under which the bit is set as well, orders it.
                 self.word.fetch_and(!WAITERS, Ordering::Relaxed);
             }
             drop(queue);
@@ -180,7 +181,7 @@ impl<T: ?Sized> Mutex<T> {
         );
         let keep = if queue.is_empty() { 0 } else { WAITERS };
         match claimed {
-            // LOCKED stays: the waiter has it now. Its claim is the edge.
+            // LOCKED stays: the waiter has it now. Relaxed: its claim is the edge.
             Some((true, wake)) => {
                 self.word.store(LOCKED | keep, Ordering::Relaxed);
                 drop(queue);

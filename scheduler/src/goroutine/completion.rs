@@ -195,6 +195,7 @@ impl Completion {
     }
 
     fn take_back_waker(&self) {
+        // Relaxed: only a guess for the exchange. Acquire on success: as in `detach`.
         let found = self.0.load(Ordering::Relaxed);
         if !matches!(found, EMPTY | DETACHED | CLOSING | DONE)
             && self.0.compare_exchange(found, EMPTY, Ordering::Acquire, Ordering::Relaxed).is_ok()

@@ -25,7 +25,8 @@ pub(super) fn install() -> Result<(), Unsupported> {
 }
 
 unsafe extern "C" fn before() {
-    let Some(home) = crate::current::home_block() else { return };
+    // On a goroutine, the block of the worker on whose thread it is.
+    let Some(home) = crate::current::processor().map(|p| p.home_block.get()) else { return };
     let mine = super::fsbase::current();
     if home != mine {
         change(home);

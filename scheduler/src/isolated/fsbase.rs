@@ -6,8 +6,11 @@ use std::arch::asm;
 /// Bit 1 of `AT_HWCAP2`: the kernel lets user space use the FSGSBASE instructions (Linux 5.9).
 const HWCAP2_FSGSBASE: libc::c_ulong = 1 << 1;
 
-/// Whether `wrfsbase` can be executed here.
+/// Whether `wrfsbase` can be executed here. `GORUN_NO_FSGSBASE=1` says no; it is internal, for tests, and may change.
 pub(super) fn usable() -> Result<(), Unsupported> {
+    if std::env::var_os("GORUN_NO_FSGSBASE").is_some_and(|v| v == "1") {
+        return Err(Unsupported::new("GORUN_NO_FSGSBASE is set"));
+    }
     // SAFETY: getauxval has no preconditions.
     if unsafe { libc::getauxval(libc::AT_HWCAP2) } & HWCAP2_FSGSBASE == 0 {
         return Err(Unsupported::new("the kernel does not let user space set the FS base (FSGSBASE, Linux 5.9)"));

@@ -32,7 +32,7 @@ pub(crate) fn page_size() -> usize {
             // SAFETY: sysconf has no preconditions.
             let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
             let size = usize::try_from(size).unwrap_or(4096);
-            PAGE.store(size, Relaxed);
+            PAGE.store(size, Relaxed); // see PAGE
             size
         }
         size => size,
@@ -83,6 +83,7 @@ pub(super) unsafe fn install(page: usize) -> Result<(), StackError> {
 /// As [`install`].
 #[cold]
 unsafe fn split_slow(at: *mut libc::c_void) -> Result<(), StackError> {
+    // Relaxed, here and below: see SPLITS.
     if !fits(SPLITS.fetch_add(1, Relaxed), mapping_limit()) {
         SPLITS.fetch_sub(1, Relaxed);
         return Err(StackError::Mappings { errno: libc::ENOMEM });
@@ -90,7 +91,7 @@ unsafe fn split_slow(at: *mut libc::c_void) -> Result<(), StackError> {
     // SAFETY: by the contract nothing lives in the page.
     if unsafe { libc::mprotect(at, page_size(), libc::PROT_NONE) } != 0 {
         let errno = errno();
-        SPLITS.fetch_sub(1, Relaxed);
+        SPLITS.fetch_sub(1, Relaxed); // as above
         return Err(StackError::Mappings { errno });
     }
     Ok(())
@@ -106,7 +107,7 @@ fn mapping_limit() -> usize {
         0 => {
             let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
             let limit = text.trim().parse().unwrap_or(usize::MAX);
-            MAPPING_LIMIT.store(limit, Relaxed);
+            MAPPING_LIMIT.store(limit, Relaxed); // see MAPPING_LIMIT
             limit
         }
         limit => limit,

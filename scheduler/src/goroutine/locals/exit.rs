@@ -218,8 +218,7 @@ impl Locals {
         }
         let marker = Header::marker();
         self.link(NonNull::from(&marker));
-        loop {
-            let Some(entry) = self.below_markers(marker.prev.get()) else { break };
+        while let Some(entry) = self.below_markers(marker.prev.get()) {
             if let Some(payload) = caught(|| self.discard(entry)) {
                 on_panic(payload);
             }

@@ -1,0 +1,425 @@
+//! The shape of the project, checked: heads, sizes, who imports whom, who names which crate, tables and links.
+//!
+//! Texts are read as a reader would, line by line; nothing is compiled. When a test here fails because the code has
+//! grown, what it says is what to write into the lists below, or a reason to think again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines of a source file, and of a test, bench or example.
+const MOST_LINES: usize = 500;
+const MOST_TEST_LINES: usize = 700;
+
+/// Who imports whom in `scheduler/src`, from the lowest module up. `^` marks an import of a higher one: knots, all but
+/// `current`'s and `exit`'s of blocks that point at each other. There should be no more of them.
+const SCHEDULER: &str = "
+    shim:
+    current: ^goroutine ^processor
+    stack:
+    isolated: shim current stack
+    config: stack isolated
+    unwind: current
+    asymmetric: unwind
+    goroutine: shim current stack config unwind ^carrier ^seats ^shared ^processor ^parker ^park
+    exit: current isolated goroutine ^processor
+    carrier: stack isolated config unwind goroutine exit
+    idle: shim
+    inbox: goroutine
+    next_slot: goroutine
+    seats: shim goroutine inbox next_slot ^shared ^timers
+    spares: shim config goroutine seats ^shared
+    shared: shim stack config asymmetric goroutine idle seats spares
+    processor: current stack config goroutine carrier seats shared
+    ready: current goroutine shared processor
+    parker: shim goroutine ready ^task
+    task: parker
+    timers: shim current config goroutine seats processor parker ^spawn
+    lock_thread: current config goroutine
+    metrics: goroutine shared timers
+    monitor: isolated goroutine seats shared timers
+    park: current config unwind goroutine carrier parker timers
+    wait_queue: parker park
+    spawn: current stack isolated config asymmetric goroutine carrier shared processor park
+    worker: current stack isolated config unwind goroutine exit carrier seats spares shared processor ready parker timers
+    scheduler: current stack config asymmetric goroutine carrier seats shared processor timers metrics monitor spawn worker
+";
+
+/// The same for `src`. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
+/// which is made of locks.
+const GORUN: &str = "
+    local:
+    join:
+    go: join ^runtime
+    runtime: join go
+    sync: join go ^context
+    scope: join go sync
+    chan: sync
+    select: chan
+    time: join go runtime chan
+    context: sync chan time
+    blocking: sync
+";
+
+/// Which files name a third-party crate. One each is the aim.
+const CRATES: &[(&str, &[&str])] = &[
+    ("corosensei", &["scheduler/src/carrier.rs"]),
+    ("crossbeam_channel", &["src/blocking.rs"]),
+    (
+        "crossbeam_deque",
+        &[
+            "scheduler/src/processor.rs",
+            "scheduler/src/scheduler.rs",
+            "scheduler/src/seats.rs",
+            "scheduler/src/shared.rs",
+            "scheduler/src/spares.rs",
+            "scheduler/src/worker.rs",
+        ],
+    ),
+    (
+        "crossbeam_utils",
+        &["scheduler/src/goroutine/completion.rs", "scheduler/src/seats.rs", "scheduler/src/timers/owned.rs"],
+    ),
+    ("libc", &["scheduler/src/asymmetric.rs", "scheduler/src/isolated/", "scheduler/src/stack/"]),
+    ("loom", &["scheduler/src/shim.rs"]),
+];
+
+/// Thread-locals of the crates' own: here only, as whoever else had one might look at it on another thread than it
+/// thinks.
+const THREAD_LOCALS: &[&str] =
+    &["scheduler/src/current.rs", "scheduler/src/isolated/fork.rs", "scheduler/src/isolated/self_test.rs"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// One text file of the project.
+struct Text {
+    /// From the root.
+    name: String,
+    text: String,
+}
+
+impl Text {
+    /// The lines that are no comment, without comments at their ends, up to the first test module.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate();
+        let lines = lines.take_while(|(_, l)| !l.starts_with("#[cfg(test)]") && !l.starts_with("#[cfg(all(test"));
+        lines.map(|(n, line)| (n + 1, line.split("//").next().unwrap_or_default()))
+    }
+}
+
+/// All files below `dir` whose names end in `ending`, in order.
+fn texts(dir: &str, ending: &str) -> Vec<Text> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(dir), &mut found);
+    found.retain(|path| path.to_str().is_some_and(|name| name.ends_with(ending)));
+    found.sort();
+    found.into_iter().map(|path| read(path.strip_prefix(root()).unwrap().to_str().unwrap())).collect()
+}
+
+fn read(name: &str) -> Text {
+    let text = fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    Text { name: name.to_owned(), text }
+}
+
+/// The code of both crates, and the files with their unit tests.
+fn all_sources() -> Vec<Text> {
+    ["src", "scheduler/src"].into_iter().flat_map(|dir| texts(dir, ".rs")).collect()
+}
+
+fn sources() -> Vec<Text> {
+    all_sources().into_iter().filter(|f| !f.name.ends_with("/tests.rs")).collect()
+}
+
+/// Everything else in Rust.
+fn other_code() -> Vec<Text> {
+    ["tests", "benches", "examples"].into_iter().flat_map(|dir| texts(dir, ".rs")).collect()
+}
+
+/// The documents at the top of both crates.
+fn documents() -> Vec<Text> {
+    let names = fs::read_dir(root()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(".md")).collect();
+    names.push("scheduler/README.md".to_owned());
+    names.iter().map(|name| read(name)).collect()
+}
+
+/// Fails with everything that is wrong, not just the first.
+#[track_caller]
+fn nothing_wrong(wrong: Vec<String>) {
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// Whether `word` stands in `line` as a word of its own.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part))
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let files = all_sources().into_iter().chain(other_code());
+    nothing_wrong(
+        files.filter(|f| !f.text.starts_with("//! ")).map(|f| format!("{}: no `//!` head", f.name)).collect(),
+    );
+}
+
+#[test]
+fn no_file_is_long() {
+    let too_long = |files: Vec<Text>, most: usize| {
+        let long = files.into_iter().map(|f| (f.text.lines().count(), f.name)).filter(move |(n, _)| *n > most);
+        long.map(|(n, name)| format!("{name}: {n} lines")).collect::<Vec<_>>()
+    };
+    let mut wrong = too_long(all_sources(), MOST_LINES);
+    wrong.extend(too_long(other_code(), MOST_TEST_LINES));
+    nothing_wrong(wrong);
+}
+
+/// The module of a crate that a file belongs to.
+fn module_of<'a>(name: &'a str, dir: &str) -> &'a str {
+    let inside = &name[dir.len() + 1..];
+    inside.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+/// For each module of the crate in `dir`, the modules it imports through `crate::`.
+fn imports(dir: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let lib = read(&format!("{dir}/lib.rs"));
+    // Names that the root exports, by the module they come from.
+    let mut exported = BTreeMap::new();
+    for (_, line) in lib.code() {
+        let path = line.trim().strip_prefix("pub use ").and_then(|path| path.strip_suffix(';'));
+        if let Some((module, names)) = path.and_then(|path| path.split_once("::")) {
+            for name in names.trim_matches(['{', '}']).split(',').map(str::trim) {
+                exported.insert(name.to_owned(), module.to_owned());
+            }
+        }
+    }
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in texts(dir, ".rs").iter().filter(|f| !f.name.ends_with("lib.rs") && !f.name.ends_with("tests.rs")) {
+        let module = module_of(&file.name, dir);
+        let found = imports.entry(module.to_owned()).or_default();
+        for (_, line) in file.code() {
+            // `$crate::` is a macro's, and names what its user sees.
+            for (at, _) in line.match_indices("crate::").filter(|(at, _)| !line[..*at].ends_with('$')) {
+                let rest = &line[at + "crate::".len()..];
+                let names = match rest.strip_prefix('{') {
+                    Some(names) => names.split('}').next().unwrap_or_default().split(',').collect(),
+                    None => vec![rest],
+                };
+                for name in names {
+                    let name = name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                    let is_module =
+                        ["", "/mod"].iter().any(|m| root().join(dir).join(format!("{name}{m}.rs")).exists());
+                    // What the root defines itself, or hands on from another crate, is nobody's.
+                    let from = exported.get(name).map(String::as_str).filter(|m| *m != "gorun_scheduler");
+                    let Some(target) = is_module.then_some(name).or(from) else { continue };
+                    if target != module {
+                        found.insert(target.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    imports
+}
+
+fn check_graph(dir: &str, graph: &str) {
+    let found = imports(dir);
+    let lines: Vec<(&str, Vec<&str>)> = graph
+        .lines()
+        .filter_map(|line| line.trim().split_once(':'))
+        .map(|(module, imported)| (module, imported.split_whitespace().collect()))
+        .collect();
+    let mut wrong = Vec::new();
+    let listed: BTreeSet<&str> = lines.iter().map(|(module, _)| *module).collect();
+    wrong.extend(found.keys().filter(|m| !listed.contains(m.as_str())).map(|m| format!("{m} is not in the graph")));
+    let mut below = BTreeSet::new();
+    for (module, imported) in lines {
+        let Some(found) = found.get(module) else {
+            wrong.push(format!("{module} is in the graph, but not in {dir}"));
+            continue;
+        };
+        let stated: BTreeSet<&str> = imported.iter().map(|i| i.trim_start_matches('^')).collect();
+        wrong.extend(found.iter().filter(|i| !stated.contains(i.as_str())).map(|i| format!("{module} imports {i}")));
+        wrong.extend(stated.iter().filter(|i| !found.contains(**i)).map(|i| format!("{module} imports no {i}")));
+        for import in imported {
+            let (up, name) = import.strip_prefix('^').map_or((false, import), |name| (true, name));
+            if up == below.contains(name) {
+                wrong.push(format!("{module}: {name} is {} it", if up { "below" } else { "not below" }));
+            }
+        }
+        below.insert(module);
+    }
+    if !wrong.is_empty() {
+        wrong.push(format!("\nIn the listed order it would be:\n{}", rendered(&found, graph)));
+    }
+    nothing_wrong(wrong);
+}
+
+/// The graph as it is, in the order of the lines of `graph`; modules that are not in it come last.
+fn rendered(found: &BTreeMap<String, BTreeSet<String>>, graph: &str) -> String {
+    let listed = graph.lines().filter_map(|line| line.trim().split_once(':')).map(|(module, _)| module);
+    let mut order: Vec<&str> = listed.filter(|module| found.contains_key(*module)).collect();
+    let new: Vec<&str> = found.keys().map(String::as_str).filter(|module| !order.contains(module)).collect();
+    order.extend(new);
+    let place = |module: &str| order.iter().position(|m| *m == module).unwrap_or(usize::MAX);
+    let mut text = String::new();
+    for (at, module) in order.iter().enumerate() {
+        let mut imported: Vec<&String> = found[*module].iter().collect();
+        imported.sort_by_key(|import| place(import));
+        text += &format!("    {module}:");
+        for import in imported {
+            text += &format!(" {}{import}", if place(import) > at { "^" } else { "" });
+        }
+        text += "\n";
+    }
+    text
+}
+
+#[test]
+fn the_schedulers_modules_import_downwards() {
+    check_graph("scheduler/src", SCHEDULER);
+}
+
+#[test]
+fn goruns_modules_import_downwards() {
+    check_graph("src", GORUN);
+}
+
+#[test]
+fn each_crate_is_named_where_it_belongs() {
+    let mut wrong = Vec::new();
+    for (name, places) in CRATES {
+        let path = format!("{name}::");
+        let mut unused: BTreeSet<&str> = places.iter().copied().collect();
+        for file in sources() {
+            if file.code().any(|(_, line)| has_word(line, name) && line.contains(&path)) {
+                match places.iter().find(|place| file.name.starts_with(**place)) {
+                    Some(place) => drop(unused.remove(place)),
+                    None => wrong.push(format!("{} names {name}", file.name)),
+                }
+            }
+        }
+        wrong.extend(unused.into_iter().map(|place| format!("{place} does not name {name}")));
+    }
+    nothing_wrong(wrong);
+}
+
+#[test]
+fn thread_locals_are_where_they_belong() {
+    let with: Vec<_> = sources()
+        .into_iter()
+        .filter(|f| f.code().any(|(_, line)| has_word(line, "thread_local") && line.contains("thread_local!")))
+        .map(|f| f.name)
+        .collect();
+    assert_eq!(with, THREAD_LOCALS);
+}
+
+#[test]
+fn orderings_say_why() {
+    const WEAK: [&str; 4] = ["Relaxed", "Acquire", "Release", "AcqRel"];
+    // Names an ordering, a named invariant (C1), or another place.
+    let explains = |comment: &str| {
+        let words: Vec<&str> = comment.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
+        words.iter().any(|w| WEAK.contains(w) || ["SeqCst", "above", "below", "As", "as", "See", "see"].contains(w))
+            || words.iter().any(|w| w.len() == 2 && w.starts_with(char::is_uppercase) && w.ends_with(char::is_numeric))
+    };
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let lines: Vec<&str> = file.text.lines().collect();
+        for (n, line) in file.code().filter(|(_, line)| !line.trim_start().starts_with("use ")) {
+            if !WEAK.iter().any(|name| has_word(line, name)) {
+                continue;
+            }
+            let near = &lines[n.saturating_sub(8)..n];
+            if !near.iter().filter_map(|l| l.split_once("//")).any(|(_, comment)| explains(comment)) {
+                wrong.push(format!("{}:{n}: why this ordering? {}", file.name, line.trim()));
+            }
+        }
+    }
+    nothing_wrong(wrong);
+}
+
+/// The names in backticks in the first cells of the tables under a heading.
+fn table<'a>(document: &'a Text, heading: &str) -> BTreeSet<&'a str> {
+    let (_, after) = document.text.split_once(heading).unwrap_or_else(|| panic!("no {heading:?}"));
+    let section = after.split("\n## ").next().unwrap_or_default().split("\n### ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split('`').next()).collect()
+}
+
+#[test]
+fn the_map_has_every_file_and_nothing_else() {
+    let map = read("ARCHITECTURE.md");
+    let mut wrong = Vec::new();
+    let mut check = |heading: &str, dir: &str, files: Vec<Text>| {
+        let rows = table(&map, heading);
+        let files: BTreeSet<String> =
+            files.into_iter().map(|f| f.name.strip_prefix(dir).unwrap_or(&f.name).to_owned()).collect();
+        let missing = files.iter().filter(|f| !rows.contains(f.as_str()));
+        wrong.extend(missing.map(|f| format!("{heading:?} has no row for {f}")));
+        wrong.extend(rows.iter().filter(|r| !files.contains(**r)).map(|r| format!("{heading:?}: no file {r}")));
+    };
+    let code = |dir: &str| texts(dir, ".rs").into_iter().filter(|f| !f.name.ends_with("/tests.rs")).collect();
+    check("### `gorun`, in `src/`", "src/", code("src"));
+    check("### `gorun-scheduler`, in `scheduler/src/`", "scheduler/src/", code("scheduler/src"));
+    check("## Tests, benches, checks", "", other_code());
+    nothing_wrong(wrong);
+}
+
+#[test]
+fn files_with_unsafe_are_listed() {
+    let map = read("ARCHITECTURE.md");
+    let rows = table(&map, "## Files with `unsafe`");
+    let listed =
+        |name: &str| rows.iter().any(|row| row.strip_suffix("*.rs").map_or(name == *row, |dir| name.starts_with(dir)));
+    let uses = |f: &Text| f.code().any(|(_, line)| has_word(line, "unsafe"));
+    let files = sources();
+    let missing = files.iter().filter(|f| uses(f) && !listed(&f.name));
+    let mut wrong: Vec<_> = missing.map(|f| format!("no row for {}", f.name)).collect();
+    let stale = files.iter().filter(|f| !uses(f) && rows.contains(f.name.as_str()));
+    wrong.extend(stale.map(|f| format!("{} has none", f.name)));
+    wrong.extend(rows.iter().filter(|r| !r.contains('*') && !root().join(r).exists()).map(|r| format!("no file {r}")));
+    nothing_wrong(wrong);
+}
+
+/// As GitHub makes them: lower case, spaces to hyphens, punctuation gone.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[test]
+fn local_links_in_documents_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for document in documents() {
+        for (_, rest) in document.text.match_indices("](").map(|(at, _)| document.text[at + 2..].split_at(0)) {
+            let target = rest.split([')', ' ']).next().unwrap_or_default();
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let directory = Path::new(&document.name).parent().unwrap();
+            let file = if file.is_empty() { PathBuf::from(&document.name) } else { directory.join(file) };
+            if !root().join(&file).exists() {
+                wrong.push(format!("{}: {target} does not exist", document.name));
+            } else if !heading.is_empty() {
+                let text = fs::read_to_string(root().join(&file)).unwrap();
+                let mut headings =
+                    text.lines().filter(|l| l.starts_with('#')).map(|l| anchor(l.trim_start_matches('#')));
+                if !headings.any(|h| h == heading) {
+                    wrong.push(format!("{}: {target} has no such heading", document.name));
+                }
+            }
+        }
+    }
+    nothing_wrong(wrong);
+}
