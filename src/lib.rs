@@ -16,6 +16,7 @@
 //! * [`go`], [`run`], [`scope`], [`Builder`]: goroutines. They are stackful: any function may block in them.
 //! * [`local`]: storage of a goroutine's own, with at-exit handlers, cleaned up on every way out.
 //! * [`channel`], [`select!`], [`sync`], [`time`]: what they wait on. All of it also works from plain threads.
+//! * [`context`]: cancellation, deadlines and values that travel with a request.
 //! * [`blocking`], [`grow`]: calls that hold a thread, calls that need a deep stack.
 //! * [`runtime`]: separate runtimes, start and shutdown.
 //!

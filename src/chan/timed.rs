@@ -4,7 +4,7 @@
 //! timer's end does not keep the channel, and its going does not close it; the channel keeps the timer.
 
 use super::core::Core;
-use super::state::{Received, Sent};
+use super::state::{Received, Sent, Side};
 use super::{Receiver, Sender};
 use gorun_scheduler::{Stopper, Wake};
 use std::cell::Cell;
@@ -66,6 +66,10 @@ impl Receiver<Instant> {
 
     /// Takes a value back that nobody has received: whether there was one.
     pub(crate) fn take_back(&self) -> bool {
+        // N1: values come in under the lock of the timers only, which our caller has: a "no" is no older than the last.
+        if !self.core.may_proceed(Side::Receive) {
+            return false;
+        }
         let mut state = self.core.lock();
         let taken = state.receive();
         // Nobody can wait to send: there is nobody to be woken, and nobody to be told of the room.

@@ -87,7 +87,8 @@ crate::goroutine_local! {
 /// ```
 #[must_use]
 pub fn current() -> Context {
-    CURRENT.with(Context::clone)
+    // In the last moments of a goroutine there is none any more.
+    CURRENT.try_with(Context::clone).unwrap_or_default()
 }
 
 impl Context {
@@ -130,12 +131,14 @@ impl Context {
     /// let (ctx, _cancel) = background().with_deadline(std::time::Instant::now());
     /// assert_eq!(ctx.err(), Some(ContextError::DeadlineExceeded));
     /// ```
+    #[track_caller]
     pub fn with_deadline(&self, deadline: Instant) -> (Context, CancelFunc) {
         self.until(Some(deadline), None)
     }
 
     /// As [`with_deadline`](Context::with_deadline); `cause` is the cause if it is the deadline that cancels, and not
     /// the [`CancelFunc`].
+    #[track_caller]
     pub fn with_deadline_cause(
         &self,
         deadline: Instant,
@@ -152,6 +155,7 @@ impl Context {
     /// assert!(ctx.done().recv().is_err());
     /// assert_eq!(ctx.err(), Some(ContextError::DeadlineExceeded));
     /// ```
+    #[track_caller]
     pub fn with_timeout(&self, timeout: Duration) -> (Context, CancelFunc) {
         // A deadline that the clock can't say is none.
         self.until(Instant::now().checked_add(timeout), None)
@@ -163,6 +167,7 @@ impl Context {
     /// let (ctx, _cancel) = gorun::context::background().with_timeout_cause(std::time::Duration::ZERO, "too slow");
     /// assert_eq!(ctx.cause().unwrap().to_string(), "too slow");
     /// ```
+    #[track_caller]
     pub fn with_timeout_cause(
         &self,
         timeout: Duration,

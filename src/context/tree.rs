@@ -170,6 +170,7 @@ impl Node {
     }
 
     /// Sets the timer for the deadline. By the one who has just made the node.
+    #[track_caller]
     pub(super) fn end_at(self: &Arc<Node>, deadline: Instant, cause: Option<Cause>) {
         if self.error().is_some() {
             return;
@@ -309,5 +310,24 @@ mod tests {
         assert!(weak.upgrade().is_some());
         parent.cancel(ContextError::Canceled, None);
         assert!(weak.upgrade().is_none());
+    }
+
+    /// The parent ends at some moment while the child's deadline is set up: nothing keeps the child afterwards.
+    #[test]
+    fn deadlines_are_set_up_while_the_parent_ends() {
+        for round in 0..3000 {
+            let parent = Node::child(None, None);
+            let ready = std::sync::Barrier::new(2);
+            let gone = std::thread::scope(|s| {
+                s.spawn(|| {
+                    ready.wait();
+                    (0..round % 300).for_each(|_| std::hint::spin_loop());
+                    parent.cancel(ContextError::Canceled, None);
+                });
+                ready.wait();
+                timed(&parent).1
+            });
+            assert!(gone.upgrade().is_none(), "round {round}");
+        }
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Used by `timers` alone, under the lock of the seat's heap. A timer that is cancelled leaves at once and not when
 //! its time comes: most timers are deadlines that are never met, far ahead of their cancel, and a heap that keeps
-//! them would hold mostly dead ones. Taking one out that was put in last, the usual case, moves nobody.
+//! them would hold mostly dead ones. Taking one out that was put in last, the usual case, moves nobody. One that is put
+//! off, as idle time-outs are at every use, stays where it is until its old time comes: then it moves, once.
 //!
 //! * **M1.** A node's `index` and its place change only under the lock of the heap.
+//! * **M6.** The time of an entry is never later than that of its node, and when it is earlier its node was put off.
 //! * **M2.** A node in the heap exists and stays where it is: `timers` says who sees to that.
 
 use std::cell::Cell;
@@ -16,12 +18,14 @@ const OUT: usize = usize::MAX;
 #[derive(Debug)]
 pub(super) struct Node<W> {
     index: Cell<usize>,
+    /// When it is due, while it is in the heap.
+    at: Cell<u64>,
     pub(super) what: W,
 }
 
 impl<W> Node<W> {
     pub(super) const fn new(what: W) -> Node<W> {
-        Node { index: Cell::new(OUT), what }
+        Node { index: Cell::new(OUT), at: Cell::new(0), what }
     }
 
     /// Whether it is in the heap. Under the lock (M1).
@@ -39,11 +43,25 @@ impl<W> Heap<W> {
         Heap(Vec::new())
     }
 
+    /// The one whose entry is the earliest. It may have been put off (M6).
     pub(super) fn first(&self) -> Option<(u64, NonNull<Node<W>>)> {
         self.0.first().copied()
     }
 
+    /// Puts the first where it belongs if it was put off: whether it was.
+    pub(super) fn move_first(&mut self) -> bool {
+        let Some((entry, node)) = self.first() else { return false };
+        // SAFETY: M2, M1.
+        let at = unsafe { node.as_ref() }.at.get();
+        if at > entry {
+            self.settle(0, (at, node));
+        }
+        at > entry
+    }
+
     pub(super) fn push(&mut self, at: u64, node: NonNull<Node<W>>) {
+        // SAFETY: M2, M1.
+        unsafe { node.as_ref() }.at.set(at);
         self.0.push((at, node));
         self.up(self.0.len() - 1);
     }
@@ -61,21 +79,25 @@ impl<W> Heap<W> {
     /// Gives `node`, which is in, another time.
     pub(super) fn change(&mut self, at: u64, node: NonNull<Node<W>>) {
         // SAFETY: M2, M1.
-        let i = unsafe { node.as_ref() }.index.get();
-        self.settle(i, (at, node));
+        let reference = unsafe { node.as_ref() };
+        reference.at.set(at);
+        let i = reference.index.get();
+        if at < self.0[i].0 {
+            self.settle(i, (at, node));
+        }
     }
 
     /// Takes out all that `pick` picks.
     pub(super) fn extract(&mut self, mut pick: impl FnMut(&W) -> bool) -> Vec<NonNull<Node<W>>> {
         let mut picked = Vec::new();
-        for (at, node) in std::mem::take(&mut self.0) {
+        for (_, node) in std::mem::take(&mut self.0) {
             // SAFETY: M2, M1.
             let reference = unsafe { node.as_ref() };
             reference.index.set(OUT);
             if pick(&reference.what) {
                 picked.push(node);
             } else {
-                self.push(at, node);
+                self.push(reference.at.get(), node);
             }
         }
         picked
@@ -127,6 +149,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The earliest, whatever was put off.
+    fn earliest<W>(heap: &mut Heap<W>) -> Option<(u64, NonNull<Node<W>>)> {
+        while heap.move_first() {}
+        heap.first()
+    }
+
     proptest! {
         /// Against a sorted list, with removals from and changes in the middle.
         #[test]
@@ -151,7 +179,10 @@ mod tests {
                         nodes.push((at, node));
                     }
                 }
-                prop_assert_eq!(heap.first().map(|(at, _)| at), nodes.iter().map(|(at, _)| *at).min());
+                prop_assert!(heap.first().map(|(at, _)| at) <= nodes.iter().map(|(at, _)| *at).min());
+                if op == 3 {
+                    prop_assert_eq!(earliest(&mut heap).map(|(at, _)| at), nodes.iter().map(|(at, _)| *at).min());
+                }
             }
             let odd = heap.extract(|made_for| made_for % 2 == 1);
             prop_assert_eq!(odd.len(), nodes.iter().filter(|(_, node)| node.what % 2 == 1).count());
@@ -159,7 +190,7 @@ mod tests {
             prop_assert_eq!(left.len() + odd.len(), nodes.len());
             left.sort_unstable();
             for at in left {
-                let (first, node) = heap.first().unwrap();
+                let (first, node) = earliest(&mut heap).unwrap();
                 prop_assert_eq!(first, at);
                 heap.remove(node);
             }

@@ -197,9 +197,12 @@ impl Timers {
 }
 
 impl State {
-    /// `false`: nothing is due.
+    /// One step: fires one, or moves one that was put off. `false`: nothing is due.
     fn fire_next(&mut self, now: u64, due: &mut Due) -> bool {
         let Some((at, node)) = self.heap.first().filter(|(at, _)| *at <= now) else { return false };
+        if self.heap.move_first() {
+            return true;
+        }
         // SAFETY: M2.
         match &unsafe { node.as_ref() }.what {
             What::Wait(parker) => {
