@@ -380,36 +380,4 @@ mod tests {
 }
 
 #[cfg(all(test, loom))]
-mod models {
-    use super::*;
-    use loom::sync::Arc;
-
-    /// A goroutine that is leaving its stack, and two who want to wake it: it is run again exactly once, by its worker
-    /// or by the one who claimed it parked, and never while it is still leaving.
-    #[test]
-    fn one_winner_and_one_push() {
-        loom::model(|| {
-            let parker = Arc::new(Parker::for_goroutine());
-            parker.arm(false);
-            let claimers: Vec<_> = (0..2)
-                .map(|i| {
-                    let parker = parker.clone();
-                    loom::thread::spawn(move || {
-                        // SAFETY: the parker outlives the claim. The goroutine is only counted, never looked at.
-                        let claimed = unsafe { Parker::claim(NonNull::from(&*parker), Token::case(i)) };
-                        claimed.map(|wake| matches!(wake.0, Woken::Goroutine(_)))
-                    })
-                })
-                .collect();
-            let commit = parker.commit();
-            let claims: Vec<_> = claimers.into_iter().filter_map(|c| c.join().unwrap()).collect();
-            assert_eq!(claims.len(), 1, "one winner");
-            assert_eq!(
-                claims[0],
-                matches!(commit, Commit::Parked(_)),
-                "pushed if it was parked, else left to its worker"
-            );
-            assert!(parker.finish().index().is_some());
-        });
-    }
-}
+mod models;

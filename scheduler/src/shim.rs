@@ -1,14 +1,32 @@
 //! The one door to atomics and locks, so that model checkers can stand in for std.
 //!
-//! Under `--cfg loom` the deciders (`parker`, `idle`) run on loom's atomics; everything else uses std's.
+//! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `goroutine/completion`) run on loom's atomics; everything
+//! else uses std's. loom takes SeqCst accesses for AcqRel ones, but knows SeqCst fences: where a protocol rests on the one
+//! order of SeqCst accesses, its model puts fences in their places.
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+pub(crate) use crossbeam_utils::Backoff;
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 use std::sync::{MutexGuard, PoisonError};
+
+/// What a bounded wait does between two looks.
+#[cfg(loom)]
+pub(crate) struct Backoff;
+
+#[cfg(loom)]
+impl Backoff {
+    pub(crate) fn new() -> Backoff {
+        Backoff
+    }
+    pub(crate) fn snooze(&self) {
+        loom::thread::yield_now();
+    }
+}
 
 /// A lock for the few lines in which the scheduler changes a queue. Never held while user code runs, never
 /// over a suspension, so a poisoned state can't be seen half-changed and is ignored.

@@ -20,8 +20,8 @@
 
 use crate::park::{Blocker, WaitReason};
 use crate::parker::{Parker, Token};
+use crate::shim::{AtomicUsize, Backoff, Ordering};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -56,7 +56,7 @@ pub(crate) enum Published {
 }
 
 impl Completion {
-    pub(super) const fn new() -> Completion {
+    pub(super) fn new() -> Completion {
         Completion(AtomicUsize::new(EMPTY))
     }
 
@@ -178,17 +178,22 @@ impl Completion {
         }
         let token = blocker.park(reason, deadline);
         if token != Token::DONE {
-            // Relaxed on success: the waiter is ours again, nobody wrote to it.
-            if self.0.compare_exchange(address, EMPTY, Ordering::Relaxed, Ordering::Acquire).is_err() {
-                self.wait_done();
-            }
+            self.give_up(address);
         }
         token
     }
 
+    /// Takes the waiter at this address out, or waits until the publisher has done with it.
+    fn give_up(&self, address: usize) {
+        // Relaxed on success: the waiter is ours again, nobody wrote to it.
+        if self.0.compare_exchange(address, EMPTY, Ordering::Relaxed, Ordering::Acquire).is_err() {
+            self.wait_done();
+        }
+    }
+
     /// C2.
     fn wait_done(&self) {
-        let backoff = crossbeam_utils::Backoff::new();
+        let backoff = Backoff::new();
         while self.0.load(Ordering::Acquire) != DONE {
             backoff.snooze();
         }
@@ -227,3 +232,6 @@ impl Completion {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -155,7 +155,7 @@ impl fmt::Debug for Goroutine {
 }
 
 impl Goroutine {
-    fn empty() -> Goroutine {
+    pub(crate) fn empty() -> Goroutine {
         Goroutine {
             parker: Parker::for_goroutine(),
             refs: AtomicU32::new(0),
