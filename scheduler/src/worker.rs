@@ -151,6 +151,7 @@ impl Worker {
 
     #[inline(never)]
     fn first_turn(&self, g: Ref) -> NonNull<Carrier> {
+        g.prefetch();
         match self.processor.take_carrier(g.class.get(), g.mode.get()) {
             Ok(carrier) => {
                 g.carrier.set(carrier.as_ptr());

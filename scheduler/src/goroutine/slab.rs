@@ -66,7 +66,13 @@ impl BlockList {
     fn pop(&self) -> Option<Ref> {
         let block = NonNull::new(self.head.get().cast_mut())?;
         // SAFETY: type-stable and on our list.
-        self.head.set(unsafe { block.as_ref() }.next.get());
+        let next = unsafe { block.as_ref() }.next.get();
+        self.head.set(next);
+        // SAFETY: as above.
+        if let Some(next) = unsafe { next.as_ref() } {
+            // For the one who takes that one.
+            next.prefetch();
+        }
         self.len.set(self.len.get() - 1);
         Some(Ref(block))
     }
