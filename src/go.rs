@@ -50,12 +50,23 @@ pub struct Builder {
 
 impl Builder {
     /// The runtime's defaults.
+    ///
+    /// ```
+    /// assert_eq!(gorun::Builder::new().go(|| 1)?.join().unwrap(), 1);
+    /// # Ok::<(), gorun::SpawnError>(())
+    /// ```
     #[must_use]
     pub fn new() -> Builder {
         Builder::default()
     }
 
     /// A name, for reports and errors.
+    ///
+    /// ```
+    /// let ended = gorun::Builder::new().name("digest").go(|| -> () { gorun::goexit() })?;
+    /// assert!(ended.join().unwrap_err().to_string().contains("digest"));
+    /// # Ok::<(), gorun::SpawnError>(())
+    /// ```
     #[must_use]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Builder {
         self.name = Some(name.into());
@@ -63,6 +74,13 @@ impl Builder {
     }
 
     /// At least this many bytes of stack; rounded up to what a power of two leaves beside the guard page.
+    ///
+    /// ```
+    /// let large = gorun::Builder::new().stack_size(8 << 20).go(|| std::hint::black_box([1u8; 4 << 20]).len())?;
+    /// assert_eq!(large.join().unwrap(), 4 << 20);
+    /// assert!(gorun::Builder::new().stack_size(usize::MAX).go(|| ()).is_err());
+    /// # Ok::<(), gorun::SpawnError>(())
+    /// ```
     #[must_use]
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
@@ -161,24 +179,44 @@ impl Goroutine {
     }
 
     /// Its number.
+    ///
+    /// ```
+    /// gorun::go(|| assert_eq!(gorun::current().unwrap().id(), gorun::id())).join().unwrap();
+    /// ```
     #[must_use]
     pub fn id(&self) -> GoroutineId {
         self.0.id()
     }
 
     /// Its name, if it was given one.
+    ///
+    /// ```
+    /// gorun::go(|| assert_eq!(gorun::current().unwrap().name(), None)).join().unwrap();
+    /// ```
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name()
     }
 
     /// Where it was spawned.
+    ///
+    /// ```
+    /// gorun::go(|| assert!(gorun::current().unwrap().spawned_at().line() > 0)).join().unwrap();
+    /// ```
     #[must_use]
     pub fn spawned_at(&self) -> &'static Location<'static> {
         self.0.spawned_at()
     }
 
     /// Whose thread-locals it sees.
+    ///
+    /// ```
+    /// use gorun::runtime::ThreadLocals;
+    /// let pinned = gorun::Builder::new().thread_locals(ThreadLocals::Pinned);
+    /// let whose = pinned.go(|| gorun::current().unwrap().thread_locals())?.join().unwrap();
+    /// assert_eq!(whose, ThreadLocals::Pinned);
+    /// # Ok::<(), gorun::SpawnError>(())
+    /// ```
     #[must_use]
     pub fn thread_locals(&self) -> ThreadLocals {
         self.0.thread_locals()

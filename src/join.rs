@@ -169,18 +169,33 @@ impl JoinError {
     }
 
     /// It panicked.
+    ///
+    /// ```
+    /// let failed = gorun::go(|| -> () { panic!("no") });
+    /// assert!(failed.join().unwrap_err().is_panic());
+    /// ```
     #[must_use]
     pub fn is_panic(&self) -> bool {
         matches!(self.end, End::Panic(_))
     }
 
     /// It was aborted, by [`JoinHandle::abort`] or by its runtime's shutdown.
+    ///
+    /// ```
+    /// let stuck = gorun::go(|| gorun::time::sleep(std::time::Duration::from_secs(3600)));
+    /// stuck.abort();
+    /// assert!(stuck.join().unwrap_err().is_aborted());
+    /// ```
     #[must_use]
     pub fn is_aborted(&self) -> bool {
         matches!(self.end, End::Aborted)
     }
 
     /// It ended itself with [`goexit`](crate::goexit).
+    ///
+    /// ```
+    /// assert!(gorun::go(|| -> () { gorun::goexit() }).join().unwrap_err().is_goexit());
+    /// ```
     #[must_use]
     pub fn is_goexit(&self) -> bool {
         matches!(self.end, End::Goexit)
@@ -190,6 +205,12 @@ impl JoinError {
     ///
     /// # Errors
     /// Gives the error back if it did not panic.
+    ///
+    /// ```
+    /// let failed = gorun::go(|| -> () { std::panic::panic_any(7) });
+    /// let payload = failed.join().unwrap_err().into_panic().unwrap();
+    /// assert_eq!(payload.downcast_ref(), Some(&7));
+    /// ```
     pub fn into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match self.end {
             End::Panic(payload) => Ok(payload),
@@ -198,6 +219,12 @@ impl JoinError {
     }
 
     /// Which goroutine.
+    ///
+    /// ```
+    /// let ended = gorun::go(|| -> () { gorun::goexit() });
+    /// let id = ended.id();
+    /// assert_eq!(ended.join().unwrap_err().id(), id);
+    /// ```
     #[must_use]
     pub fn id(&self) -> GoroutineId {
         self.id
@@ -314,18 +341,38 @@ impl<T> JoinHandle<T> {
     }
 
     /// Whether the result is there, so that `join` would not wait.
+    ///
+    /// ```
+    /// let (go_on, goes_on) = gorun::channel::<()>(0);
+    /// let waits = gorun::go(move || goes_on.recv().unwrap_err());
+    /// assert!(!waits.is_finished());
+    /// drop(go_on);
+    /// waits.join().unwrap();
+    /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.handle.completion().is_finished()
     }
 
     /// The goroutine's number.
+    ///
+    /// ```
+    /// let handle = gorun::go(gorun::id);
+    /// let id = handle.id();
+    /// assert_eq!(handle.join().unwrap(), id);
+    /// ```
     #[must_use]
     pub fn id(&self) -> GoroutineId {
         self.handle.id()
     }
 
     /// The goroutine's name, if it was given one.
+    ///
+    /// ```
+    /// let handle = gorun::Builder::new().name("digest").go(|| ())?;
+    /// assert_eq!(handle.name(), Some("digest"));
+    /// # Ok::<(), gorun::SpawnError>(())
+    /// ```
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.handle.name()

@@ -83,6 +83,11 @@ pub fn grow<R>(bytes: usize, f: impl FnOnce() -> R) -> R {
 ///
 /// # Errors
 /// [`StackError`] when the size is out of range or the address space is used up; `f` is not run then.
+///
+/// ```
+/// assert_eq!(gorun::try_grow(1 << 20, || 7), Ok(7));
+/// assert!(gorun::try_grow(usize::MAX, || 7).is_err());
+/// ```
 pub fn try_grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError> {
     gorun_scheduler::grow(bytes, f)
 }

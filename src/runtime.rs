@@ -90,6 +90,11 @@ pub struct Builder {
 
 impl Builder {
     /// What the environment says, else the defaults.
+    ///
+    /// ```
+    /// assert!(gorun::runtime::Builder::new().build()?.workers() >= 1);
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     #[must_use]
     pub fn new() -> Builder {
         Builder::default()
@@ -97,6 +102,12 @@ impl Builder {
 
     /// The number of worker threads, from 1 to 1024. Default: `GORUN_MAXPROCS`, else the parallelism available to the
     /// process (CPU affinity and cgroup quota included).
+    ///
+    /// ```
+    /// assert_eq!(gorun::runtime::Builder::new().workers(2).build()?.workers(), 2);
+    /// assert!(gorun::runtime::Builder::new().workers(0).build().is_err());
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     #[must_use]
     pub fn workers(mut self, n: usize) -> Builder {
         self.workers = Some(n);
@@ -118,6 +129,12 @@ impl Builder {
     }
 
     /// Stack bytes of a goroutine. Default: `GORUN_STACK_SIZE`, else what 256 KiB leave beside guard and header.
+    ///
+    /// ```
+    /// let runtime = gorun::runtime::Builder::new().workers(1).stack_size(2 << 20).build()?;
+    /// assert_eq!(runtime.run(|| std::hint::black_box([1u8; 1 << 20]).len()), 1 << 20);
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     #[must_use]
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
@@ -125,6 +142,13 @@ impl Builder {
     }
 
     /// How many free stacks each worker keeps with their pages; what is beyond gives its pages back. Default 256.
+    ///
+    /// ```
+    /// // Memory matters more than the speed of the next spawn.
+    /// let runtime = gorun::runtime::Builder::new().workers(1).warm_stacks(4).build()?;
+    /// assert_eq!(runtime.run(|| 1), 1);
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     #[must_use]
     pub fn warm_stacks(mut self, n: usize) -> Builder {
         self.warm_stacks = Some(n);
@@ -148,6 +172,13 @@ impl Builder {
     }
 
     /// How long a shutdown waits for goroutines to end. Default 10 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let runtime = gorun::runtime::Builder::new().workers(1).grace(Duration::from_secs(60)).build()?;
+    /// assert_eq!(runtime.run(|| 1), 1);
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Builder {
         self.grace = Some(grace);
@@ -155,6 +186,14 @@ impl Builder {
     }
 
     /// Prefix of the names of the runtime's threads. Default "gorun".
+    ///
+    /// ```
+    /// let runtime = gorun::runtime::Builder::new().workers(1).thread_name("io").build()?;
+    /// // Of the kernel's thread: "io-worker-0".
+    /// let name = runtime.run(|| std::fs::read_to_string("/proc/thread-self/comm").unwrap_or_default());
+    /// assert!(name.is_empty() || name.starts_with("io-worker-"));
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     #[must_use]
     pub fn thread_name(mut self, prefix: impl Into<String>) -> Builder {
         self.thread_name = Some(prefix.into());
@@ -165,6 +204,14 @@ impl Builder {
     ///
     /// # Errors
     /// [`BuildError`] when a setting or an environment variable makes no sense, or the kernel refuses a thread.
+    ///
+    /// ```
+    /// let runtime = gorun::runtime::Builder::new().workers(1).build()?;
+    /// assert_eq!(runtime.run(|| 6 * 7), 42);
+    /// let error = gorun::runtime::Builder::new().workers(1_000_000).build().unwrap_err();
+    /// assert!(error.to_string().contains("1000000 workers"));
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     pub fn build(self) -> Result<Runtime, BuildError> {
         let mut config = Config::from_env()?;
         config.workers = self.workers.unwrap_or(config.workers);
@@ -189,6 +236,12 @@ impl Runtime {
     ///
     /// # Errors
     /// [`SpawnError`] when the goroutine can't be had.
+    ///
+    /// ```
+    /// let runtime = gorun::runtime::Builder::new().workers(1).build()?;
+    /// assert_eq!(runtime.go(|| 1 + 1)?.join().unwrap(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn go<F, T>(&self, f: F) -> Result<JoinHandle<T>, SpawnError>
     where
@@ -226,18 +279,39 @@ impl Runtime {
     }
 
     /// Workers that run goroutines at a time.
+    ///
+    /// ```
+    /// assert_eq!(gorun::runtime::Builder::new().workers(3).build()?.workers(), 3);
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     #[must_use]
     pub fn workers(&self) -> usize {
         self.scheduler.remote().workers()
     }
 
     /// Whose thread-locals its goroutines see, unless they say otherwise: what is in force.
+    ///
+    /// ```
+    /// use gorun::runtime::{Builder, ThreadLocals, isolation};
+    /// let runtime = Builder::new().workers(1).build()?;
+    /// assert!(isolation().is_ok() || runtime.thread_locals() == ThreadLocals::Pinned);
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     #[must_use]
     pub fn thread_locals(&self) -> ThreadLocals {
         self.scheduler.remote().thread_locals()
     }
 
     /// Live goroutines. A snapshot.
+    ///
+    /// ```
+    /// let runtime = gorun::runtime::Builder::new().workers(1).build()?;
+    /// assert_eq!(runtime.num_goroutines(), 0);
+    /// let (_tx, rx) = gorun::channel::<()>(0);
+    /// let _waits = runtime.go(move || rx.recv().is_err())?;
+    /// assert_eq!(runtime.num_goroutines(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn num_goroutines(&self) -> usize {
         self.scheduler.remote().num_goroutines()
@@ -247,6 +321,14 @@ impl Runtime {
     ///
     /// # Panics
     /// As [`run`].
+    ///
+    /// ```
+    /// let words = ["to", "be"];
+    /// let runtime = gorun::runtime::Builder::new().workers(1).build()?;
+    /// // `main` may borrow: it has ended when `run` returns.
+    /// assert_eq!(runtime.run(|| words.concat()), "tobe");
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
     #[track_caller]
     pub fn run<F, T>(self, main: F) -> T
     where
@@ -281,6 +363,15 @@ impl Runtime {
     ///
     /// # Panics
     /// On a goroutine of this very runtime.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let runtime = gorun::runtime::Builder::new().workers(1).build()?;
+    /// let stuck = runtime.go(|| gorun::time::sleep(Duration::from_secs(3600)))?;
+    /// runtime.shutdown(Duration::from_secs(60))?;
+    /// assert!(stuck.join().unwrap_err().is_aborted());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(self, grace: Duration) -> Result<(), ShutdownError> {
         self.scheduler.shut_down(grace).map_err(|left| ShutdownError {
             grace,
@@ -344,6 +435,20 @@ pub struct ShutdownError {
 
 impl ShutdownError {
     /// Which ones.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let runtime = gorun::runtime::Builder::new().workers(1).build()?;
+    /// let (begun, begins) = std::sync::mpsc::channel();
+    /// let (end, ends) = std::sync::mpsc::channel::<()>();
+    /// // It holds its thread, so nothing can end it.
+    /// let _stuck = runtime.go(move || { begun.send(()).unwrap(); ends.recv().is_err() })?;
+    /// begins.recv()?;
+    /// let error = runtime.shutdown(Duration::ZERO).unwrap_err();
+    /// assert_eq!(error.left_behind().len(), 1);
+    /// drop(end);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn left_behind(&self) -> &[LeftBehind] {
         &self.left

@@ -101,6 +101,16 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// # Panics
     /// As [`gorun::go`](crate::go).
+    ///
+    /// ```
+    /// let mut numbers = [1, 2, 3];
+    /// gorun::scope(|s| {
+    ///     for n in &mut numbers {
+    ///         s.go(move || *n *= 10);
+    ///     }
+    /// });
+    /// assert_eq!(numbers, [10, 20, 30]);
+    /// ```
     #[track_caller]
     pub fn go<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
     where
@@ -117,6 +127,15 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// # Errors
     /// As [`Builder::go`].
+    ///
+    /// ```
+    /// let text = String::from("borrowed");
+    /// let length = gorun::scope(|s| {
+    ///     let named = s.spawn(gorun::Builder::new().name("length"), || text.len())?;
+    ///     Ok::<usize, gorun::SpawnError>(named.join().unwrap())
+    /// });
+    /// assert_eq!(length, Ok(8));
+    /// ```
     #[track_caller]
     pub fn spawn<F, T>(&'scope self, builder: Builder, f: F) -> Result<ScopedJoinHandle<'scope, T>, SpawnError>
     where
@@ -152,6 +171,11 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Panics
     /// Never.
+    ///
+    /// ```
+    /// let sum = gorun::scope(|s| s.go(|| 1 + 1).join().unwrap());
+    /// assert_eq!(sum, 2);
+    /// ```
     pub fn join(mut self) -> Result<T, JoinError> {
         let mut handle = self.handle.take().expect("joined once");
         handle.join_shielded()?;
@@ -165,6 +189,14 @@ impl<T> ScopedJoinHandle<'_, T> {
     }
 
     /// Asks it to end: see [`JoinHandle::abort`].
+    ///
+    /// ```
+    /// gorun::scope(|s| {
+    ///     let stuck = s.go(|| gorun::time::sleep(std::time::Duration::from_secs(3600)));
+    ///     stuck.abort();
+    ///     assert!(stuck.join().unwrap_err().is_aborted());
+    /// });
+    /// ```
     pub fn abort(&self) {
         if let Some(handle) = &self.handle {
             handle.abort();
@@ -172,12 +204,29 @@ impl<T> ScopedJoinHandle<'_, T> {
     }
 
     /// Whether it has ended.
+    ///
+    /// ```
+    /// gorun::scope(|s| {
+    ///     let (go_on, goes_on) = gorun::channel::<()>(0);
+    ///     let waits = s.go(move || goes_on.recv().unwrap_err());
+    ///     assert!(!waits.is_finished());
+    ///     drop(go_on);
+    /// });
+    /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.handle.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Its number, while it has not been joined.
+    ///
+    /// ```
+    /// gorun::scope(|s| {
+    ///     let handle = s.go(gorun::id);
+    ///     let id = handle.id();
+    ///     assert_eq!(Some(handle.join().unwrap()), id);
+    /// });
+    /// ```
     #[must_use]
     pub fn id(&self) -> Option<GoroutineId> {
         self.handle.as_ref().map(JoinHandle::id)

@@ -62,6 +62,13 @@ impl WaitGroup {
     ///
     /// # Panics
     /// When the counter is zero already: more `done` than `add`.
+    ///
+    /// ```
+    /// let group = gorun::sync::WaitGroup::new();
+    /// group.add(1);
+    /// group.done();
+    /// group.wait();
+    /// ```
     pub fn done(&self) {
         let mut woken: Vec<Wake> = Vec::new();
         {

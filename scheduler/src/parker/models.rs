@@ -62,17 +62,18 @@ fn settle(flag: &AtomicBool, parker: &Arc<Parker>) -> bool {
     }
 }
 
-/// An abort while the goroutine leaves its stack: it is pushed once, by the aborter or by its worker, and never sleeps
+/// An abort while the goroutine begins to wait and leaves its stack: it is pushed once, by the aborter or by its worker, and never sleeps
 /// through it.
 #[test]
 fn nobody_sleeps_through_an_abort() {
     loom::model(|| {
         let (flag, parker) = (Arc::new(AtomicBool::new(false)), Arc::new(Parker::for_goroutine()));
-        parker.arm(false);
         let aborter = {
             let (flag, parker) = (flag.clone(), parker.clone());
             loom::thread::spawn(move || abort(&flag, &parker))
         };
+        // Past its checkpoint, it begins to wait.
+        parker.arm(false);
         let by_worker = settle(&flag, &parker);
         let by_aborter = aborter.join().unwrap();
         assert!(by_worker != by_aborter, "pushed {}", if by_worker { "twice" } else { "never" });
