@@ -1,1 +1,3 @@
+//! Runs every workload for every peer, interleaved, and draws what came out.
+
 fn main() {}
