@@ -195,10 +195,9 @@ impl Goroutine {
         self.mode.set(mode);
         self.entry.set(Some(entry));
         self.site.set(Some(site));
-        // SAFETY: G2: refs is 0 and the block was taken from the slab, so nobody else looks at it.
         self.named.set(name.is_some());
         if name.is_some() {
-            // SAFETY: as above.
+            // SAFETY: G2: refs is 0 and the block was taken from the slab, so nobody else looks at it.
             unsafe { *self.name.get() = name };
         }
         self.exiting.set(false);
@@ -324,9 +323,8 @@ impl Handle {
         }
         // Acquire: all other references' last uses are over.
         std::sync::atomic::fence(Ordering::Acquire);
-        // SAFETY: G2: we had the last reference.
         if g.named.get() {
-            // SAFETY: as above.
+            // SAFETY: G2: we had the last reference.
             unsafe { *g.name.get() = None };
         }
         true
