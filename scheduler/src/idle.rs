@@ -24,11 +24,29 @@ pub(crate) struct Idle {
     searching: AtomicUsize,
     sleeping: AtomicUsize,
     sleepers: Lock<Vec<usize>>,
+    vain: AtomicUsize,
 }
 
 impl Idle {
     pub(crate) fn new() -> Idle {
-        Idle { searching: AtomicUsize::new(0), sleeping: AtomicUsize::new(0), sleepers: Lock::new(Vec::new()) }
+        Idle {
+            searching: AtomicUsize::new(0),
+            sleeping: AtomicUsize::new(0),
+            sleepers: Lock::new(Vec::new()),
+            vain: AtomicUsize::new(0),
+        }
+    }
+
+    /// A worker was woken and has found nothing.
+    pub(crate) fn count_vain(&self) {
+        // Relaxed: a statistic that pushers go by (`processor::Eagerness`).
+        self.vain.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many wake-ups were in vain so far.
+    pub(crate) fn vain(&self) -> usize {
+        // Relaxed: as above.
+        self.vain.load(Ordering::Relaxed)
     }
 
     /// After work that anybody may take was pushed. The worker to wake, if one is needed.
@@ -46,7 +64,8 @@ impl Idle {
     /// Whether some worker sleeps, as far as can be seen without a fence.
     #[inline]
     pub(crate) fn seems_asleep(&self) -> bool {
-        // Relaxed: a hint, see `Shared::notify_own`.
+        // Relaxed: a hint: one that falls asleep at this very moment may not be seen. Then what was pushed waits for its
+        // owner, for the next push, or for the monitor's look.
         self.sleeping.load(Ordering::Relaxed) != 0
     }
 

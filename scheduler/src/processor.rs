@@ -44,6 +44,7 @@ pub(crate) struct Processor {
     bound: RefCell<VecDeque<Ref>>,
     streak: Cell<u32>,
     turn: Cell<bool>,
+    eagerness: Eagerness,
     pub(crate) blocks: BlockList,
     /// Free ones of the default size: pinned, isolated.
     carriers: [CarrierList; 2],
@@ -67,6 +68,7 @@ impl Processor {
             bound: RefCell::new(VecDeque::new()),
             streak: Cell::new(0),
             turn: Cell::new(false),
+            eagerness: Eagerness::default(),
             blocks: BlockList::new(),
             carriers: [CarrierList::new(), CarrierList::new()],
             ids: Cell::new((0, 0)),
@@ -120,7 +122,9 @@ impl Processor {
                 return self.shared.inject(g);
             }
             self.deque.push(g);
-            self.shared.notify_own();
+            if self.shared.idle.seems_asleep() && self.eagerness.wakes(self.shared.idle.vain(), self.deque.len()) {
+                self.shared.notify();
+            }
         } else {
             self.bound.borrow_mut().push_back(g);
         }
@@ -251,6 +255,41 @@ impl Processor {
     }
 }
 
+/// Whether a push onto the own queue should wake a sleeper.
+///
+/// A worker that is woken for a goroutine which its owner then runs itself, a moment later, was woken in vain, and that
+/// costs more than the goroutine. So after each wake-up in vain twice as many pushes as before go by without one, up to
+/// [`Eagerness::MOST`]; a queue that grows wakes in any case. (A push needs no wake-up to be run: the owner will come to
+/// it. The monitor looks after what waits for longer.)
+#[derive(Debug, Default)]
+struct Eagerness {
+    vain: Cell<usize>,
+    backoff: Cell<u32>,
+    skip: Cell<u32>,
+}
+
+impl Eagerness {
+    const MOST: u32 = 63;
+    /// A queue of so many wakes.
+    const MANY: usize = 4;
+
+    #[inline]
+    fn wakes(&self, vain: usize, queued: usize) -> bool {
+        if queued >= Eagerness::MANY {
+            return true;
+        }
+        if self.skip.get() > 0 {
+            self.skip.set(self.skip.get() - 1);
+            return false;
+        }
+        let before = self.vain.replace(vain);
+        let backoff = if before == vain { self.backoff.get() / 2 } else { self.backoff.get() * 2 + 1 };
+        self.backoff.set(backoff.min(Eagerness::MOST));
+        self.skip.set(self.backoff.get());
+        true
+    }
+}
+
 impl Drop for Processor {
     fn drop(&mut self) {
         while let Some(carrier) = self.carriers.iter().find_map(CarrierList::pop) {
@@ -259,5 +298,26 @@ impl Drop for Processor {
             stack::unreserve(self.shared.class, 1);
         }
         stack::unreserve(self.shared.class, self.reserved.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wake_ups_in_vain_become_rare_and_come_back() {
+        let eagerness = Eagerness::default();
+        // Each wake-up is in vain.
+        let mut vain = 0;
+        for _ in 0..1000 {
+            vain += usize::from(eagerness.wakes(vain, 1));
+        }
+        let wakes = vain;
+        assert!((5..40).contains(&wakes), "{wakes}");
+        assert!(eagerness.wakes(vain, Eagerness::MANY), "a queue that grows");
+        // None is any more.
+        let wakes = (0..1000).filter(|_| eagerness.wakes(vain, 1)).count();
+        assert!(wakes > 800, "{wakes}");
     }
 }

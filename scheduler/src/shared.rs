@@ -82,17 +82,8 @@ impl Shared {
         self.notify();
     }
 
-    /// After a push onto the pusher's own queue, to which it will come itself: a sleeper is woken if one is seen. Without
-    /// a fence one that falls asleep at this very moment may not be seen; then the work waits for the pusher, for the
-    /// next push, or for the monitor's look.
-    #[inline]
-    pub(crate) fn notify_own(&self) {
-        if self.idle.seems_asleep() {
-            self.notify();
-        }
-    }
-
-    /// After any other push of what anybody may take.
+    /// After a push of what anybody may take. (After a push onto the own queue `Processor` decides first whether it is
+    /// worth it.)
     #[inline]
     pub(crate) fn notify(&self) {
         if let Some(index) = self.idle.notify() {

@@ -28,6 +28,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const FAIRNESS: u32 = 61;
+/// Turns of a spin loop before a lone goroutine is stolen: about a microsecond.
+const PATIENCE: u32 = 32;
 
 pub(crate) struct Worker {
     processor: Processor,
@@ -351,6 +353,7 @@ impl Worker {
         }
         let idle_index = self.processor.index;
         self.processor.shared.idle.start_search();
+        let mut woken = false;
         loop {
             if let Some(g) = self.look_at_home().or_else(|| self.look_around()) {
                 if self.processor.shared.idle.end_search() {
@@ -361,12 +364,16 @@ impl Worker {
                 }
                 return Some(g);
             }
+            if std::mem::take(&mut woken) {
+                self.processor.shared.idle.count_vain();
+            }
             // Sleeping: first into the list, then one more look (`idle`), then sleep.
             self.processor.shared.idle.fall_asleep(idle_index);
             self.seat().announce_sleep(true);
             let stopping = self.processor.shared.phase() == STOPPING;
             if !stopping && !self.anything_to_steal() && self.seat().inbox.is_empty() {
                 sleep_until(self.earliest_timer());
+                woken = true;
             }
             self.seat().announce_sleep(false);
             self.processor.shared.idle.wake_up(idle_index);
@@ -408,11 +415,16 @@ impl Worker {
         }
         let seats = shared.seats.len();
         let start = self.processor.random(seats);
-        for seat in (0..seats).map(|i| shared.seats.get((start + i) % seats)) {
-            if std::ptr::eq(seat, mine) {
-                continue;
-            }
-            if let Some(g) = until_sure(|| seat.stealer.steal_batch_and_pop(&self.processor.deque)) {
+        let others = || {
+            let seats = (0..seats).map(|i| shared.seats.get((start + i) % seats));
+            seats.filter(|seat| !std::ptr::eq(*seat, mine))
+        };
+        let mut lone = false;
+        for seat in others() {
+            // A single goroutine is most often one that its worker is about to run itself.
+            if seat.stealer.len() == 1 && !seat.is_unattended() {
+                lone = true;
+            } else if let Some(g) = until_sure(|| seat.stealer.steal_batch_and_pop(&self.processor.deque)) {
                 return Some(g);
             }
             if seat.is_unattended()
@@ -422,6 +434,15 @@ impl Worker {
             }
             if seat.timers.earliest() != NEVER {
                 fire_timers(&seat.timers, &self.processor, &mut self.due);
+            }
+        }
+        if lone {
+            // About as long as it takes to run a short one, and much less than a wake-up.
+            (0..PATIENCE).for_each(|_| std::hint::spin_loop());
+            let found =
+                others().find_map(|seat| until_sure(|| seat.stealer.steal_batch_and_pop(&self.processor.deque)));
+            if found.is_some() {
+                return found;
             }
         }
         self.processor.pop()
