@@ -17,7 +17,7 @@ const SCHEDULER: &str = "
     shim:
     current: ^goroutine ^processor
     stack:
-    isolated: shim current stack
+    isolated: shim stack
     config: stack isolated
     unwind: current
     asymmetric: unwind
@@ -37,7 +37,7 @@ const SCHEDULER: &str = "
     timers: shim current config goroutine seats processor parker ^spawn
     lock_thread: current config goroutine
     metrics: goroutine shared timers
-    monitor: isolated goroutine seats shared timers
+    monitor: goroutine seats shared timers
     park: current config unwind goroutine carrier parker timers
     wait_queue: parker park
     spawn: current stack isolated config asymmetric goroutine carrier shared processor park

@@ -42,6 +42,9 @@ pub struct Config {
     pub grace: Duration,
     /// Prefix of the names of the runtime's threads.
     pub thread_name: String,
+    /// For tests: a goroutine that may go on on any thread never goes on by way of its worker's own queue.
+    #[doc(hidden)]
+    pub always_migrate: bool,
 }
 
 /// What a slot of 256 KiB leaves, thread-local block included. It is address space; pages are touched as they are used.
@@ -57,6 +60,8 @@ const STACK_SIZE_NAME: &str = "GORUN_STACK_SIZE";
 const MAX_SPARE_WORKERS: usize = 1 << 16;
 const SPARE_WORKERS_NAME: &str = "GORUN_SPARE_WORKERS";
 const THREAD_LOCALS: &str = "GORUN_THREAD_LOCALS";
+/// For tests, and so not documented.
+const ALWAYS_MIGRATE: &str = "GORUN_TEST_MIGRATE";
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Why a runtime could not be made.
@@ -165,6 +170,7 @@ impl Config {
             warm_stacks: WARM_STACKS,
             grace: GRACE,
             thread_name: "gorun".to_owned(),
+            always_migrate: std::env::var_os(ALWAYS_MIGRATE).is_some_and(|value| value == "1"),
         })
     }
 

@@ -8,7 +8,6 @@
 //!   first one for what waits on the seat of a busy worker).
 
 use crate::goroutine::YIELD;
-use crate::isolated;
 use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
 use crate::timers;
@@ -41,7 +40,6 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             continue;
         }
         std::thread::park_timeout(PERIOD);
-        isolated::refresh();
         look(shared, &mut last);
     }
 }

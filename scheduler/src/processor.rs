@@ -33,13 +33,13 @@ pub(crate) struct Processor {
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: usize,
     seat: NonNull<Seat>,
-    /// The thread-local block of its worker's thread.
-    pub(crate) home_block: Cell<usize>,
     /// Started pinned goroutines whose home this is.
     pub(crate) pinned: Cell<usize>,
     /// The goroutine that has this worker's thread to itself.
     pub(crate) locked: Cell<Option<Ref>>,
     pub(crate) lock_depth: Cell<u32>,
+    /// For tests: what may go elsewhere goes by way of the injector.
+    pub(crate) always_migrate: bool,
     pub(crate) deque: Deque<Ref>,
     bound: RefCell<VecDeque<Ref>>,
     streak: Cell<u32>,
@@ -48,6 +48,8 @@ pub(crate) struct Processor {
     pub(crate) blocks: BlockList,
     /// Free ones of the default size: pinned, isolated.
     carriers: [CarrierList; 2],
+    /// Carriers that a library loaded meanwhile has made useless, until they can be released.
+    outdated: CarrierList,
     ids: Cell<(u64, u64)>,
     reserved: Cell<usize>,
     rng: Cell<u64>,
@@ -57,10 +59,10 @@ impl Processor {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, deque: Deque<Ref>) -> Processor {
         let seat = NonNull::from(shared.seats.get(index));
         Processor {
+            always_migrate: shared.config.always_migrate,
             shared,
             index,
             seat,
-            home_block: Cell::new(0),
             pinned: Cell::new(0),
             locked: Cell::new(None),
             lock_depth: Cell::new(0),
@@ -71,6 +73,7 @@ impl Processor {
             eagerness: Eagerness::default(),
             blocks: BlockList::new(),
             carriers: [CarrierList::new(), CarrierList::new()],
+            outdated: CarrierList::new(),
             ids: Cell::new((0, 0)),
             reserved: Cell::new(0),
             rng: Cell::new(0x9E37_79B9_7F4A_7C15 ^ ((index as u64 + 1) << 17)),
@@ -95,7 +98,7 @@ impl Processor {
             // SAFETY: a home is a seat of this runtime, which we hold.
             return unsafe { &*home }.send_home(g);
         }
-        if self.locked.get().is_some() {
+        if self.locked.get().is_some() || self.always_migrate {
             return self.push_back(g);
         }
         if let Some(displaced) = self.seat_ref().next.put(g) {
@@ -118,7 +121,7 @@ impl Processor {
     #[inline(never)]
     pub(crate) fn push_back(&self, g: Ref) {
         if g.home.get().is_null() {
-            if self.locked.get().is_some() {
+            if self.locked.get().is_some() || self.always_migrate {
                 return self.shared.inject(g);
             }
             self.deque.push(g);
@@ -217,14 +220,35 @@ impl Processor {
 
     /// A carrier for a goroutine that has a reservation.
     pub(crate) fn take_carrier(&self, class: StackClass, mode: ThreadLocals) -> Result<NonNull<Carrier>, StackError> {
-        if class == self.shared.class
-            && let Some(carrier) = self.cache(mode).pop()
-        {
-            // The goroutine has a reservation, and so had the carrier: one is free again.
-            self.unreserve_stack(class);
-            return Ok(carrier);
+        if class == self.shared.class {
+            while let Some(carrier) = self.cache(mode).pop() {
+                // SAFETY: K1: it was on our list.
+                if unsafe { carrier.as_ref() }.is_reusable() {
+                    // The goroutine has a reservation, and so had the carrier: one is free again.
+                    self.unreserve_stack(class);
+                    return Ok(carrier);
+                }
+                self.outdated.push(carrier);
+            }
         }
         Carrier::create(class, mode)
+    }
+
+    /// Releases what can't be used again. At home: one of their blocks may have been loaded still.
+    #[inline]
+    pub(crate) fn release_outdated(&self) {
+        if self.outdated.len() > 0 {
+            self.release_all(&self.outdated);
+        }
+    }
+
+    #[cold]
+    fn release_all(&self, list: &CarrierList) {
+        while let Some(carrier) = list.pop() {
+            // SAFETY: K1, K3: free.
+            unsafe { Carrier::release(carrier, false) };
+            stack::unreserve(self.shared.class, 1);
+        }
     }
 
     fn cache(&self, mode: ThreadLocals) -> &CarrierList {
@@ -292,11 +316,7 @@ impl Eagerness {
 
 impl Drop for Processor {
     fn drop(&mut self) {
-        while let Some(carrier) = self.carriers.iter().find_map(CarrierList::pop) {
-            // SAFETY: K1, K3: free.
-            unsafe { Carrier::release(carrier, false) };
-            stack::unreserve(self.shared.class, 1);
-        }
+        self.carriers.iter().chain([&self.outdated]).for_each(|list| self.release_all(list));
         stack::unreserve(self.shared.class, self.reserved.get());
     }
 }

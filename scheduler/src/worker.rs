@@ -51,7 +51,6 @@ impl Worker {
     /// For the thread that calls.
     pub(crate) fn new(processor: Processor) -> Worker {
         let loaded = Loaded::new(isolated::layout().ok());
-        processor.home_block.set(loaded.home());
         Worker { processor, round: 0, due: Due::default(), loaded, spoilt: false }
     }
 
@@ -83,7 +82,8 @@ impl Worker {
                     self.retire(left.g);
                 }
                 let Some(next) = self.find_here() else {
-                    if left.why == Suspended::Yield && !self.round.is_multiple_of(FAIRNESS) {
+                    let may_stay = !self.round.is_multiple_of(FAIRNESS) && !self.processor.always_migrate;
+                    if left.why == Suspended::Yield && may_stay {
                         // Nobody to yield to.
                         left = self.turn(left.g);
                         continue;
@@ -252,6 +252,7 @@ impl Worker {
     fn find(&mut self) -> Option<Ref> {
         // Relaxed: the monitor goes by `running` while a goroutine runs, and there is none.
         self.seat().running.store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.processor.release_outdated();
         if self.processor.locked.get().is_some() {
             return self.wait_for_locked();
         }

@@ -35,8 +35,6 @@ pub(crate) fn known() -> &'static Layout {
     unreachable!("there are no blocks")
 }
 
-pub(crate) fn refresh() {}
-
 /// Whether goroutines can have thread-locals of their own in this process, or why not.
 ///
 /// # Errors

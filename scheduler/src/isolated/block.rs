@@ -19,6 +19,8 @@ const RSEQ_UNREGISTERED: u32 = -2_i32 as u32;
 /// Above any thread id of the kernel's (`PID_MAX_LIMIT`), below the bits of a futex word that mean something.
 const FIRST_TID: u32 = 1 << 22;
 const LAST_TID: u32 = (1 << 29) - 1;
+/// Behind the control block: the block of the thread on which this one is loaded.
+const HOME_SIZE: usize = size_of::<usize>();
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const KEY_ROUNDS: usize = 4;
 /// In the vector of segments: not allocated.
@@ -36,7 +38,7 @@ pub(crate) struct Block {
 impl Layout {
     /// Bytes below `top` that a block takes, at most.
     pub(crate) fn room(&self) -> usize {
-        self.static_size + self.align + 64
+        self.static_size + HOME_SIZE + self.align + 64
     }
 
     fn at(&self, tcb: *mut u8, offset: isize) -> *mut usize {
@@ -52,15 +54,17 @@ impl Block {
     /// `low..top` is the caller's, mapped, and larger than [`Layout::room`].
     pub(crate) unsafe fn create(layout: &Layout, low: *mut u8, top: *mut u8) -> Option<(Block, *mut u8)> {
         let align = layout.align.max(64);
-        let tcb = top.wrapping_sub(layout.tcb_size);
+        let tcb = top.wrapping_sub(layout.tcb_size + HOME_SIZE);
         let tcb = tcb.wrapping_sub(tcb as usize % align);
         let bottom = tcb.wrapping_add(layout.tcb_size).wrapping_sub(layout.static_size);
         let bottom = bottom.wrapping_sub(bottom as usize % 64);
-        let modules = modules::latest();
+        // Before the loader initialises the segments: what is loaded after this makes the block stale.
+        let modules = modules::up_to_date(layout);
         // SAFETY: all within `low..top`, which is ours. As pthread_create does it: a zeroed control block, the loader
         // puts in the vector and initialises the segments, then the fields.
         unsafe {
-            ptr::write_bytes(tcb, 0, layout.tcb_size);
+            // The reserve of the segments as well: a library loaded later gets its place there (`modules`).
+            ptr::write_bytes(bottom, 0, top as usize - bottom as usize);
             if (layout.symbols.allocate_tls)(tcb.cast::<c_void>()).is_null() {
                 return None;
             }
@@ -188,7 +192,7 @@ impl Block {
     /// Whether it can't be used again: it has segments that [`Block::reset`] knows nothing of.
     pub(crate) fn is_stale(&self) -> bool {
         self.vector(0) != self.generation
-            || !ptr::eq(self.modules, modules::latest())
+            || !self.modules.is_up_to_date()
             || self.modules.dynamic.iter().any(|id| self.vector(2 * id) != UNALLOCATED)
     }
 
@@ -207,12 +211,28 @@ fn take_tid() -> u32 {
     FIRST_TID + NEXT.fetch_add(1, Ordering::Relaxed) % (LAST_TID - FIRST_TID)
 }
 
+/// If `base` is loaded and a goroutine's block: the own block of the thread on which it is.
+#[inline(always)]
+pub(super) fn home_of(base: usize) -> Option<usize> {
+    let layout = super::layout_if_known()?;
+    // SAFETY: a loaded control block, ours or one of libc's, has this field; only ours have numbers so high, and behind
+    // them a word in which `switch` has left the thread's own block.
+    unsafe {
+        let tid = ptr::with_exposed_provenance::<u32>(base.wrapping_add(layout.tid)).read();
+        (FIRST_TID..=LAST_TID)
+            .contains(&tid)
+            .then(|| ptr::with_exposed_provenance::<usize>(base.wrapping_add(layout.tcb_size)).read())
+    }
+}
+
 /// Which block a worker's thread has loaded now. The only place that changes it.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     now: usize,
     /// The thread's own.
     home: usize,
+    /// Where a goroutine's block has its [`home_of`].
+    home_at: usize,
     carried: [isize; MOST_CARRIED],
     carries: usize,
 }
@@ -221,12 +241,18 @@ impl Loaded {
     /// For a worker's thread, which has its own block loaded.
     pub(crate) fn new(layout: Option<&Layout>) -> Loaded {
         let home = fsbase::current();
-        let mut this = Loaded { now: home, home, carried: [0; MOST_CARRIED], carries: 0 };
+        let mut this = Loaded { now: home, home, home_at: 0, carried: [0; MOST_CARRIED], carries: 0 };
         if let Some(layout) = layout {
+            this.home_at = layout.tcb_size;
             this.carries = layout.carried.len();
             this.carried[..this.carries].copy_from_slice(&layout.carried);
         }
         this
+    }
+
+    /// For a thread whose own block is `home`, and that has a goroutine's loaded.
+    pub(super) fn away_from(layout: &Layout, home: usize) -> Loaded {
+        Loaded { home, ..Loaded::new(Some(layout)) }
     }
 
     /// The thread's own block.
@@ -243,8 +269,12 @@ impl Loaded {
         if base == self.now {
             return;
         }
-        // SAFETY: by the caller; F4: words of both blocks' libc segments.
+        // SAFETY: by the caller; F4: words of both blocks' libc segments. A block other than the thread's own is a
+        // goroutine's, which has a word for its home.
         unsafe {
+            if base != self.home {
+                ptr::with_exposed_provenance_mut::<usize>(base.wrapping_add(self.home_at)).write(self.home);
+            }
             for at in &self.carried[..self.carries] {
                 let word = ptr::with_exposed_provenance::<usize>(self.now.wrapping_add_signed(*at)).read();
                 ptr::with_exposed_provenance_mut::<usize>(base.wrapping_add_signed(*at)).write(word);

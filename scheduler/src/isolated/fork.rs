@@ -4,8 +4,8 @@
 //! child would crash. So the worker's own block is loaded for the time of the fork. Registered once, by
 //! [`layout`](super::layout); called by `fork` in parent and child, in this thread.
 
-use super::block::Loaded;
-use super::{Unsupported, known};
+use super::block::{Loaded, home_of};
+use super::{Unsupported, fsbase, known};
 use std::cell::Cell;
 
 thread_local! {
@@ -25,19 +25,16 @@ pub(super) fn install() -> Result<(), Unsupported> {
 }
 
 unsafe extern "C" fn before() {
-    // On a goroutine, the block of the worker on whose thread it is.
-    let Some(home) = crate::current::processor().map(|p| p.home_block.get()) else { return };
-    let mine = super::fsbase::current();
-    if home != mine {
-        change(home);
-        set_forking(mine);
-    }
+    let mine = fsbase::current();
+    let Some(home) = home_of(mine) else { return };
+    go_home(home);
+    set_forking(mine);
 }
 
 unsafe extern "C" fn after() {
     let goroutine = set_forking(0);
     if goroutine != 0 {
-        change(goroutine);
+        come_back(goroutine);
     }
 }
 
@@ -46,10 +43,17 @@ fn set_forking(base: usize) -> usize {
     FORKING.replace(base)
 }
 
-/// F2: a function of its own.
+/// F2: a function of its own, as the next one.
 #[inline(never)]
-fn change(base: usize) {
-    let mut loaded = Loaded::new(Some(known()));
+fn go_home(home: usize) {
+    let mut loaded = Loaded::away_from(known(), home);
     // SAFETY: F1: both are this thread's: the worker's own, and that of the goroutine it runs.
-    unsafe { loaded.switch(base) };
+    unsafe { loaded.switch(home) };
+}
+
+#[inline(never)]
+fn come_back(goroutine: usize) {
+    let mut loaded = Loaded::new(Some(known()));
+    // SAFETY: as above.
+    unsafe { loaded.switch(goroutine) };
 }

@@ -9,7 +9,7 @@
 //! for them, for its kernel thread id, for words that point into the block itself; and we see which words change when
 //! it calls malloc, `pthread_setspecific` and `uselocale` for the first time.
 
-use super::modules::{self, Modules};
+use super::modules::{self, Modules, State};
 use super::{Unsupported, fsbase};
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::{self, MaybeUninit};
@@ -158,6 +158,8 @@ struct Seen {
     key_error: bool,
     /// The block from its lowest segment on: at first, after malloc, after setspecific, after uselocale.
     shots: [Vec<usize>; 4],
+    /// As it was before the helper.
+    state: State,
     modules: Option<Modules>,
 }
 
@@ -173,6 +175,7 @@ fn look_in_helper(tcb_size: usize, static_size: usize) -> Result<Seen, Unsupport
         locale: 0,
         key_error: false,
         shots: [shot(), shot(), shot(), shot()],
+        state: State::now(),
         modules: None,
     };
     let error =
@@ -226,9 +229,8 @@ extern "C" fn look_at_myself(seen: *mut c_void) -> *mut c_void {
         libc::free(std::hint::black_box(libc::malloc(24)));
         shoot(1);
         let mut key = 0;
-        seen.key_error = libc::pthread_key_create(&raw mut key, None) != 0
-            || libc::pthread_setspecific(key, tcb.cast()) != 0
-            || key as usize >= KEY_BLOCKS;
+        seen.key_error =
+            libc::pthread_key_create(&raw mut key, None) != 0 || libc::pthread_setspecific(key, tcb.cast()) != 0;
         shoot(2);
         libc::pthread_setspecific(key, ptr::null());
         libc::pthread_key_delete(key);
@@ -240,7 +242,7 @@ extern "C" fn look_at_myself(seen: *mut c_void) -> *mut c_void {
         libc::freelocale(locale);
     }
     seen.shots = shots;
-    seen.modules = Some(modules::collect(seen.tcb, below));
+    seen.modules = Some(modules::collect(seen.tcb, below, seen.state.clone()));
     ptr::null_mut()
 }
 
@@ -297,13 +299,16 @@ impl Seen {
             return Err(Unsupported::new("the table of pthread keys is not where debuggers are told to look"));
         };
         if self.key_error {
-            return Err(Unsupported::new("no pthread key among the first ones for the experiment"));
+            return Err(Unsupported::new("no pthread key for the experiment"));
         }
         let key_data = first_keys.cast_signed()..(first_keys + KEY_BLOCKS * size_of::<KeyData>()).cast_signed();
         let changed = |before: usize, after: usize, range: std::ops::Range<isize>| {
             self.find(range, |at| self.word(before, at) != self.word(after, at))
         };
-        let used: Vec<isize> = changed(1, 2, control).into_iter().filter(|at| !key_data.contains(at)).collect();
+        // The value itself lies among the first ones, or in a block that was hung into the table for it.
+        let table = specific.cast_signed()..(specific + KEY_BLOCKS * WORD).cast_signed();
+        let apart = |at: &isize| !key_data.contains(at) && !table.contains(at);
+        let used: Vec<isize> = changed(1, 2, control).into_iter().filter(apart).collect();
         let specific_used = match used[..] {
             [at] => {
                 let difference = self.word(1, at) ^ self.word(2, at);

@@ -32,6 +32,7 @@ mod fsbase;
 mod glibc;
 mod modules;
 mod self_test;
+mod setxid;
 
 pub(crate) use block::{Block, Loaded};
 
@@ -69,24 +70,21 @@ pub(crate) fn layout() -> Result<&'static Layout, &'static Unsupported> {
             let layout = glibc::explore()?;
             self_test::run(&layout)?;
             fork::install()?;
+            setxid::install()?;
             Ok(layout)
         })
         .as_ref()
 }
 
-/// [`layout`], if it was asked for before and can be had: without any cost, for code that has blocks.
-pub(crate) fn known() -> &'static Layout {
-    match LAYOUT.get() {
-        Some(Ok(layout)) => layout,
-        _ => unreachable!("a block exists, so the layout is known"),
-    }
+/// [`layout`], if it was asked for before and can be had.
+#[inline]
+fn layout_if_known() -> Option<&'static Layout> {
+    LAYOUT.get().and_then(|layout| layout.as_ref().ok())
 }
 
-/// Takes notice of libraries that were loaded since.
-pub(crate) fn refresh() {
-    if let Some(Ok(layout)) = LAYOUT.get() {
-        modules::refresh(layout);
-    }
+/// The same without any cost, for code that has blocks.
+pub(crate) fn known() -> &'static Layout {
+    layout_if_known().expect("a block exists, so the layout is known")
 }
 
 /// Whether goroutines can have thread-locals of their own in this process, or why not.

@@ -1,16 +1,22 @@
 //! Which loaded libraries have thread-locals, and where they lie in a block.
 //!
-//! Collected at start-up and again after a library was loaded ([`refresh`], by the monitor). A list is never freed: a
-//! block remembers the list it was made with.
+//! Collected at start-up, and again when a block is made after a library was loaded ([`up_to_date`]). A list is never
+//! freed: a block remembers the list it was made with, and is not used again when a newer one is needed.
+//!
+//! Whether a library was loaded is asked for each goroutine, and `dl_iterate_phdr`, which counts, costs as much as a
+//! goroutine. So the loader's own data (`_rtld_global`) is searched once for words that have the count for their value.
+//! All of them are watched ([`Watch`]): the counter is one of them, whichever.
 //!
 //! * **M1.** A segment's image is a copy of ours: a library that was unloaded leaves it readable.
 //! * **M2.** `below` is the same for every thread: the segment belongs to the static part of the block.
 
+use super::fsbase;
 use super::glibc::Layout;
 use crate::shim::Lock;
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::{ptr, slice};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::{mem, ptr, slice};
 
 /// The thread-locals of one library, in every block.
 #[derive(Clone, Debug)]
@@ -31,7 +37,8 @@ pub(super) struct Modules {
     pub(super) libc: Option<Segment>,
     /// The numbers of those whose thread-locals are allocated when they are first touched.
     pub(super) dynamic: Vec<usize>,
-    loads: u64,
+    /// As it was before the block was made in which we looked.
+    state: State,
 }
 
 // SAFETY: never changed once made.
@@ -54,12 +61,100 @@ pub(super) fn publish(modules: Modules) {
     LATEST.store(Box::into_raw(Box::new(modules)), Ordering::Release);
 }
 
-/// Looks whether libraries were loaded since; blocks made before are then not used again.
-pub(super) fn refresh(layout: &Layout) {
+/// The list to make blocks by, which knows of all libraries loaded before the call. Touches thread-locals.
+#[inline(never)]
+pub(super) fn up_to_date(layout: &Layout) -> &'static Modules {
     static ONE_AT_A_TIME: Lock<()> = Lock::new(());
-    if loads() != latest().loads {
+    if !latest().is_up_to_date() {
         let _guard = ONE_AT_A_TIME.lock();
-        publish(collect(super::fsbase::current(), layout.static_size - layout.tcb_size));
+        // Again and again while others load libraries.
+        while !latest().is_up_to_date() {
+            let state = State::now();
+            // SAFETY: a block of its own, with a vector that is up to date; given back below.
+            let scratch = unsafe { (layout.symbols.allocate_tls)(ptr::null_mut()) };
+            if scratch.is_null() {
+                // No memory for a block either.
+                break;
+            }
+            publish(collect(scratch as usize, layout.static_size - layout.tcb_size, state));
+            // SAFETY: allocated above, and never loaded.
+            unsafe { (layout.symbols.deallocate_tls)(scratch, true) };
+        }
+    }
+    latest()
+}
+
+impl Modules {
+    /// Whether no library was loaded since.
+    pub(super) fn is_up_to_date(&self) -> bool {
+        match watch() {
+            Watch::Words(words) => words.iter().zip(&self.state.0).all(|(word, was)| word.read() == *was),
+            Watch::Nothing => self.state.0 == [loads() as usize],
+        }
+    }
+}
+
+/// What the watched words were, or the count itself.
+#[derive(Clone, Debug)]
+pub(super) struct State(Vec<usize>);
+
+impl State {
+    pub(super) fn now() -> State {
+        match watch() {
+            Watch::Words(words) => State(words.iter().map(|word| word.read()).collect()),
+            Watch::Nothing => State(vec![loads() as usize]),
+        }
+    }
+}
+
+/// How loads are noticed.
+#[derive(Debug)]
+enum Watch {
+    /// One of these words counts them.
+    Words(Vec<Word>),
+    /// None was found: the loader is asked.
+    Nothing,
+}
+
+/// A word of the loader's.
+#[derive(Clone, Copy, Debug)]
+struct Word(&'static AtomicUsize);
+
+impl Word {
+    fn read(self) -> usize {
+        // Relaxed: who may use a library has learned of it from somebody who loaded it.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn watch() -> &'static Watch {
+    static WATCH: OnceLock<Watch> = OnceLock::new();
+    WATCH.get_or_init(|| find_words().map_or(Watch::Nothing, Watch::Words))
+}
+
+/// The words of `_rtld_global` that are the number of libraries loaded so far.
+fn find_words() -> Option<Vec<Word>> {
+    /// `RTLD_DL_SYMENT`: dladdr1 tells the symbol's entry, and so its size.
+    const SYMBOL: c_int = 1;
+    const MOST: usize = 1 << 16;
+    // SAFETY: a name with its terminator; records that the loader fills in; then words of a symbol as large as its entry
+    // says, which is data of the loader's, there for good and changed by it in whole words.
+    unsafe {
+        let start = libc::dlsym(libc::RTLD_DEFAULT, c"_rtld_global".as_ptr());
+        let mut info: libc::Dl_info = mem::zeroed();
+        let mut entry: *mut libc::Elf64_Sym = ptr::null_mut();
+        if start.is_null() || libc::dladdr1(start, &raw mut info, (&raw mut entry).cast(), SYMBOL) == 0 {
+            return None;
+        }
+        let size = entry.as_ref()?.st_size as usize;
+        if info.dli_saddr != start || size > MOST || !(start as usize).is_multiple_of(size_of::<usize>()) {
+            return None;
+        }
+        let before = loads();
+        let all = slice::from_raw_parts(start.cast::<AtomicUsize>(), size / size_of::<usize>());
+        let words: Vec<Word> = all.iter().map(Word).filter(|word| word.read() as u64 == before).collect();
+        // A few words are often a small number; many would be something else.
+        (loads() == before && (1..=16).contains(&words.len())).then_some(words)
     }
 }
 
@@ -76,18 +171,33 @@ fn loads() -> u64 {
     loads
 }
 
-/// Lists the libraries, as seen by the calling thread, whose block is at `tcb` with `room` bytes of segments below.
-pub(super) fn collect(tcb: usize, room: usize) -> Modules {
+/// Lists the libraries. `tcb` is a block whose vector of segments is up to date, a new one, with `room` bytes of
+/// segments below; `state` was so before it was made.
+pub(super) fn collect(tcb: usize, room: usize, state: State) -> Modules {
     struct Looking {
         tcb: usize,
         room: usize,
-        errno: usize,
+        errno_below: usize,
         found: Modules,
+    }
+    impl Looking {
+        /// Where the block has the segment of a library; `None`: nowhere yet.
+        fn place(&self, id: usize) -> Option<usize> {
+            // SAFETY: the second word of a control block points at the vector (ELF TLS ABI): pairs of words, the first
+            // of which is an address or "unallocated"; before it, the number of pairs there are.
+            let place = unsafe {
+                let vector = ptr::with_exposed_provenance::<*const usize>(self.tcb).add(1).read();
+                if id > vector.sub(2).read() {
+                    return None;
+                }
+                vector.add(2 * id).read()
+            };
+            (self.tcb - self.room..self.tcb).contains(&place).then_some(place)
+        }
     }
     extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, looking: *mut c_void) -> c_int {
         // SAFETY: the loader passes its record and our own pointer.
         let (info, this) = unsafe { (&*info, &mut *looking.cast::<Looking>()) };
-        this.found.loads = info.dlpi_adds;
         if info.dlpi_tls_modid == 0 {
             return 0;
         }
@@ -95,26 +205,25 @@ pub(super) fn collect(tcb: usize, room: usize) -> Modules {
         let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
         let Some(header) = headers.iter().find(|h| h.p_type == libc::PT_TLS) else { return 0 };
         let (file, size) = (header.p_filesz as usize, header.p_memsz as usize);
-        let data = info.dlpi_tls_data as usize;
-        if data >= this.tcb || data < this.tcb - this.room {
+        let Some(place) = this.place(info.dlpi_tls_modid) else {
             this.found.dynamic.push(info.dlpi_tls_modid);
             return 0;
-        }
+        };
         let image = ptr::with_exposed_provenance::<u8>((info.dlpi_addr + header.p_vaddr) as usize);
         // SAFETY: the loader keeps the library mapped during the callback; this is where its image lies.
         let image = unsafe { slice::from_raw_parts(image, file) }.into();
-        let segment = Segment { below: this.tcb - data, image, size };
-        if (data..data + size).contains(&this.errno) {
+        let segment = Segment { below: this.tcb - place, image, size };
+        if (segment.below - size..segment.below).contains(&(this.errno_below - 1)) {
             this.found.libc = Some(segment);
         } else {
             this.found.segments.push(segment);
         }
         0
     }
-    let found = Modules { segments: Vec::new(), libc: None, dynamic: Vec::new(), loads: 0 };
+    let found = Modules { segments: Vec::new(), libc: None, dynamic: Vec::new(), state };
     // SAFETY: errno's address has no preconditions.
-    let errno = unsafe { libc::__errno_location() } as usize;
-    let mut looking = Looking { tcb, room, errno, found };
+    let errno_below = fsbase::current() - unsafe { libc::__errno_location() } as usize;
+    let mut looking = Looking { tcb, room, errno_below, found };
     // SAFETY: the callback has the signature asked for; it does not unwind short of a failed allocation, which aborts.
     unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut looking).cast()) };
     looking.found
