@@ -1,0 +1,245 @@
+//! The worker's loop: find → resume → settle, and sleep when there is nothing to find.
+//!
+//! One per OS thread, started by `scheduler`. Where work is sought, in which order, and why:
+//!
+//! 1. every 61 rounds (a prime, as in Go's `schedule`): timers, the inbox and the injector first, so that a full
+//!    local queue can't starve them;
+//! 2. the next slot and the two local queues (`Processor::pop`): no atomics shared with others;
+//! 3. the inbox, timers that are due, the injector, the other seats' queues and overdue timers: *searching*;
+//! 4. sleep until woken, or until the earliest timer of this seat or of one that nobody looks after.
+//!
+//! Between two turns a worker also sees whether it was found stuck meanwhile, and whether it is one too many (`spares`).
+
+mod search;
+
+use crate::carrier::{Carrier, Suspended};
+use crate::config::ThreadLocals;
+use crate::current;
+use crate::goroutine::{ABORT, Ref};
+use crate::isolated::{self, Loaded};
+use crate::parker::{Commit, Committed};
+use crate::processor::Processor;
+use crate::seats::Seat;
+use crate::timers::Due;
+use crate::unwind::{AbortOnUnwind, fatal};
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+const FAIRNESS: u32 = 61;
+
+pub(crate) struct Worker {
+    processor: Processor,
+    round: u32,
+    due: Due,
+    loaded: Loaded,
+    /// A goroutine took the thread along.
+    spoilt: bool,
+}
+
+/// A goroutine that has left its stack, and is still the worker's.
+#[derive(Clone, Copy)]
+struct Left {
+    g: Ref,
+    why: Suspended,
+}
+
+impl Worker {
+    /// For the thread that calls.
+    pub(crate) fn new(processor: Processor) -> Worker {
+        let loaded = Loaded::new(isolated::layout().ok());
+        Worker { processor, round: 0, due: Due::default(), loaded, spoilt: false }
+    }
+
+    fn seat(&self) -> &Seat {
+        self.processor.seat_ref()
+    }
+
+    /// Until the runtime stops.
+    pub(crate) fn run(mut self) {
+        let bomb = AbortOnUnwind("a panic in the scheduler");
+        let _alt_stack = crate::stack::ensure_alt_stack();
+        self.seat().sit_down();
+        self.turns();
+        bomb.pass();
+    }
+
+    /// Turn after turn.
+    ///
+    /// A goroutine that has left is let go of (committed, queued) only when another block than its own is loaded (F1):
+    /// that of the next goroutine, or for a longer search the thread's own. F2: what is called in here and may touch a
+    /// thread-local is not inlined.
+    #[inline(never)]
+    fn turns(&mut self) {
+        let mut next = self.find();
+        while let Some(g) = next {
+            let mut left = self.turn(g);
+            next = loop {
+                if left.why == Suspended::Exit {
+                    self.retire(left.g);
+                }
+                let Some(next) = self.find_here() else {
+                    let may_stay = !self.round.is_multiple_of(FAIRNESS) && !self.processor.always_migrate;
+                    if left.why == Suspended::Yield && may_stay {
+                        // Nobody to yield to.
+                        left = self.turn(left.g);
+                        continue;
+                    }
+                    self.go_home();
+                    self.let_go(left);
+                    break self.find();
+                };
+                let (carrier, base) = self.prepare(next);
+                // SAFETY: F1: the goroutine that left is still ours, and so is the next one. F2: see above.
+                unsafe { self.loaded.switch(base) };
+                self.let_go(left);
+                left = Left { g: next, why: self.resume(carrier, next) };
+            };
+        }
+        self.go_home();
+    }
+
+    /// One turn of one goroutine, with its block or the thread's own loaded.
+    fn turn(&mut self, g: Ref) -> Left {
+        let (carrier, base) = self.prepare(g);
+        // SAFETY: F1: the goroutine is ours, and the thread's own block always. F2: see `turns`.
+        unsafe { self.loaded.switch(base) };
+        Left { g, why: self.resume(carrier, g) }
+    }
+
+    /// Loads the thread's own block: from here on everything may be called.
+    fn go_home(&mut self) {
+        let home = self.loaded.home();
+        // SAFETY: F1: what is loaded is ours, and the thread's own block always. F2: see `turns`.
+        unsafe { self.loaded.switch(home) };
+    }
+
+    fn resume(&self, carrier: NonNull<Carrier>, g: Ref) -> Suspended {
+        // Release: the making of the block, for those who look at it (Acquire in `monitor` and `metrics`).
+        self.seat().running.store(g.as_ptr().cast_mut(), Ordering::Release);
+        match g.mode.get() {
+            // SAFETY: K1, K2: the goroutine is ours (G1), the carrier its own or free, its block loaded.
+            ThreadLocals::Isolated => unsafe { Carrier::resume(carrier, &g) },
+            // SAFETY: as above; the thread's own block is loaded.
+            ThreadLocals::Pinned => current::with_goroutine(&g, || unsafe { Carrier::resume(carrier, &g) }),
+        }
+    }
+
+    /// A stack for `g`, and the block to load for it.
+    #[inline]
+    fn prepare(&self, g: Ref) -> (NonNull<Carrier>, usize) {
+        let carrier = match NonNull::new(g.carrier.get()) {
+            Some(carrier) => carrier,
+            None => self.first_turn(g),
+        };
+        g.processor.set(&raw const self.processor);
+        // SAFETY: K1: its own, or free and ours.
+        let base = match unsafe { carrier.as_ref() }.block_base() {
+            Some(base) => base,
+            None => {
+                if g.home.get().is_null() {
+                    // From here on it stays with this worker (K2).
+                    g.home.set(self.processor.seat());
+                    self.processor.pinned.set(self.processor.pinned.get() + 1);
+                }
+                self.loaded.home()
+            }
+        };
+        (carrier, base)
+    }
+
+    #[inline(never)]
+    fn first_turn(&self, g: Ref) -> NonNull<Carrier> {
+        g.prefetch();
+        match self.processor.take_carrier(g.class.get(), g.mode.get()) {
+            Ok(carrier) => {
+                g.carrier.set(carrier.as_ptr());
+                carrier
+            }
+            // Its slot was reserved when it was spawned, guard and all where guards can run out; what is left
+            // is a kernel that has no page tables to give.
+            Err(error) => fatal(&format!("the stack reserved for a goroutine can't be had: {error}")),
+        }
+    }
+
+    /// What `left` wants, now that its block is not loaded.
+    #[inline]
+    fn let_go(&mut self, left: Left) {
+        match left.why {
+            Suspended::Exit => {}
+            Suspended::Yield => self.processor.push_back(left.g),
+            Suspended::Park => self.settle(left.g),
+        }
+    }
+
+    /// The commit step: the goroutine has left its stack, now it may be claimed for running.
+    #[inline]
+    fn settle(&mut self, g: Ref) {
+        match g.parker.commit() {
+            // Claimed while it was leaving (P2): it is still ours, and goes on.
+            Commit::Claimed => self.processor.ready(g),
+            // The abort's Dekker pair, see `Handle::abort`. The goroutine may run elsewhere by now, or be another one:
+            // then the flag is not its, and the wait not the one that was committed (P4).
+            Commit::Parked(wait) => {
+                if g.requests.load(Ordering::SeqCst) & ABORT != 0 && cfg!(panic = "unwind") {
+                    self.abort(g, wait);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn abort(&mut self, g: Ref, wait: Committed) {
+        // SAFETY: blocks are type-stable; it is this goroutine's parker.
+        let wake = unsafe { wait.abort(NonNull::new_unchecked(g.as_ptr().cast_mut()).cast()) };
+        self.due.woken.extend(wake);
+        search::see_to(&self.processor, &mut self.due);
+    }
+
+    /// The goroutine has ended. Its carrier stays here, with its block loaded, unless it can't be used again.
+    fn retire(&mut self, g: Ref) {
+        // SAFETY: K1: it ran, so it has a carrier, and that is ours now.
+        let keep = self.processor.keeps(unsafe { &*g.carrier.get() });
+        if !keep {
+            self.go_home();
+        }
+        if g.mode.get() == ThreadLocals::Pinned {
+            self.processor.pinned.set(self.processor.pinned.get() - 1);
+        }
+        if self.processor.locked.get() == Some(g) {
+            self.processor.locked.set(None);
+            self.processor.lock_depth.set(0);
+            self.spoilt = true;
+        }
+        crate::exit::retire(&self.processor, g, keep);
+    }
+
+    /// The next goroutine from the local queues, if it is not time to look elsewhere first.
+    #[inline]
+    fn find_here(&mut self) -> Option<Ref> {
+        self.round = self.round.wrapping_add(1);
+        // Relaxed: the monitor compares two looks.
+        self.seat().rounds.store(self.round, Ordering::Relaxed);
+        if self.round.is_multiple_of(FAIRNESS) {
+            return None;
+        }
+        self.processor.pop().and_then(|g| self.unless_held_back(g))
+    }
+
+    /// V3 in `spares`.
+    #[inline]
+    fn unless_held_back(&self, g: Ref) -> Option<Ref> {
+        let shared = &self.processor.shared;
+        if g.carrier.get().is_null() && shared.spares.are_scarce() {
+            self.hold_back(g);
+            return None;
+        }
+        Some(g)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hold_back(&self, g: Ref) {
+        self.processor.shared.held.push(g);
+    }
+}
