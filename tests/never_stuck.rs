@@ -100,6 +100,20 @@ fn goroutines_that_block_in_the_kernel_hold_up_nobody() {
 }
 
 #[test]
+fn a_seat_that_was_left_is_taken_again() {
+    let runtime = runtime(1);
+    for _ in 0..2 {
+        let free = stick(&runtime, 1, sleep_in_the_kernel);
+        the_rest_goes_on(&runtime);
+        free.store(true, Ordering::Relaxed);
+        // The thread of the spare worker ends; the next time its seat is taken by another.
+        goes_back(&runtime);
+    }
+    // Nobody is stuck, so what has not begun begins.
+    the_rest_goes_on(&runtime);
+}
+
+#[test]
 fn a_read_from_a_pipe_holds_up_nobody() {
     let runtime = runtime(1);
     let (mut reads, mut writes) = std::io::pipe().unwrap();

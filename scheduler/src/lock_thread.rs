@@ -33,7 +33,7 @@ pub fn lock_os_thread() -> OsThreadLock {
             let seat = processor.seat_ref();
             processor.shared.spares.come_back(seat);
             // As if the worker were stuck: what remains on its seat is for others to look after.
-            let _was = seat.set_unattended(true);
+            processor.shared.spares.set_aside(seat);
             // Relaxed: read by the monitor, which then has no need to replace the worker.
             seat.replaced.store(true, std::sync::atomic::Ordering::Relaxed);
             let spares = &processor.shared.spares;

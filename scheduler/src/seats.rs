@@ -124,6 +124,8 @@ impl Seat {
     /// By the worker, as the first thing it does.
     pub(crate) fn sit_down(&self) {
         *self.thread.lock() = Some(std::thread::current());
+        // A worker had left it unattended (S4); that one was not counted as stuck.
+        let _was = self.set_unattended(false);
     }
 
     pub(crate) fn unpark(&self) {

@@ -84,7 +84,7 @@ impl Spares {
     #[inline]
     pub(crate) fn are_scarce(&self) -> bool {
         // Relaxed: a hint; what is held back is looked at by every worker that finds threads not to be scarce.
-        self.stuck.load(Ordering::Relaxed) >= self.scarce_at
+        self.stuck() >= self.scarce_at
     }
 
     /// A worker was found stuck, or has come back.
@@ -99,8 +99,8 @@ impl Spares {
 
     /// How many are stuck. A snapshot.
     pub(crate) fn stuck(&self) -> usize {
-        // Relaxed: a snapshot.
-        self.stuck.load(Ordering::Relaxed)
+        // Relaxed: a snapshot. Whoever comes back may be counted before the monitor has counted it as stuck.
+        self.stuck.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
     }
 
     /// Whether a worker more was asked for and could not be had, at any time.
@@ -164,6 +164,14 @@ impl Spares {
         if seat.replaced.load(Ordering::Relaxed) && seat.replaced.swap(false, Ordering::Relaxed) {
             // Relaxed: a count; nothing is published with it.
             self.excess.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// By a worker that is not stuck: its seat is for others to look after from now on.
+    pub(crate) fn set_aside(&self, seat: &Seat) {
+        // If the monitor has just found it stuck, that was a moment ago.
+        if seat.set_unattended(true) {
+            self.count_stuck(false);
         }
     }
 

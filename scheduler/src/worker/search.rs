@@ -81,7 +81,7 @@ impl Worker {
     fn step_aside(&mut self) -> bool {
         self.processor.give_away();
         let shared = &self.processor.shared;
-        let _was = self.seat().set_unattended(true);
+        shared.spares.set_aside(self.seat());
         shared.spares.count_off();
         if self.seat().timers.earliest() != NEVER {
             // Somebody else has to wake for them.
