@@ -52,6 +52,13 @@ fn sleep_in_the_kernel(free: &AtomicBool) {
     }
 }
 
+fn block_in_a_c_library(free: &AtomicBool) {
+    while !free.load(Ordering::Relaxed) {
+        // SAFETY: no descriptors are passed.
+        unsafe { libc::poll(std::ptr::null_mut(), 0, 1) };
+    }
+}
+
 fn the_rest_goes_on(runtime: &Runtime) {
     // Begun after and before, with timers, hand-overs, spawns: all that a processor has.
     let (tx, rx) = gorun::channel(0);
@@ -88,6 +95,29 @@ fn goroutines_that_compute_hold_up_nobody() {
     free.store(true, Ordering::Relaxed);
     goes_back(&runtime);
     the_rest_goes_on(&runtime);
+}
+
+#[test]
+fn what_had_begun_before_goes_on_beside_what_is_stuck() {
+    for stuck in [compute as fn(&AtomicBool), sleep_in_the_kernel, block_in_a_c_library] {
+        let runtime = runtime(2);
+        let (tick, ticks) = gorun::channel(0);
+        let sleeper = runtime.go(move || {
+            while tick.send(()).is_ok() {
+                gorun::time::sleep(Duration::from_millis(1));
+            }
+        });
+        ticks.recv().unwrap();
+        let free = stick(&runtime, 2, stuck);
+        eventually("both are seen", || runtime.metrics().stuck_workers == 2);
+        for _ in 0..50 {
+            ticks.recv().unwrap();
+        }
+        drop(ticks);
+        sleeper.unwrap().join().unwrap();
+        assert!(!free.swap(true, Ordering::Relaxed), "they were stuck all the time");
+        goes_back(&runtime);
+    }
 }
 
 #[test]
