@@ -88,17 +88,33 @@ impl Block {
         Some((block, bottom))
     }
 
-    /// Frees what the block has outside of its slot.
+    /// Frees what the block has outside of its slot. In a thread that has its own block loaded.
     ///
     /// # Safety
     /// F1: it is not loaded, and never used again.
     pub(crate) unsafe fn destroy(&self, layout: &Layout) {
         // SAFETY: by the caller. Level 0 of the key table is in the block itself.
         unsafe {
+            self.end(layout);
             for level in 1..KEY_BLOCKS {
                 libc::free(self.key_block(layout, level).cast());
             }
             (layout.symbols.deallocate_tls)(self.tcb.cast(), false);
+        }
+    }
+
+    /// The destructors once more, with the block loaded: the worker's loop allocates with whatever block it has, also
+    /// that of a goroutine that has ended. An allocator that has a list of its threads (jemalloc) would keep the block in
+    /// it, and find something else there later. F2: a function of its own, which touches no thread-local.
+    #[inline(never)]
+    unsafe fn end(&self, layout: &Layout) {
+        let mut loaded = Loaded::new(Some(layout));
+        // SAFETY: F1: by the caller; the other one is the thread's own.
+        unsafe {
+            loaded.switch(self.base());
+            self.run_destructors(layout);
+            let home = loaded.home();
+            loaded.switch(home);
         }
     }
 
