@@ -33,6 +33,9 @@ static DESTRUCTORS: AtomicU64 = AtomicU64::new(0);
 static SUSPENSIONS: AtomicU64 = AtomicU64::new(0);
 static MIGRATIONS: AtomicU64 = AtomicU64::new(0);
 static HELD: [AtomicU64; THINGS.len()] = [const { AtomicU64::new(0) }; THINGS.len()];
+/// How many wait where: send, receive, sleep, yield, thread; and in which thing.
+static WAITING: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static INSIDE: [AtomicU64; THINGS.len()] = [const { AtomicU64::new(0) }; THINGS.len()];
 static STOP: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
@@ -74,11 +77,11 @@ impl Me {
         *errno() = self.mark as i32;
         match way {
             0 => {
-                self.token.send(self.mark).expect("open");
-                self.tokens.recv().expect("open");
+                waiting(0, || self.token.send(self.mark).expect("open"));
+                waiting(1, || self.tokens.recv().expect("open"));
             }
-            1 => gorun::time::sleep(Duration::from_micros(50)),
-            _ => gorun::yield_now(),
+            1 => waiting(2, || gorun::time::sleep(Duration::from_micros(50))),
+            _ => waiting(3, gorun::yield_now),
         }
         if way > 1 {
             assert_eq!(*errno(), self.mark as i32, "errno");
@@ -96,6 +99,13 @@ impl Me {
         let times = self.rng.borrow_mut().random_range(1..4);
         (0..times).for_each(|_| self.suspend());
     }
+}
+
+fn waiting<T>(at: usize, f: impl FnOnce() -> T) -> T {
+    WAITING[at].fetch_add(1, SeqCst);
+    let result = f();
+    WAITING[at].fetch_sub(1, SeqCst);
+    result
 }
 
 type Thing = (&'static str, fn(&Me));
@@ -274,7 +284,7 @@ fn use_thread(me: &Me) {
     // Rarely: it blocks its worker.
     if me.rng.borrow_mut().random_range(0..200) == 0 {
         let mark = me.mark;
-        let told = std::thread::spawn(move || (MARK.get(), mark)).join().expect("no panic");
+        let told = waiting(4, || std::thread::spawn(move || (MARK.get(), mark)).join().expect("no panic"));
         assert_eq!(told, (0, mark));
     }
     me.suspend();
@@ -289,7 +299,9 @@ fn live(token: gorun::Sender<u64>, tokens: gorun::Receiver<u64>) {
     let me = Me { mark, thread, kernel: Cell::new(kernel_thread()), rng, token, tokens };
     for _ in 0..30 {
         let which = me.rng.borrow_mut().random_range(0..THINGS.len());
+        INSIDE[which].fetch_add(1, SeqCst);
         (THINGS[which].1)(&me);
+        INSIDE[which].fetch_sub(1, SeqCst);
         HELD[which].fetch_add(1, SeqCst);
         if STOP.load(SeqCst) {
             break;
@@ -352,11 +364,17 @@ fn main() {
             .collect();
         let watch = gorun::go(move || {
             let mut last = 0;
-            for second in 1..=seconds {
+            let mut shown = 0;
+            // By the clock: a sleeper waits its turn behind thousands.
+            while began.elapsed().as_secs() < seconds {
                 gorun::time::sleep(Duration::from_secs(1));
-                if second % 10 == 0 {
+                if began.elapsed().as_secs() >= shown + 10 {
+                    shown = began.elapsed().as_secs();
                     report("after");
                     let now = SUSPENSIONS.load(SeqCst);
+                    if now == last {
+                        println!("waiting {WAITING:?} inside {INSIDE:?} {} goroutines", gorun::num_goroutines());
+                    }
                     assert_ne!(now, last, "it stands still");
                     last = now;
                 }

@@ -1,0 +1,89 @@
+//! What a parked goroutine costs in memory: `cost isolated|pinned nothing|allocate|libraries [GOROUTINES]`.
+//!
+//! Starts 100,000 (unless told otherwise) that each do something and then wait, and prints the resident memory for each;
+//! then lets them end, and does it again twice: the second and third number tell what is used again. Once for each
+//! allocator: `--features jemalloc`, `--features mimalloc`. The tables of `docs/thread-locals.md` are its output.
+
+use gorun::runtime::{Builder, ThreadLocals};
+use gorun_compat::status_kib;
+use regex::Regex;
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::LazyLock;
+
+#[global_allocator]
+static GLOBAL: gorun_compat::Allocator = gorun_compat::ALLOCATOR;
+
+type Kept = Vec<Box<[u8]>>;
+
+fn nothing() -> Kept {
+    Kept::new()
+}
+
+/// Some small values come and go, one is kept.
+fn allocate() -> Kept {
+    let all: Kept = (1..=50).map(|n| vec![n; 16 * usize::from(n)].into()).collect();
+    black_box(&all);
+    vec![vec![1; 64].into()]
+}
+
+/// A regular expression, a map, a buffer.
+fn libraries() -> Kept {
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(\w+)-(\d+)").expect("a pattern"));
+    let text: String = (0..50).map(|n| format!("word-{n} ")).collect();
+    let map: HashMap<String, String> =
+        WORDS.captures_iter(&text).map(|found| (found[1].to_owned() + &found[2], found[2].to_owned())).collect();
+    let mut buffer = Vec::with_capacity(8 << 10);
+    buffer.extend(map.into_iter().flat_map(|(key, value)| (key + &value).into_bytes()));
+    black_box(&buffer);
+    vec![vec![1; 64].into()]
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mode = match arguments.first().map(String::as_str) {
+        Some("isolated") => ThreadLocals::Isolated,
+        Some("pinned") => ThreadLocals::Pinned,
+        _ => usage(),
+    };
+    let what = match arguments.get(1).map(String::as_str) {
+        Some("nothing") => nothing,
+        Some("allocate") => allocate,
+        Some("libraries") => libraries,
+        _ => usage(),
+    };
+    let n: usize = arguments.get(2).map_or(Some(100_000), |n| n.parse().ok()).unwrap_or_else(|| usage());
+    let runtime = Builder::new().workers(2).thread_locals(mode).build().expect("a runtime");
+    runtime.run(move || {
+        what();
+        let before = status_kib("VmRSS");
+        let mut costs = Vec::new();
+        for _ in 0..3 {
+            let (open, gate) = gorun::channel::<()>(0);
+            let (done, dones) = gorun::channel(1024);
+            let goroutines: Vec<_> = (0..n)
+                .map(|_| {
+                    let (gate, done) = (gate.clone(), done.clone());
+                    gorun::go(move || {
+                        let kept = what();
+                        done.send(()).expect("open");
+                        let _closed = gate.recv();
+                        drop(kept);
+                    })
+                })
+                .collect();
+            (0..n).for_each(|_| dones.recv().expect("open"));
+            costs.push((status_kib("VmRSS") - before) as f64 / n as f64);
+            drop(open);
+            goroutines.into_iter().for_each(|g| g.join().expect("no panic"));
+        }
+        println!("{mode} {} {n}: {costs:.2?} KiB each, {} KiB for each when all have ended", arguments[1], {
+            (status_kib("VmRSS") - before) / n
+        });
+    });
+}
+
+fn usage() -> ! {
+    eprintln!("usage: cost isolated|pinned nothing|allocate|libraries [GOROUTINES]");
+    std::process::exit(2)
+}
