@@ -130,6 +130,35 @@ fn goroutines_that_block_in_the_kernel_hold_up_nobody() {
 }
 
 #[test]
+fn timers_of_a_stuck_worker_ring_beside_work_without_end() {
+    let runtime = runtime(1);
+    let over = Arc::new(AtomicBool::new(false));
+    let (sleeps, asleep) = gorun::channel(1);
+    let sleeper = runtime.go(move || {
+        sleeps.send(()).unwrap();
+        // The time is kept on the seat of the worker that gets stuck.
+        gorun::time::sleep(Duration::from_millis(500));
+    });
+    asleep.recv().unwrap();
+    let free = stick(&runtime, 1, sleep_in_the_kernel);
+    // The worker that takes over never runs out of work.
+    let busy = [0, 1].map(|_| {
+        let over = over.clone();
+        runtime.go(move || {
+            while !over.load(Ordering::Relaxed) {
+                gorun::yield_now();
+            }
+        })
+    });
+    let sleeper = sleeper.unwrap();
+    eventually("the sleeper wakes", || sleeper.is_finished());
+    over.store(true, Ordering::Relaxed);
+    busy.into_iter().for_each(|g| g.unwrap().join().unwrap());
+    free.store(true, Ordering::Relaxed);
+    goes_back(&runtime);
+}
+
+#[test]
 fn a_seat_that_was_left_is_taken_again() {
     let runtime = runtime(1);
     for _ in 0..2 {

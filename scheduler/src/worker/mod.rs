@@ -2,8 +2,8 @@
 //!
 //! One per OS thread, started by `scheduler`. Where work is sought, in which order, and why:
 //!
-//! 1. every 61 rounds (a prime, as in Go's `schedule`): timers, the inbox and the injector first, so that a full
-//!    local queue can't starve them;
+//! 1. every 61 rounds (a prime, as in Go's `schedule`): timers, the inbox, what is on seats that nobody looks after, and the
+//!    injector first, so that a full local queue can't starve them;
 //! 2. the next slot and the two local queues (`Processor::pop`): no atomics shared with others;
 //! 3. the inbox, timers that are due, the injector, the other seats' queues and overdue timers: *searching*;
 //! 4. sleep until woken, or until the earliest timer of this seat or of one that nobody looks after.

@@ -41,9 +41,8 @@ impl Worker {
         if self.round.is_multiple_of(FAIRNESS) {
             self.fire_own_timers();
             self.processor.empty_inbox();
-            if let Steal::Success(g) = self.processor.shared.injector.steal()
-                && let Some(g) = self.unless_held_back(g)
-            {
+            let found = self.take_unattended().or_else(|| self.processor.shared.injector.steal().success());
+            if let Some(g) = found.and_then(|g| self.unless_held_back(g)) {
                 return Some(g);
             }
         }
@@ -219,6 +218,19 @@ impl Worker {
             }
         }
         self.processor.pop()
+    }
+
+    /// From the seats that nobody looks after (S4): fires their timers, and takes one goroutine. A worker that always finds
+    /// work at home, or in the injector, would never come to the others' seats.
+    fn take_unattended(&mut self) -> Option<Ref> {
+        let mut found = None;
+        for seat in self.processor.shared.seats.iter().filter(|seat| seat.is_unattended()) {
+            if seat.timers.earliest() != NEVER {
+                fire_timers(&seat.timers, &self.processor, &mut self.due);
+            }
+            found = found.or_else(|| seat.next.steal()).or_else(|| until_sure(|| seat.stealer.steal()));
+        }
+        found
     }
 
     fn fire_own_timers(&mut self) {
