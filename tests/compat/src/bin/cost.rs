@@ -1,8 +1,10 @@
-//! What a parked goroutine costs in memory: `cost isolated|pinned nothing|allocate|libraries [GOROUTINES]`.
+//! What a parked goroutine costs in memory: `cost isolated|pinned nothing|allocate|libraries [GOROUTINES]`, and what
+//! switching costs: `cost isolated|pinned switch`.
 //!
-//! Starts 100,000 (unless told otherwise) that each do something and then wait, and prints the resident memory for each;
+//! The former starts 100,000 (unless told otherwise) that each do something and then wait, and prints the resident memory for each;
 //! then lets them end, and does it again twice: the second and third number tell what is used again. Once for each
-//! allocator: `--features jemalloc`, `--features mimalloc`. The tables of `docs/thread-locals.md` are its output.
+//! allocator: `--features jemalloc`, `--features mimalloc`. The latter takes the best of several runs of two goroutines on
+//! one worker. The tables of `docs/thread-locals.md` are its output.
 
 use gorun::runtime::{Builder, ThreadLocals};
 use gorun_compat::status_kib;
@@ -10,6 +12,7 @@ use regex::Regex;
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 #[global_allocator]
 static GLOBAL: gorun_compat::Allocator = gorun_compat::ALLOCATOR;
@@ -46,6 +49,9 @@ fn main() {
         Some("pinned") => ThreadLocals::Pinned,
         _ => usage(),
     };
+    if arguments.get(1).is_some_and(|what| what == "switch") {
+        return switch(mode);
+    }
     let what = match arguments.get(1).map(String::as_str) {
         Some("nothing") => nothing,
         Some("allocate") => allocate,
@@ -83,7 +89,43 @@ fn main() {
     });
 }
 
+/// Two goroutines on one worker that yield to each other, and that hand a value back and forth.
+fn switch(mode: ThreadLocals) {
+    const TIMES: u32 = 200_000;
+    const RUNS: u32 = 15;
+    let best = |f: fn()| {
+        let runs = (0..RUNS).map(|_| {
+            let runtime = Builder::new().workers(1).thread_locals(mode).build().expect("a runtime");
+            runtime.run(|| {
+                let began = Instant::now();
+                f();
+                began.elapsed().as_nanos() as f64 / f64::from(TIMES)
+            })
+        });
+        runs.fold(f64::INFINITY, f64::min)
+    };
+    let yields = best(|| {
+        let both = [0, 1].map(|_| gorun::go(|| (0..TIMES).for_each(|_| gorun::yield_now())));
+        both.into_iter().for_each(|g| g.join().expect("no panic"));
+    });
+    let round_trip = best(|| {
+        let (ping, pings) = gorun::channel(0);
+        let (pong, pongs) = gorun::channel(0);
+        let echo = gorun::go(move || pings.into_iter().for_each(|n: u32| pong.send(n).expect("open")));
+        for n in 0..TIMES {
+            ping.send(n).expect("open");
+            assert_eq!(pongs.recv(), Ok(n));
+        }
+        drop(ping);
+        echo.join().expect("no panic");
+    });
+    let spawn = best(|| (0..TIMES).for_each(|_| gorun::go(|| ()).join().expect("no panic")));
+    println!(
+        "{mode}: two yields {yields:.1} ns, round trip over channels {round_trip:.1} ns, spawn and join {spawn:.1} ns"
+    );
+}
+
 fn usage() -> ! {
-    eprintln!("usage: cost isolated|pinned nothing|allocate|libraries [GOROUTINES]");
+    eprintln!("usage: cost isolated|pinned nothing|allocate|libraries|switch [GOROUTINES]");
     std::process::exit(2)
 }
