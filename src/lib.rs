@@ -99,6 +99,9 @@ pub fn try_grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError>
 /// with a guard forgotten takes its thread along. Pinned goroutines that had begun on this thread go on there, too: they
 /// can go nowhere else. On a plain thread this does nothing.
 ///
+/// # Panics
+/// When a goroutine holds 65,535 guards.
+///
 /// ```
 /// gorun::run(|| {
 ///     let thread = || std::fs::read_link("/proc/thread-self").ok();

@@ -310,6 +310,76 @@ fn a_locked_goroutine_has_its_thread_to_itself() {
 }
 
 #[test]
+fn a_timer_of_a_locked_goroutine_that_computes_is_fired_by_others() {
+    let runtime = runtime(2);
+    let (fired, fires) = mpsc::channel();
+    let free = stick(&runtime, 1, move |free| {
+        let _locked = gorun::lock_os_thread();
+        let fired = fired.clone();
+        let _timer = gorun::time::after_func(Duration::from_millis(1), move || fired.send(()).unwrap());
+        compute(free);
+    });
+    fires.recv_timeout(LONG).expect("somebody else fires it");
+    free.store(true, Ordering::Relaxed);
+    goes_back(&runtime);
+}
+
+#[test]
+fn several_pinned_ones_lock_one_thread_and_let_go_in_any_order() {
+    let runtime = Builder::new().workers(1).thread_locals(ThreadLocals::Pinned).build().unwrap();
+    let (second, first) = (gorun::channel::<()>(0), gorun::channel::<()>(0));
+    let begun = runtime.go(move || {
+        let one = gorun::go(move || {
+            gorun::yield_now();
+            let lock = gorun::lock_os_thread();
+            second.0.send(()).unwrap();
+            drop(lock);
+            kernel_thread()
+        });
+        let two = gorun::go(move || {
+            gorun::yield_now();
+            let lock = gorun::lock_os_thread();
+            second.1.recv().unwrap();
+            first.1.recv().unwrap();
+            drop(lock);
+            kernel_thread()
+        });
+        let thread = one.join().unwrap();
+        first.0.send(()).unwrap();
+        (thread, two.join().unwrap())
+    });
+    let (one, two) = begun.unwrap().join().unwrap();
+    assert_eq!(one, two);
+    goes_back(&runtime);
+    assert_eq!(runtime.go(|| 7).unwrap().join().unwrap(), 7);
+}
+
+#[test]
+fn a_forgotten_lock_beside_a_pinned_goroutine_leaves_a_worker() {
+    let runtime = runtime(1);
+    let (go_on, waits) = gorun::channel::<()>(0);
+    let (begun, begins) = gorun::channel::<()>(0);
+    let spoiler = runtime.go(move || {
+        let pinned = gorun::Builder::new().thread_locals(ThreadLocals::Pinned);
+        let pinned = pinned.go(move || {
+            begun.send(()).unwrap();
+            waits.recv().unwrap();
+        });
+        begins.recv().unwrap();
+        std::mem::forget(gorun::lock_os_thread());
+        pinned.unwrap()
+    });
+    let pinned = spoiler.unwrap().join().unwrap();
+    for n in 0..100 {
+        assert_eq!(runtime.go(move || n).unwrap().join().unwrap(), n);
+    }
+    go_on.send(()).unwrap();
+    pinned.join().unwrap();
+    goes_back(&runtime);
+    assert_eq!(runtime.go(|| 7).unwrap().join().unwrap(), 7);
+}
+
+#[test]
 fn a_goroutine_that_ends_locked_takes_its_thread_along() {
     let runtime = runtime(1);
     let locked = runtime.go(|| {

@@ -101,6 +101,64 @@ fn destructors_run_once_and_in_the_goroutine() {
     });
 }
 
+/// A thread-local whose destructor stores in the goroutine, which wakes the next one.
+struct Stores(fn());
+
+impl Drop for Stores {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+thread_local! {
+    static FIRST: Cell<Option<Stores>> = const { Cell::new(None) };
+    static SECOND: Cell<Option<Stores>> = const { Cell::new(None) };
+    static THIRD: Cell<Option<Stores>> = const { Cell::new(None) };
+}
+
+/// What is put into storage uses the next thread-local when it is dropped.
+struct Uses(fn());
+
+impl Drop for Uses {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn what_destructors_store_in_turns_is_gone_before_the_end() {
+    let Some(runtime) = runtime(ThreadLocals::Isolated, 1) else { return };
+    static ENDS: AtomicUsize = AtomicUsize::new(0);
+    runtime.run(|| {
+        for n in 1..=20 {
+            gorun::go(|| {
+                assert_eq!(gorun::local::get::<_, u32>(&"left over"), None, "a fresh record");
+                FIRST.set(Some(Stores(|| {
+                    gorun::local::set(
+                        "one",
+                        Uses(|| {
+                            SECOND.set(Some(Stores(|| {
+                                gorun::local::set(
+                                    "two",
+                                    Uses(|| {
+                                        THIRD.set(Some(Stores(|| {
+                                            gorun::local::set("left over", 7_u32);
+                                            ENDS.fetch_add(1, Ordering::SeqCst);
+                                        })));
+                                    }),
+                                );
+                            })));
+                        }),
+                    );
+                })));
+            })
+            .join()
+            .unwrap();
+            assert_eq!(ENDS.load(Ordering::SeqCst), n);
+        }
+    });
+}
+
 #[test]
 fn a_pinned_goroutine_stays_on_its_thread() {
     let runtime = runtime(ThreadLocals::Pinned, 4).expect("pinned is everywhere");

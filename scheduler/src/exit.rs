@@ -52,7 +52,10 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
     match g.done.publish(finished) {
         Published::Handed => {}
         // Code of the joiner's executor has run here, and may have left something in our thread-locals.
-        Published::HandedToTask => end_storage(g, block),
+        Published::HandedToTask => {
+            end_storage(g, block);
+            finished();
+        }
         Published::Detached => {
             drop_result(g);
             end_storage(g, block);
@@ -72,7 +75,8 @@ fn end_storage(g: &Goroutine, block: Option<&Block>) {
     let layout = isolated::known();
     // SAFETY: it is the running goroutine's block; its closure's frames are gone, ours use no thread-locals.
     unsafe { block.run_destructors(layout) };
-    if g.locals.is_patched() {
+    // Ends: a thread-local is initialised once between two resets, and each round needs another one.
+    while g.locals.is_patched() {
         g.locals.run_exit();
         // SAFETY: as above.
         unsafe { block.run_destructors(layout) };

@@ -6,9 +6,10 @@
 
 use crate::config::ThreadLocals;
 use crate::current;
-use crate::goroutine::{Goroutine, Ref};
+use crate::processor::Processor;
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr;
+use std::sync::atomic::Ordering;
 
 /// The calling goroutine's hold on its OS thread; dropping it lets go. Holds nest.
 ///
@@ -23,54 +24,62 @@ pub struct OsThreadLock {
 
 /// Keeps the calling goroutine on the OS thread it runs on, and others off it. On a plain thread, which is its own
 /// already, this does nothing.
+///
+/// # Panics
+/// When a goroutine has 65,535 of them.
 pub fn lock_os_thread() -> OsThreadLock {
     if let (Some(g), Some(processor)) = (current::goroutine(), current::processor()) {
-        processor.lock_depth.set(processor.lock_depth.get() + 1);
-        if processor.lock_depth.get() == 1 {
+        let locks = g.locks.get().checked_add(1).expect("fewer than 65,536 locks of one thread");
+        g.locks.set(locks);
+        if locks == 1 {
             g.home.set(processor.seat());
-            processor.locked.set(Some(title(g)));
-            processor.give_away();
-            let seat = processor.seat_ref();
-            processor.shared.spares.come_back(seat);
-            // As if the worker were stuck: what remains on its seat is for others to look after.
-            processor.shared.spares.set_aside(seat);
-            // Relaxed: read by the monitor, which then has no need to replace the worker.
-            seat.replaced.store(true, std::sync::atomic::Ordering::Relaxed);
-            let spares = &processor.shared.spares;
-            spares.count_off();
-            if spares.bring_in(&processor.shared).is_err() {
-                // One worker less, until the lock is let go.
-                seat.replaced.store(false, std::sync::atomic::Ordering::Relaxed);
+            let was_aside = processor.is_aside();
+            processor.lockers.set(processor.lockers.get() + 1);
+            if !was_aside {
+                step_aside(processor);
             }
         }
     }
     OsThreadLock { _not_send: PhantomData }
 }
 
+fn step_aside(processor: &Processor) {
+    processor.give_away();
+    let (seat, spares) = (processor.seat_ref(), &processor.shared.spares);
+    spares.come_back(seat);
+    // As if the worker were stuck: what remains on its seat is for others to look after.
+    spares.set_aside(seat);
+    // Relaxed: read by the monitor, which then has no need to replace the worker.
+    seat.replaced.store(true, Ordering::Relaxed);
+    spares.count_off();
+    if spares.bring_in(&processor.shared).is_err() {
+        // One worker less, until the lock is let go.
+        seat.replaced.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Drop for OsThreadLock {
     fn drop(&mut self) {
         if let (Some(g), Some(processor)) = (current::goroutine(), current::processor()) {
-            processor.lock_depth.set(processor.lock_depth.get() - 1);
-            if processor.lock_depth.get() == 0 {
-                unlock(g);
+            g.locks.set(g.locks.get() - 1);
+            if g.locks.get() == 0 {
+                if g.mode.get() == ThreadLocals::Isolated {
+                    g.home.set(ptr::null());
+                }
+                processor.lockers.set(processor.lockers.get() - 1);
+                if !processor.is_aside() {
+                    come_back(processor);
+                }
             }
         }
     }
 }
 
-fn unlock(g: &Goroutine) {
-    let processor = current::processor().expect("the goroutine runs");
-    if g.mode.get() == ThreadLocals::Isolated {
-        g.home.set(ptr::null());
-    }
-    processor.locked.set(None);
-    // Our worker counts again, and looks after its seat; the one that was brought in may be one too many, which the
-    // worker sees when it next looks (`Spares::come_back`).
+/// Our worker counts again, and looks after its seat; the one that was brought in may be one too many, which the worker
+/// sees when it next looks (`Spares::come_back`).
+fn come_back(processor: &Processor) {
     processor.shared.spares.count_on();
     let _was = processor.seat_ref().set_unattended(false);
-}
-
-fn title(g: &Goroutine) -> Ref {
-    // SAFETY: only compared and forgotten: G1 is not claimed by it.
-    unsafe { Ref::from_ptr(NonNull::from(g)) }
+    // It may sleep, as all that counted did.
+    processor.shared.wake_monitor();
 }

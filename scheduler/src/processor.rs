@@ -35,9 +35,10 @@ pub(crate) struct Processor {
     seat: NonNull<Seat>,
     /// Started pinned goroutines whose home this is.
     pub(crate) pinned: Cell<usize>,
-    /// The goroutine that has this worker's thread to itself.
-    pub(crate) locked: Cell<Option<Ref>>,
-    pub(crate) lock_depth: Cell<u32>,
+    /// Goroutines that have locked this worker's thread: one, or several pinned ones.
+    pub(crate) lockers: Cell<usize>,
+    /// A goroutine took the thread along: it is of no use to others any more.
+    pub(crate) spoilt: Cell<bool>,
     /// For tests: what may go elsewhere goes by way of the injector.
     pub(crate) always_migrate: bool,
     pub(crate) deque: Deque<Ref>,
@@ -64,8 +65,8 @@ impl Processor {
             index,
             seat,
             pinned: Cell::new(0),
-            locked: Cell::new(None),
-            lock_depth: Cell::new(0),
+            lockers: Cell::new(0),
+            spoilt: Cell::new(false),
             deque,
             bound: RefCell::new(VecDeque::new()),
             streak: Cell::new(0),
@@ -91,6 +92,12 @@ impl Processor {
         self.seat.as_ptr()
     }
 
+    /// Whether its worker runs nothing but what can go nowhere else; then another one was brought in for the rest.
+    #[inline]
+    pub(crate) fn is_aside(&self) -> bool {
+        self.lockers.get() > 0 || self.spoilt.get()
+    }
+
     /// Makes `g` runnable: it goes first on this processor, while its data is hot; a started pinned one goes home.
     pub(crate) fn ready(&self, g: Ref) {
         let home = g.home.get();
@@ -98,7 +105,7 @@ impl Processor {
             // SAFETY: a home is a seat of this runtime, which we hold.
             return unsafe { &*home }.send_home(g);
         }
-        if self.locked.get().is_some() || self.always_migrate {
+        if self.is_aside() || self.always_migrate {
             return self.push_back(g);
         }
         if let Some(displaced) = self.seat_ref().next.put(g) {
@@ -121,7 +128,7 @@ impl Processor {
     #[inline(never)]
     pub(crate) fn push_back(&self, g: Ref) {
         if g.home.get().is_null() {
-            if self.locked.get().is_some() || self.always_migrate {
+            if self.is_aside() || self.always_migrate {
                 return self.shared.inject(g);
             }
             self.deque.push(g);

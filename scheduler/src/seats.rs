@@ -128,6 +128,7 @@ impl Seat {
         let _was = self.set_unattended(false);
     }
 
+    #[inline(never)]
     pub(crate) fn unpark(&self) {
         if let Some(thread) = &*self.thread.lock() {
             thread.unpark();

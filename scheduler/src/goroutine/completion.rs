@@ -51,7 +51,8 @@ pub(crate) enum Published {
     Detached,
     /// A handle exists; whether it waits or not, it sees to the result.
     Handed,
-    /// As `Handed`; a future's waker, which may be anybody's code, was called.
+    /// As `Handed`; a future's waker, which may be anybody's code, was called on the goroutine, which has not been
+    /// counted: it has to clean up after that code first.
     HandedToTask,
 }
 
@@ -88,8 +89,8 @@ impl Completion {
                 Err(now) => found = now,
             }
         }
-        counted();
         if found == EMPTY {
+            counted();
             self.0.store(DONE, Ordering::Release); // C2: pairs with `wait_done`.
             return Published::Handed;
         }
@@ -97,6 +98,7 @@ impl Completion {
         // SAFETY: C2: the waiter was registered, and stays until we store DONE (parked) or is ours (boxed).
         match unsafe { &*waiter } {
             Waiter::Parked(parker) => {
+                counted();
                 // SAFETY: C2 stands for the lock of P3: the joiner does not leave before DONE.
                 let wake = unsafe { Parker::claim(*parker, Token::DONE) };
                 self.0.store(DONE, Ordering::Release); // C2: pairs with `wait_done`.

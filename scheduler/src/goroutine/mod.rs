@@ -132,6 +132,8 @@ pub struct Goroutine {
     pub(crate) mode: Cell<ThreadLocals>,
     /// Whether `name` is anything: it lies in a cache line that is not touched otherwise.
     named: Cell<bool>,
+    /// How often it has locked its OS thread (`lock_thread`).
+    pub(crate) locks: Cell<u16>,
     pub(crate) done: Completion,
     pub(crate) carrier: Cell<*mut Carrier>,
     pub(crate) processor: Cell<*const Processor>,
@@ -167,6 +169,7 @@ impl Goroutine {
             class: Cell::new(StackClass::default()),
             mode: Cell::new(ThreadLocals::Pinned),
             named: Cell::new(false),
+            locks: Cell::new(0),
             done: Completion::new(),
             carrier: Cell::new(ptr::null_mut()),
             processor: Cell::new(ptr::null()),

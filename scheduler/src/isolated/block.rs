@@ -138,8 +138,13 @@ impl Block {
         // SAFETY: by the caller; the flag is a byte of the control block.
         unsafe {
             (layout.symbols.call_tls_dtors)();
-            if *self.tcb.add(layout.specific_used) != 0 {
+            for _ in 0..KEY_ROUNDS {
+                if *self.tcb.add(layout.specific_used) == 0 {
+                    break;
+                }
                 self.run_key_destructors(layout);
+                // What a key's destructor was the first to use: `reset` would make it look unused.
+                (layout.symbols.call_tls_dtors)();
             }
         }
     }

@@ -206,8 +206,8 @@ impl<A: Alarm> Timer<A> {
             timers.publish(&state);
             (result, timers.earliest() < before)
         };
-        // On the seat's own worker there is nobody asleep.
-        if earlier && !timers.are_mine() {
+        // On the seat's own worker there is nobody asleep, unless it has but one goroutine to run (S4).
+        if earlier && (!timers.are_mine() || self.0.seat.is_unattended()) {
             self.0.seat.timer_set();
         }
         result

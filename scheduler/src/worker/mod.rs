@@ -32,8 +32,6 @@ pub(crate) struct Worker {
     round: u32,
     due: Due,
     loaded: Loaded,
-    /// A goroutine took the thread along.
-    spoilt: bool,
 }
 
 /// A goroutine that has left its stack, and is still the worker's.
@@ -47,7 +45,7 @@ impl Worker {
     /// For the thread that calls.
     pub(crate) fn new(processor: Processor) -> Worker {
         let loaded = Loaded::new(isolated::layout().ok());
-        Worker { processor, round: 0, due: Due::default(), loaded, spoilt: false }
+        Worker { processor, round: 0, due: Due::default(), loaded }
     }
 
     fn seat(&self) -> &Seat {
@@ -206,10 +204,9 @@ impl Worker {
         if g.mode.get() == ThreadLocals::Pinned {
             self.processor.pinned.set(self.processor.pinned.get() - 1);
         }
-        if self.processor.locked.get() == Some(g) {
-            self.processor.locked.set(None);
-            self.processor.lock_depth.set(0);
-            self.spoilt = true;
+        if g.locks.replace(0) > 0 {
+            self.processor.lockers.set(self.processor.lockers.get() - 1);
+            self.processor.spoilt.set(true);
         }
         crate::exit::retire(&self.processor, g, keep);
     }

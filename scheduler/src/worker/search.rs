@@ -25,11 +25,12 @@ impl Worker {
         // Relaxed: the monitor goes by `running` while a goroutine runs, and there is none.
         self.seat().running.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.processor.release_outdated();
-        if self.processor.locked.get().is_some() {
-            return self.wait_for_locked();
-        }
         let alone = self.processor.pinned.get() == 0;
-        if self.spoilt && alone {
+        if self.processor.is_aside() {
+            // A spoilt thread stays for pinned goroutines and other lockers, and is replaced already.
+            if self.processor.lockers.get() > 0 || !alone {
+                return self.wait_for_locked();
+            }
             self.leave();
             return None;
         }
