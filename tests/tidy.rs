@@ -38,7 +38,7 @@ const SCHEDULER: &str = "
     lock_thread: current config goroutine
     metrics: goroutine shared timers
     monitor: goroutine seats shared timers
-    park: current config unwind goroutine carrier parker timers
+    park: shim current config unwind goroutine carrier parker timers
     wait_queue: parker park
     spawn: current stack isolated config asymmetric goroutine carrier shared processor park
     worker: current stack isolated config unwind goroutine exit carrier seats spares shared processor ready parker timers

@@ -27,6 +27,8 @@ mod barrier;
 mod condvar;
 mod err_group;
 mod lazy_lock;
+#[cfg(all(test, loom))]
+mod models;
 mod mutex;
 mod once;
 mod once_lock;

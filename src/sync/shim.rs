@@ -49,7 +49,6 @@ pub(super) mod model {
     //! loom's, made at their first use.
 
     use super::Ordering;
-    use std::cell::Cell;
     use std::sync::OnceLock;
     use std::sync::atomic::AtomicBool;
 
@@ -110,20 +109,18 @@ pub(super) mod model {
 
     #[derive(Debug)]
     pub(crate) struct Lock<T> {
-        first: Cell<Option<T>>,
+        first: std::sync::Mutex<Option<T>>,
         inner: OnceLock<loom::sync::Mutex<T>>,
     }
 
-    // SAFETY: `first` is taken once, in the initialiser of `inner`; the rest is a lock.
-    unsafe impl<T: Send> Sync for Lock<T> {}
-
     impl<T> Lock<T> {
         pub(crate) const fn new(value: T) -> Lock<T> {
-            Lock { first: Cell::new(Some(value)), inner: OnceLock::new() }
+            Lock { first: std::sync::Mutex::new(Some(value)), inner: OnceLock::new() }
         }
 
         pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
-            let inner = self.inner.get_or_init(|| loom::sync::Mutex::new(self.first.take().expect("not made yet")));
+            let first = || crate::sync::lock(&self.first).take().expect("not made yet");
+            let inner = self.inner.get_or_init(|| loom::sync::Mutex::new(first()));
             inner.lock().unwrap()
         }
     }
