@@ -38,7 +38,7 @@ const SCHEDULER: &str = "
     lock_thread: current config goroutine
     metrics: goroutine shared timers
     monitor: goroutine seats shared timers
-    park: current config unwind goroutine carrier parker timers
+    park: shim current config unwind goroutine carrier parker timers
     wait_queue: parker park
     spawn: current stack isolated config asymmetric goroutine carrier shared processor park
     worker: current stack isolated config unwind goroutine exit carrier seats spares shared processor ready parker timers
@@ -52,7 +52,7 @@ const GORUN: &str = "
     join:
     go: join ^runtime
     runtime: join go
-    sync: join go ^context
+    sync: join go ^context ^time
     scope: join go sync
     chan: sync
     select: chan
@@ -78,7 +78,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("crossbeam_utils", &["scheduler/src/seats.rs", "scheduler/src/shim.rs", "scheduler/src/timers/owned.rs"]),
     ("libc", &["scheduler/src/asymmetric.rs", "scheduler/src/isolated/", "scheduler/src/stack/"]),
-    ("loom", &["scheduler/src/shim.rs"]),
+    ("lock_api", &["src/sync/"]),
+    ("loom", &["scheduler/src/shim.rs", "src/sync/shim.rs"]),
 ];
 
 /// Thread-locals of the crates' own: here only, as whoever else had one might look at it on another thread than it

@@ -76,6 +76,18 @@ pub fn in_goroutine() -> bool {
     current::goroutine().is_some()
 }
 
+/// A number that goroutines of one processor have in common, for who keeps something by processor; of a plain thread its
+/// own. The goroutine may be on another processor by the time it is used.
+#[inline]
+#[must_use]
+pub fn processor_hint() -> usize {
+    match current::processor() {
+        Some(processor) => processor.index,
+        // The low bits will do.
+        None => current_id().map_or(0, |id| id.get() as usize),
+    }
+}
+
 /// Takes what the calling plain thread has stored through the exit path: handlers, then storage. The thread may store
 /// again afterwards. For threads that work for one caller after another; does nothing in a goroutine. Does not unwind.
 pub fn end_thread_storage() {

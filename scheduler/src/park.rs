@@ -122,14 +122,15 @@ impl Blocker {
     fn park_thread(&self, deadline: Option<Instant>) {
         while self.word().claimed().is_none() {
             match deadline {
-                None => std::thread::park(),
+                None => crate::shim::park_thread(),
                 Some(at) => {
-                    let left = at.saturating_duration_since(Instant::now());
+                    let now = if cfg!(loom) { at } else { Instant::now() };
+                    let left = at.saturating_duration_since(now);
                     if left.is_zero() {
                         // SAFETY: it is our own parker. If the claim is lost, another one was won.
                         let _ = unsafe { Parker::claim(self.parker, Token::TIMEOUT) };
                     } else {
-                        std::thread::park_timeout(left);
+                        crate::shim::park_thread_timeout(left);
                     }
                 }
             }

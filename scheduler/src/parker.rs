@@ -31,11 +31,10 @@
 //! pushes it into a run queue, a third worker resumes it, all before the first one has left its stack.
 
 use crate::goroutine::{Goroutine, Ref};
-use crate::shim::{AtomicU32, Ordering};
+use crate::shim::{AtomicU32, Ordering, Thread, current_thread};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::task::Waker;
-use std::thread::Thread;
 
 const STATE: u32 = 0b11;
 const RUNNING: u32 = 0;
@@ -110,7 +109,7 @@ pub(crate) struct ThreadParker {
 
 impl ThreadParker {
     pub(crate) fn current() -> ThreadParker {
-        ThreadParker { parker: Parker::new(Kind::Thread), thread: std::thread::current() }
+        ThreadParker { parker: Parker::new(Kind::Thread), thread: current_thread() }
     }
 
     pub(crate) fn parker(&self) -> NonNull<Parker> {

@@ -12,6 +12,20 @@ pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
+#[cfg(not(loom))]
+pub(crate) use std::thread::{
+    Thread, current as current_thread, park as park_thread, park_timeout as park_thread_timeout,
+};
+
+#[cfg(loom)]
+pub(crate) use loom::thread::{Thread, current as current_thread, park as park_thread};
+
+/// In a model the time is over whenever it is looked at.
+#[cfg(loom)]
+pub(crate) fn park_thread_timeout(_timeout: std::time::Duration) {
+    unreachable!("a model's times are over");
+}
+
 use std::sync::{MutexGuard, PoisonError};
 
 /// What a bounded wait does between two looks.

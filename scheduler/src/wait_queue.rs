@@ -111,6 +111,29 @@ impl<S> WaitQueue<S> {
         self.tail = waiter;
     }
 
+    /// Puts `waiter` before all others: one that was woken, and came too late.
+    ///
+    /// # Safety
+    /// As [`WaitQueue::push_back`].
+    pub unsafe fn push_front(&mut self, waiter: &Waiter<S>) {
+        debug_assert!(!waiter.queued.get() && waiter.parker.get() != NonNull::dangling());
+        waiter.prev.set(ptr::null());
+        waiter.next.set(self.head);
+        waiter.queued.set(true);
+        // SAFETY: W2 for the head, which is queued.
+        match unsafe { self.head.as_ref() } {
+            Some(head) => head.prev.set(waiter),
+            None => self.tail = waiter,
+        }
+        self.head = waiter;
+    }
+
+    /// The slot of the first, whether or not its wait has ended meanwhile.
+    pub fn front(&self) -> Option<&S> {
+        // SAFETY: W2.
+        unsafe { self.head.as_ref() }.map(|waiter| &waiter.slot)
+    }
+
     /// Takes `waiter` out, if it is in. Says whether it was.
     ///
     /// # Safety

@@ -1,18 +1,62 @@
 //! Synchronisation for goroutines and plain threads alike: nobody's worker is ever blocked by a wait.
 //!
-//! | to | use |
-//! |---|---|
-//! | wait for a number of goroutines | [`WaitGroup`] |
-//! | the same, with the first error, a limit, a context | [`ErrGroup`] |
-//! | have one at a time in a piece of code | [`Mutex`] |
-//! | hand values over | [`channel`](crate::channel) |
+//! | to | use | Go's |
+//! |---|---|---|
+//! | have one at a time in a piece of code | [`Mutex`] | `sync.Mutex` |
+//! | have many read, or one write | [`RwLock`] | `sync.RWMutex` |
+//! | wait until something has changed | [`Condvar`], with a [`Mutex`] | `sync.Cond` |
+//! | wait for a number of goroutines | [`WaitGroup`] | `sync.WaitGroup` |
+//! | the same, with the first error, a limit, a context | [`ErrGroup`] | `x/sync/errgroup` |
+//! | do something once | [`Once`], [`once_func`] | `sync.Once`, `sync.OnceFunc` |
+//! | make a value once | [`OnceLock`], [`LazyLock`], [`once_value`] | `sync.OnceValue` |
+//! | limit how many do something | [`Semaphore`] | `x/sync/semaphore` |
+//! | have many go on together | [`Barrier`] | |
+//! | use buffers again | [`Pool`] | `sync.Pool` |
+//! | have one fetch for all | [`SingleFlight`] | `x/sync/singleflight` |
+//! | hand values over | [`channel`](crate::channel) | channels |
+//! | change a number | [`atomic`], std's | `sync/atomic` |
+//!
+//! For `sync.Map` take a [`RwLock`] around a map, or a map made for it from crates.io; do not keep such a map's locks over
+//! a wait.
+//!
+//! A `lock`, a `wait` or an `acquire` is a cancellation point where it has to wait: an abort unwinds, and what was waited
+//! for stays with the others. Nothing is poisoned by a panic but what was to be done [once](Once). Where a notification, an
+//! unlock, a release ends a wait it happens before the return of that.
 
+mod barrier;
+mod condvar;
 mod err_group;
+mod lazy_lock;
+#[cfg(all(test, loom))]
+mod models;
 mod mutex;
+mod once;
+mod once_lock;
+mod pool;
+mod raw_mutex;
+mod raw_rwlock;
+mod rwlock;
+mod semaphore;
+mod shim;
+mod single_flight;
+mod wait;
 mod wait_group;
 
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use condvar::{Condvar, WaitTimeoutResult};
 pub use err_group::ErrGroup;
-pub use mutex::{Mutex, MutexGuard};
+pub use lazy_lock::{LazyLock, once_func, once_value};
+pub use mutex::{MappedMutexGuard, Mutex, MutexGuard};
+pub use once::{Once, OnceState};
+pub use once_lock::OnceLock;
+pub use pool::Pool;
+pub use raw_mutex::RawMutex;
+pub use raw_rwlock::RawRwLock;
+pub use rwlock::{MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use semaphore::{Permit, Semaphore};
+pub use single_flight::SingleFlight;
+/// std's atomics, which are what Go's `sync/atomic` is: they never wait.
+pub use std::sync::atomic;
 pub use wait_group::WaitGroup;
 
 use std::sync::{MutexGuard as StdGuard, PoisonError};

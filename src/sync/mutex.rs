@@ -1,36 +1,23 @@
-//! `Mutex`: one exchange when nobody contends; queued, with a hand-over to who has starved, as Go's.
+//! `Mutex`: `lock_api`'s, but for waits that an abort ends.
 //!
-//! ```text
-//!  word: LOCKED | WAITERS
-//!  lock:   0 → LOCKED by one exchange, else into the queue
-//!  unlock: LOCKED → 0 by one exchange, else (WAITERS) wake the first, or hand the lock over to it
-//! ```
-//!
-//! * **U1.** Who set LOCKED, or was handed it, alone touches the value.
-//! * **U2.** WAITERS is set and cleared under the queue's lock only, and is set whenever the queue is not empty. A waiter
-//!   enqueues itself only while it sees LOCKED together with having set WAITERS, so the unlock that follows sees it.
-//! * **U3.** Barging: a woken waiter competes with newcomers, which keeps the lock busy; one that has waited over
-//!   1 ms is handed the lock instead (LOCKED stays set), so nobody starves (Go's `sync.Mutex`, starvation mode).
+//! The guards are `lock_api`'s, and so is everything that can be done with them. The mutex is a type of its own because of
+//! one thing: where `lock_api` takes a lock again behind a guard (`MutexGuard::unlocked`, `bump`), an unwind out of the
+//! wait would leave a guard of a lock that nobody has. So the lock behind the trait does not unwind
+//! ([`RawMutex`]), and the methods here, which make the guard after they have the lock, do.
 
-use super::lock;
-use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, checkpoint, unwind_aborted};
-use std::cell::{Cell, UnsafeCell};
+use super::raw_mutex::RawMutex;
+use lock_api::RawMutex as _;
 use std::fmt;
-use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-const LOCKED: u8 = 1;
-const WAITERS: u8 = 2;
-const STARVED: Duration = Duration::from_millis(1);
+/// The lock, held: [`lock_api`]'s guard. Unlocks when dropped.
+///
+/// It may be sent to another goroutine or thread, and unlock the mutex there. Go: "It is allowed for one goroutine to
+/// lock a Mutex and then arrange for another goroutine to unlock it."
+pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawMutex, T>;
 
-/// A waiter's slot: since when it waits, and whether it was handed the lock.
-#[derive(Debug)]
-struct Wait {
-    since: Instant,
-    handed: Cell<bool>,
-}
+/// The lock on a part of the value, made by `MutexGuard::map`.
+pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
 
 /// Mutual exclusion between goroutines, and plain threads.
 ///
@@ -47,30 +34,41 @@ struct Wait {
 /// for adder in adders { adder.join().unwrap(); }
 /// assert_eq!(*total.lock(), 6);
 /// ```
-pub struct Mutex<T: ?Sized> {
-    word: AtomicU8,
-    queue: std::sync::Mutex<WaitQueue<Wait>>,
-    value: UnsafeCell<T>,
-}
-
-// SAFETY: U1: the value is touched by one at a time; it moves between threads, hence Send.
-unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
-// SAFETY: as the value itself; the queue is empty while the mutex moves.
-unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
+pub struct Mutex<T: ?Sized>(lock_api::Mutex<RawMutex, T>);
 
 impl<T> Mutex<T> {
     /// An unlocked mutex.
+    ///
+    /// ```
+    /// static COUNT: gorun::sync::Mutex<u32> = gorun::sync::Mutex::new(0);
+    /// *COUNT.lock() += 1;
+    /// ```
     pub const fn new(value: T) -> Mutex<T> {
-        Mutex { word: AtomicU8::new(0), queue: std::sync::Mutex::new(WaitQueue::new()), value: UnsafeCell::new(value) }
+        Mutex(lock_api::Mutex::from_raw(RawMutex::new(), value))
     }
 
     /// The value.
+    ///
+    /// ```
+    /// assert_eq!(gorun::sync::Mutex::new(1).into_inner(), 1);
+    /// ```
     pub fn into_inner(self) -> T {
-        self.value.into_inner()
+        self.0.into_inner()
     }
 }
 
 impl<T: ?Sized> Mutex<T> {
+    fn raw(&self) -> &RawMutex {
+        // SAFETY: nothing here unlocks but guards.
+        unsafe { self.0.raw() }
+    }
+
+    /// The lock is the caller's.
+    fn guard(&self) -> MutexGuard<'_, T> {
+        // SAFETY: U1, and no other guard was made of this turn.
+        unsafe { self.0.make_guard_unchecked() }
+    }
+
     /// Waits for the lock and takes it.
     ///
     /// The unlock before it happens before `lock` returns. A cancellation point where it has to wait. Whoever locks
@@ -84,11 +82,13 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        // Acquire: pairs with the Release of the unlock.
-        if self.word.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            self.lock_slow();
-        }
-        MutexGuard { mutex: self, not_send: PhantomData }
+        self.raw().acquire(None);
+        self.guard()
+    }
+
+    /// As `lock`, and an abort has to wait.
+    pub(super) fn lock_shielded(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
     }
 
     /// Takes the lock if it is free. `None` if it is not, and never waits.
@@ -102,135 +102,58 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     #[inline]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        // Not `then_some`: a guard made in vain would unlock what another holds.
-        self.try_take().then(|| MutexGuard { mutex: self, not_send: PhantomData })
+        self.0.try_lock()
+    }
+
+    /// As [`lock`](Mutex::lock), for `timeout` at most; `None` if it was not to be had.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let mutex = gorun::sync::Mutex::new(1);
+    /// let held = mutex.lock();
+    /// assert!(mutex.try_lock_for(Duration::from_millis(1)).is_none());
+    /// drop(held);
+    /// assert!(mutex.try_lock_for(Duration::ZERO).is_some());
+    /// ```
+    pub fn try_lock_for(&self, timeout: Duration) -> Option<MutexGuard<'_, T>> {
+        let locked = self.raw().try_lock() || self.raw().acquire(Instant::now().checked_add(timeout));
+        locked.then(|| self.guard())
+    }
+
+    /// As [`lock`](Mutex::lock), until `deadline` at most; `None` if it was not to be had.
+    ///
+    /// ```
+    /// let mutex = gorun::sync::Mutex::new(1);
+    /// let held = mutex.lock();
+    /// assert!(mutex.try_lock_until(std::time::Instant::now()).is_none());
+    /// # drop(held);
+    /// ```
+    pub fn try_lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, T>> {
+        self.raw().acquire(Some(deadline)).then(|| self.guard())
+    }
+
+    /// Whether somebody has the lock; that may be over when the caller looks at the answer.
+    ///
+    /// ```
+    /// let mutex = gorun::sync::Mutex::new(1);
+    /// assert!(!mutex.is_locked());
+    /// let held = mutex.lock();
+    /// assert!(mutex.is_locked());
+    /// # drop(held);
+    /// ```
+    pub fn is_locked(&self) -> bool {
+        self.0.is_locked()
     }
 
     /// The value, without locking: nobody else can have it.
+    ///
+    /// ```
+    /// let mut mutex = gorun::sync::Mutex::new(1);
+    /// *mutex.get_mut() += 1;
+    /// assert_eq!(mutex.into_inner(), 2);
+    /// ```
     pub fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
-    }
-
-    fn try_take(&self) -> bool {
-        // Relaxed: a guess for the exchange.
-        let mut word = self.word.load(Ordering::Relaxed);
-        while word & LOCKED == 0 {
-            // Acquire: as in `lock`.
-            match self.word.compare_exchange_weak(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => word = now,
-            }
-        }
-        false
-    }
-
-    #[cold]
-    fn lock_slow(&self) {
-        checkpoint();
-        let since = Instant::now();
-        let blocker = Blocker::current();
-        loop {
-            if self.try_take() {
-                return;
-            }
-            let waiter = Waiter::new(&blocker, Token::DONE, Wait { since, handed: Cell::new(false) });
-            {
-                let mut queue = lock(&self.queue);
-                // Relaxed: U2 is about the order in this one word; the lock's own edge is made by who takes it.
-                if self.word.fetch_or(WAITERS, Ordering::Relaxed) & LOCKED == 0 {
-                    // Unlocked meanwhile; nobody will look for us.
-                    if queue.is_empty() {
-                        self.word.fetch_and(!WAITERS, Ordering::Relaxed);
-                    }
-                    continue;
-                }
-                blocker.arm();
-                // SAFETY: W2: the waiter stays in this frame until it is claimed or removed below.
-                unsafe { queue.push_back(&waiter) };
-            }
-            let token = blocker.park(WaitReason::Mutex, None);
-            if token == Token::DONE {
-                if waiter.slot.handed.get() {
-                    return;
-                }
-                continue;
-            }
-            let mut queue = lock(&self.queue);
-            // SAFETY: it is in this queue, or was taken out of it.
-            let _was_in = unsafe { queue.remove(&waiter) };
-            if queue.is_empty() {
-                // Relaxed: the queue's lock, under which the bit is set as well, orders it.
-                self.word.fetch_and(!WAITERS, Ordering::Relaxed);
-            }
-            drop(queue);
-            unwind_aborted();
-        }
-    }
-
-    #[cold]
-    fn unlock_slow(&self) {
-        let mut queue = lock(&self.queue);
-        let now = Instant::now();
-        let claimed = queue.claim_next(
-            |wait| {
-                let handed = now.duration_since(wait.since) > STARVED;
-                wait.handed.set(handed);
-                handed
-            },
-            |wait, _| wait.handed.set(false),
-        );
-        let keep = if queue.is_empty() { 0 } else { WAITERS };
-        match claimed {
-            // LOCKED stays: the waiter has it now. Relaxed: its claim is the edge.
-            Some((true, wake)) => {
-                self.word.store(LOCKED | keep, Ordering::Relaxed);
-                drop(queue);
-                wake.wake();
-            }
-            // Release: pairs with the Acquire of the next lock. Nobody else changes a word that is LOCKED but by
-            // setting WAITERS, which takes the queue's lock.
-            Some((false, wake)) => {
-                self.word.store(keep, Ordering::Release);
-                drop(queue);
-                wake.wake();
-            }
-            None => self.word.store(keep, Ordering::Release),
-        }
-    }
-}
-
-/// The lock, held. Unlocks when dropped. Stays with its goroutine: not `Send`.
-#[must_use = "dropping it unlocks the mutex"]
-pub struct MutexGuard<'a, T: ?Sized> {
-    mutex: &'a Mutex<T>,
-    not_send: PhantomData<*const ()>,
-}
-
-// SAFETY: a shared guard gives `&T` and nothing more.
-unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
-
-impl<T: ?Sized> Deref for MutexGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: U1.
-        unsafe { &*self.mutex.value.get() }
-    }
-}
-
-impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: U1.
-        unsafe { &mut *self.mutex.value.get() }
-    }
-}
-
-impl<T: ?Sized> Drop for MutexGuard<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        // Release: pairs with the Acquire of the next lock.
-        if self.mutex.word.compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed).is_err() {
-            self.mutex.unlock_slow();
-        }
+        self.0.get_mut()
     }
 }
 
@@ -240,12 +163,6 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
             Some(guard) => f.debug_tuple("Mutex").field(&&*guard).finish(),
             None => f.write_str("Mutex(<locked>)"),
         }
-    }
-}
-
-impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
     }
 }
 

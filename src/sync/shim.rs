@@ -1,0 +1,133 @@
+//! The one door to atomics and locks for what decides in `sync`, so that the model checker can stand in for std.
+//!
+//! Under `--cfg loom` the primitives run on loom's atomics and locks, and their waiters are loom's threads (the scheduler's
+//! shim sees to that). loom has no constants of its types, and these primitives are made in constants, so there each is
+//! made at its first use: a model runs on one OS thread.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::AtomicU32;
+pub(crate) use std::sync::atomic::Ordering;
+
+use std::time::{Duration, Instant};
+
+/// How long one waits for a lock before it has starved: Go's figure.
+const STARVED: Duration = Duration::from_millis(1);
+
+/// Whether somebody who has waited since then is to be handed the lock. A model says so by [`model::STARVING`].
+pub(super) fn has_starved(since: Instant) -> bool {
+    #[cfg(loom)]
+    return since.elapsed() > STARVED * 1_000_000 || model::STARVING.load(Ordering::SeqCst);
+    #[cfg(not(loom))]
+    return since.elapsed() > STARVED;
+}
+
+/// A lock for the few lines in which a primitive changes its queues. Never held over a wait or user code, so a poisoned
+/// state can't be seen half-changed.
+#[cfg(not(loom))]
+#[derive(Debug, Default)]
+pub(super) struct Lock<T>(std::sync::Mutex<T>);
+
+#[cfg(not(loom))]
+impl<T> Lock<T> {
+    pub(super) const fn new(value: T) -> Lock<T> {
+        Lock(std::sync::Mutex::new(value))
+    }
+
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+        super::lock(&self.0)
+    }
+}
+
+#[cfg(loom)]
+pub(super) use model::Lock;
+
+#[cfg(loom)]
+pub(crate) use model::AtomicU32;
+
+#[cfg(loom)]
+pub(super) mod model {
+    //! loom's, made at their first use.
+
+    use super::Ordering;
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicBool;
+
+    /// Whether waiters count as starved.
+    pub(crate) static STARVING: AtomicBool = AtomicBool::new(false);
+
+    #[derive(Debug)]
+    pub(crate) struct AtomicU32(OnceLock<loom::sync::atomic::AtomicU32>, u32);
+
+    impl AtomicU32 {
+        pub(crate) const fn new(value: u32) -> AtomicU32 {
+            AtomicU32(OnceLock::new(), value)
+        }
+
+        fn inner(&self) -> &loom::sync::atomic::AtomicU32 {
+            self.0.get_or_init(|| loom::sync::atomic::AtomicU32::new(self.1))
+        }
+
+        pub(crate) fn load(&self, order: Ordering) -> u32 {
+            self.inner().load(order)
+        }
+
+        pub(crate) fn store(&self, value: u32, order: Ordering) {
+            self.inner().store(value, order);
+        }
+
+        pub(crate) fn fetch_add(&self, value: u32, order: Ordering) -> u32 {
+            self.inner().fetch_add(value, order)
+        }
+
+        pub(crate) fn fetch_sub(&self, value: u32, order: Ordering) -> u32 {
+            self.inner().fetch_sub(value, order)
+        }
+
+        pub(crate) fn fetch_and(&self, value: u32, order: Ordering) -> u32 {
+            self.inner().fetch_and(value, order)
+        }
+
+        pub(crate) fn fetch_or(&self, value: u32, order: Ordering) -> u32 {
+            self.inner().fetch_or(value, order)
+        }
+
+        pub(crate) fn compare_exchange(&self, old: u32, new: u32, won: Ordering, lost: Ordering) -> Result<u32, u32> {
+            self.inner().compare_exchange(old, new, won, lost)
+        }
+
+        pub(crate) fn compare_exchange_weak(
+            &self,
+            old: u32,
+            new: u32,
+            won: Ordering,
+            lost: Ordering,
+        ) -> Result<u32, u32> {
+            // A model with failures out of nothing never ends.
+            self.inner().compare_exchange(old, new, won, lost)
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Lock<T> {
+        first: std::sync::Mutex<Option<T>>,
+        inner: OnceLock<loom::sync::Mutex<T>>,
+    }
+
+    impl<T> Lock<T> {
+        pub(crate) const fn new(value: T) -> Lock<T> {
+            Lock { first: std::sync::Mutex::new(Some(value)), inner: OnceLock::new() }
+        }
+
+        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            let first = || crate::sync::lock(&self.first).take().expect("not made yet");
+            let inner = self.inner.get_or_init(|| loom::sync::Mutex::new(first()));
+            inner.lock().unwrap()
+        }
+    }
+
+    impl<T: Default> Default for Lock<T> {
+        fn default() -> Lock<T> {
+            Lock::new(T::default())
+        }
+    }
+}
