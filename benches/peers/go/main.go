@@ -61,6 +61,10 @@ var workloads = map[string]func(string){
 	"local_access":      localAccess,
 	"fork_join":         forkJoin,
 	"hog_latency":       hogLatency,
+	"curve_goroutines":  curveGoroutines,
+	"curve_timers":      curveTimers,
+	"curve_waiters":     curveWaiters,
+	"curve_select":      curveSelect,
 }
 
 // ---- reporting ----

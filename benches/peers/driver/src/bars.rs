@@ -69,7 +69,13 @@ fn by_id(peer: &str, variant: &str) -> bool {
     peer == "go" && variant.contains("goid")
 }
 
-const fn bar(title: &'static str, workload: &'static str, must: Rule, aim: Rule, words: (&'static str, &'static str)) -> Bar {
+const fn bar(
+    title: &'static str,
+    workload: &'static str,
+    must: Rule,
+    aim: Rule,
+    words: (&'static str, &'static str),
+) -> Bar {
     Bar { title, workload, variant: "", metric: "ns_per_op", must, aim, words, like: any, procs: &[] }
 }
 
@@ -123,7 +129,13 @@ pub const BARS: &[Bar] = &[
     bar("select of 8, ns", "select8", Rule::Best(1.5), Rule::At(50.0), ("1.5x the best", "50 ns")),
     Bar {
         metric: "ms",
-        ..bar("prime sieve, 1500 primes, ms", "sieve", Rule::Best(1.5), Rule::Best(2.0), ("1.5x the best", "2x the best"))
+        ..bar(
+            "prime sieve, 1500 primes, ms",
+            "sieve",
+            Rule::Best(1.5),
+            Rule::Best(2.0),
+            ("1.5x the best", "2x the best"),
+        )
     },
     Bar {
         metric: "ms",
@@ -166,7 +178,13 @@ pub const BARS: &[Bar] = &[
     },
     Bar {
         metric: "create_ns",
-        ..bar("a million parked, ns to create one", "memory_1m", Rule::Peer("go", 1.0), Rule::None, ("no slower than Go", ""))
+        ..bar(
+            "a million parked, ns to create one",
+            "memory_1m",
+            Rule::Peer("go", 1.0),
+            Rule::None,
+            ("no slower than Go", ""),
+        )
     },
     Bar {
         metric: "ms",
@@ -180,13 +198,25 @@ pub const BARS: &[Bar] = &[
         variant: "goroutine_local! const inlined",
         metric: "get_ns",
         like: inlined,
-        ..bar("typed local, get, ns", "local_access", Rule::Peer("std", 1.0 / 1.5), Rule::Peer("std", LEVEL), ("1.5x std's", "std's"))
+        ..bar(
+            "typed local, get, ns",
+            "local_access",
+            Rule::Peer("std", 1.0 / 1.5),
+            Rule::Peer("std", LEVEL),
+            ("1.5x std's", "std's"),
+        )
     },
     Bar {
         variant: "goroutine_local! const inlined",
         metric: "set_ns",
         like: inlined,
-        ..bar("typed local, set, ns", "local_access", Rule::Peer("std", 1.0 / 1.5), Rule::Peer("std", LEVEL), ("1.5x std's", "std's"))
+        ..bar(
+            "typed local, set, ns",
+            "local_access",
+            Rule::Peer("std", 1.0 / 1.5),
+            Rule::Peer("std", LEVEL),
+            ("1.5x std's", "std's"),
+        )
     },
     Bar {
         variant: "dynamic",

@@ -82,8 +82,16 @@ pub const WORKLOADS: &[&str] = &[
 pub const SMALL: &[&str] = &["spawn_join_batched", "skynet_10k", "memory_25k", "memory_100k", "sleep_25k"];
 
 const JAVA: &[&str] = &[
-    "spawn_join", "spawn_join_one", "yield_2", "yield_1000", "pingpong", "skynet", "skynet_10k", "memory_25k",
-    "memory_100k", "memory_1m",
+    "spawn_join",
+    "spawn_join_one",
+    "yield_2",
+    "yield_1000",
+    "pingpong",
+    "skynet",
+    "skynet_10k",
+    "memory_25k",
+    "memory_100k",
+    "memory_1m",
 ];
 
 /// Whether there is a program for it.

@@ -32,7 +32,9 @@ pub fn machine() -> BTreeMap<String, String> {
 /// Compilers, and the peers' crates out of Cargo.lock.
 pub fn versions(peers: &Path) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    for (name, program, args) in [("rustc", "rustc", "--version"), ("go", "go", "version"), ("java", "java", "-version")] {
+    for (name, program, args) in
+        [("rustc", "rustc", "--version"), ("go", "go", "version"), ("java", "java", "-version")]
+    {
         if let Some(line) = first_line(program, &[args], peers) {
             all.insert(name.to_owned(), line);
         }
@@ -55,7 +57,9 @@ pub fn versions(peers: &Path) -> BTreeMap<String, String> {
 
 /// The commit, and whether what is measured differs from it.
 pub fn commit(root: &Path) -> String {
-    let Some(commit) = first_line("git", &["rev-parse", "--short=12", "HEAD"], root) else { return "unknown".to_owned() };
+    let Some(commit) = first_line("git", &["rev-parse", "--short=12", "HEAD"], root) else {
+        return "unknown".to_owned();
+    };
     match first_line("git", &["status", "--porcelain", "--", "src", "scheduler", "benches/peers"], root) {
         Some(changed) if !changed.is_empty() => format!("{commit} with changes"),
         _ => commit,

@@ -41,7 +41,11 @@ fn peers(table: &Table<'_>, procs: usize, path: &Path) -> Outcome {
         .build_cartesian_2d((0.05f64..30.0).log_scale(), -0.5f64..rows.len() as f64 - 0.5)?;
     let name = |y: &f64| {
         let row = rows.len() as f64 - 1.0 - y;
-        if (row - row.round()).abs() < 1e-6 && row >= -1e-6 { rows[row.round() as usize].title.to_owned() } else { String::new() }
+        if (row - row.round()).abs() < 1e-6 && row >= -1e-6 {
+            rows[row.round() as usize].title.to_owned()
+        } else {
+            String::new()
+        }
     };
     chart
         .configure_mesh()
@@ -72,14 +76,19 @@ fn peers(table: &Table<'_>, procs: usize, path: &Path) -> Outcome {
             .legend(move |(x, y)| Circle::new((x + 8, y), 4, fill));
     }
     let mut legend = chart.configure_series_labels();
-    legend.position(SeriesLabelPosition::LowerRight).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+    legend
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
     root.present()?;
     Ok(())
 }
 
 fn curve_of(results: &Results, curve: &Curve, path: &Path) -> Outcome {
     let points = |peer: &str| {
-        let cells = results.cells.iter().filter(|c| (&*c.peer, &*c.workload, &*c.metric) == (peer, curve.workload, "ns"));
+        let cells =
+            results.cells.iter().filter(|c| (&*c.peer, &*c.workload, &*c.metric) == (peer, curve.workload, "ns"));
         let mut all: Vec<(f64, f64)> = cells.map(|cell| (cell.n as f64, cell.median.max(1.0))).collect();
         all.sort_by(|a, b| a.0.total_cmp(&b.0));
         all
@@ -110,7 +119,11 @@ fn curve_of(results: &Results, curve: &Curve, path: &Path) -> Outcome {
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], style));
     }
     let mut legend = chart.configure_series_labels();
-    legend.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+    legend
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
     root.present()?;
     Ok(())
 }

@@ -18,7 +18,8 @@ pub fn number(value: f64) -> String {
 /// The whole page of a run.
 pub fn page(results: &Results) -> String {
     let mut page = String::from("# Benchmarks\n\nWritten by `benches/peers/run`; what the workloads are is in ");
-    page += "[benches/peers/README.md](../../benches/peers/README.md). Instruction counts, which need no quiet machine: ";
+    page +=
+        "[benches/peers/README.md](../../benches/peers/README.md). Instruction counts, which need no quiet machine: ";
     page += "[instructions.md](instructions.md).\n\n";
     page += &provenance(results);
     page += &headline(results);
@@ -58,7 +59,10 @@ pub fn headline(results: &Results) -> String {
         let columns = columns(&table, procs);
         let plural = if procs == 1 { "" } else { "s" };
         let _ = writeln!(text, "## {procs} processor{plural}\n");
-        let _ = writeln!(text, "Less is better. *Ratio*: the best other runtime's value by gorun's; above 1 gorun is ahead. A missed bar says by how much.\n");
+        let _ = writeln!(
+            text,
+            "Less is better. *Ratio*: the best other runtime's value by gorun's; above 1 gorun is ahead. A missed bar says by how much.\n"
+        );
         let _ = writeln!(text, "| workload | {} | ratio | must | aim |", columns.join(" | "));
         let _ = writeln!(text, "|---|{}---|---|---|", "---:|".repeat(columns.len()));
         for bar in rows {
@@ -133,7 +137,8 @@ fn scaling(results: &Results) -> String {
 }
 
 fn curves(results: &Results) -> String {
-    let drawn = crate::catalog::CURVES.iter().filter(|curve| results.cells.iter().any(|c| c.workload == curve.workload));
+    let drawn =
+        crate::catalog::CURVES.iter().filter(|curve| results.cells.iter().any(|c| c.workload == curve.workload));
     let images: String = drawn.map(|curve| format!("![{}]({}.svg)\n\n", curve.title, curve.workload)).collect();
     if images.is_empty() { images } else { format!("## Scaling\n\nOne processor, one shot a process.\n\n{images}") }
 }
@@ -147,7 +152,17 @@ fn everything(results: &Results) -> String {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {starved}{} |",
-            c.workload, c.n, c.metric, c.peer, c.variant, c.procs, number(c.median), number(c.least), number(c.most), c.runs, c.note
+            c.workload,
+            c.n,
+            c.metric,
+            c.peer,
+            c.variant,
+            c.procs,
+            number(c.median),
+            number(c.least),
+            number(c.most),
+            c.runs,
+            c.note
         );
     }
     text + "\n"

@@ -13,7 +13,7 @@ type Path = (&'static str, &'static str, fn(usize));
 /// In the order of the table.
 const PATHS: &[Path] = &[
     ("nothing", "the loop itself", |n| (0..n).for_each(|i| _ = black_box(i))),
-    ("spawn_join", "`go(\\|\\| ())`, `join`", |n| (0..n).for_each(|_| go(|| ()).join().unwrap())),
+    ("spawn_join", "`go` of an empty closure, `join`", |n| (0..n).for_each(|_| go(|| ()).join().unwrap())),
     ("spawn_batch", "`go`, `WaitGroup::done`; 100 at a time, one wait", |n| {
         for _ in 0..n / 100 {
             crate::spawn_join(100);

@@ -3,6 +3,8 @@
 #[path = "../../report.rs"]
 mod report;
 
+mod curve;
+
 use report::{Row, Sleeper, procs};
 use std::cell::Cell;
 use std::future::Future;
@@ -47,10 +49,13 @@ fn main() {
         "select2" => row.note(CAP1).per_op("ns_per_op", 1_000_000, || on(rt, select2(1_000_000))),
         "select8" => row.note(CAP1).per_op("ns_per_op", 1_000_000, || on(rt, select8(1_000_000))),
         "mutex_uncontended" => {
-            row.note("tokio::sync::Mutex").per_op("ns_per_op", 20_000_000, || on(rt, mutex_uncontended(20_000_000)))
+            row.note("tokio::sync::Mutex").per_op("ns_per_op", 20_000_000, || on(rt, mutex_uncontended(20_000_000)));
+            row.peer("std").per_op("ns_per_op", 20_000_000, || std_mutex(1, 20_000_000));
         }
         "mutex_contended" => {
-            row.note("tokio::sync::Mutex").per_op("ns_per_op", 4_000_000, || on(rt, mutex_contended(4_000_000)))
+            row.note("tokio::sync::Mutex").per_op("ns_per_op", 4_000_000, || on(rt, mutex_contended(4_000_000)));
+            let std = row.peer("std").note("8 threads; as many processors as there are");
+            std.per_op("ns_per_op", 4_000_000, || std_mutex(8, 4_000_000));
         }
         "skynet" => row.note(CAP1).millis(1_000_000, 1, || on(rt, skynet(1_000_000))),
         "skynet_10k" => row.note(CAP1).millis(10_000, 1, || on(rt, skynet(10_000))),
@@ -68,6 +73,7 @@ fn main() {
         "local_access" => local_access(rt, row),
         "fork_join" => fork_join(rt, row),
         "hog_latency" => row.hogs(|| hogs(rt)),
+        _ if name.starts_with("curve_") => curve::run(rt, row),
         _ => report::unknown(&name),
     }
     report::exit() // tasks left blocked need no unwinding
@@ -263,6 +269,17 @@ async fn mutex_contended(n: usize) {
     assert_eq!(*m.lock().await, n);
 }
 
+/// The reference: std's, between threads.
+fn std_mutex(threads: usize, n: usize) {
+    let m = std::sync::Mutex::new(0usize);
+    std::thread::scope(|s| {
+        for _ in 0..threads {
+            s.spawn(|| (0..n / threads).for_each(|_| *m.lock().unwrap() += 1));
+        }
+    });
+    assert_eq!(m.into_inner().unwrap(), n);
+}
+
 // ---- skynet, sieve, ring ----
 
 fn skynet_node(out: mpsc::Sender<usize>, num: usize, size: usize) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -347,8 +364,14 @@ async fn ring(n: usize) {
 
 // ---- memory ----
 
-/// One shot; run.sh starts five processes and takes the median.
+/// One shot; the driver starts several processes and takes the median.
 async fn memory(row: Row<'static>, n: usize) {
+    let (took, bytes) = parked(n).await;
+    row.emit("bytes_per_goroutine", &[bytes / n as f64], n, "");
+    row.emit("create_ns", &[took.as_nanos() as f64 / n as f64], n, "");
+}
+
+async fn parked(n: usize) -> (Duration, f64) {
     let before = report::rss_bytes();
     let block = Arc::new((AtomicUsize::new(0), Notify::new()));
     let t = Instant::now();
@@ -364,9 +387,7 @@ async fn memory(row: Row<'static>, n: usize) {
     }
     let d = t.elapsed();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let after = report::rss_bytes();
-    row.emit("bytes_per_goroutine", &[(after - before) / n as f64], n, "");
-    row.emit("create_ns", &[d.as_nanos() as f64 / n as f64], n, "");
+    (d, report::rss_bytes() - before)
 }
 
 // ---- timers ----
