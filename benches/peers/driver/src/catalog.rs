@@ -78,8 +78,9 @@ pub const WORKLOADS: &[&str] = &[
     "tcp_echo",
 ];
 
-/// Left out by default: the same as another workload, for those peers that cannot do that one.
-pub const SMALL: &[&str] = &["spawn_join_batched", "skynet_10k", "memory_25k", "memory_100k", "sleep_25k"];
+/// Left out by default: the same as another workload, for those peers that cannot do that one; and what gorun cannot do
+/// yet.
+pub const SMALL: &[&str] = &["spawn_join_batched", "skynet_10k", "memory_25k", "memory_100k", "sleep_25k", "tcp_echo"];
 
 const JAVA: &[&str] = &[
     "spawn_join",

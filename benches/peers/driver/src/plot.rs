@@ -25,7 +25,7 @@ fn color((r, g, b): (u8, u8, u8)) -> RGBColor {
 
 /// A row for each bar, a dot for each runtime: how many times the best other runtime's value.
 fn peers(table: &Table<'_>, procs: usize, path: &Path) -> Outcome {
-    let rows: Vec<&Bar> = BARS.iter().filter(|bar| bar.best(table, procs).is_some()).collect();
+    let rows: Vec<&Bar> = BARS.iter().filter(|bar| bar.asks(procs) && bar.best(table, procs).is_some()).collect();
     if rows.is_empty() {
         return Ok(());
     }
@@ -38,7 +38,7 @@ fn peers(table: &Table<'_>, procs: usize, path: &Path) -> Outcome {
         .margin(12)
         .set_label_area_size(LabelAreaPosition::Left, 300)
         .set_label_area_size(LabelAreaPosition::Bottom, 28)
-        .build_cartesian_2d((0.05f64..30.0).log_scale(), -0.5f64..rows.len() as f64 - 0.5)?;
+        .build_cartesian_2d((0.02f64..60.0).log_scale(), -0.5f64..rows.len() as f64 - 0.5)?;
     let name = |y: &f64| {
         let row = rows.len() as f64 - 1.0 - y;
         if (row - row.round()).abs() < 1e-6 && row >= -1e-6 {
@@ -63,7 +63,7 @@ fn peers(table: &Table<'_>, procs: usize, path: &Path) -> Outcome {
             .filter_map(|(i, bar)| {
                 let (_, best) = bar.best(table, procs)?;
                 let ratio = bar.value(table, peer.name, procs)? / best;
-                Some((ratio.clamp(0.055, 28.0), (rows.len() - 1 - i) as f64))
+                Some((ratio.clamp(0.022, 56.0), (rows.len() - 1 - i) as f64))
             })
             .collect();
         if dots.is_empty() {
@@ -77,7 +77,7 @@ fn peers(table: &Table<'_>, procs: usize, path: &Path) -> Outcome {
     }
     let mut legend = chart.configure_series_labels();
     legend
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;
@@ -110,6 +110,7 @@ fn curve_of(results: &Results, curve: &Curve, path: &Path) -> Outcome {
         .build_cartesian_2d((0.8..across * 1.2).log_scale(), (low / 1.5..high * 1.5).log_scale())?;
     let plain = |x: &f64| format!("{x}");
     let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(WHITE).bold_line_style(BLACK.mix(0.12));
     mesh.x_desc(curve.across).x_label_formatter(&plain).y_label_formatter(&plain).draw()?;
     for (peer, points) in series {
         let style = color(peer.color).stroke_width(2);
@@ -120,7 +121,7 @@ fn curve_of(results: &Results, curve: &Curve, path: &Path) -> Outcome {
     }
     let mut legend = chart.configure_series_labels();
     legend
-        .position(SeriesLabelPosition::UpperRight)
+        .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;

@@ -52,7 +52,7 @@ pub fn headline(results: &Results) -> String {
     let table = Table(results);
     let mut text = String::new();
     for procs in table.procs() {
-        let rows: Vec<&Bar> = BARS.iter().filter(|bar| table_has(&table, bar, procs)).collect();
+        let rows: Vec<&Bar> = BARS.iter().filter(|bar| bar.asks(procs) && table_has(&table, bar, procs)).collect();
         if rows.is_empty() {
             continue;
         }
@@ -72,7 +72,7 @@ pub fn headline(results: &Results) -> String {
             });
             let cells = cells.collect::<Vec<_>>().join(" | ");
             let ratio = bar.best(&table, procs).zip(bar.value(&table, "gorun", procs));
-            let ratio = ratio.map_or(String::new(), |((peer, best), own)| format!("{:.2} ({peer})", best / own));
+            let ratio = ratio.map_or(String::new(), |((peer, best), own)| format!("{} ({peer})", number(best / own)));
             let must = verdict(bar, bar.must, bar.words.0, &table, procs);
             let aim = verdict(bar, bar.aim, bar.words.1, &table, procs);
             let _ = writeln!(text, "| {} | {cells} | {ratio} | {must} | {aim} |", bar.title);
@@ -108,7 +108,7 @@ fn verdict(bar: &Bar, rule: Rule, words: &str, table: &Table<'_>, procs: usize) 
     let Some(limit) = bar.limit(rule, table, "gorun", procs) else { return words.to_owned() };
     match bar.value(table, "gorun", procs) {
         Some(value) if value <= limit => format!("✓ {words}"),
-        Some(value) => format!("✗ {words}: {:.1}x over {}", value / limit, number(limit)),
+        Some(value) => format!("✗ {words}: {:.2}x over {}", value / limit, number(limit)),
         None => format!("✗ {words}: no value"),
     }
 }
