@@ -35,7 +35,7 @@ const SCHEDULER: &str = "
     parker: shim goroutine ready ^task
     task: parker
     timers: shim current config goroutine seats processor parker ^spawn
-    lock_thread: current config goroutine
+    lock_thread: current config processor
     metrics: goroutine shared timers
     monitor: goroutine seats shared timers
     park: shim current config unwind goroutine carrier parker timers
