@@ -152,6 +152,22 @@ fn an_rwlock_excludes_and_wakes() {
     });
 }
 
+/// A reader that leaves late must not wake the next writer, who waits for another reader.
+#[test]
+fn a_reader_wakes_the_writer_that_waits_for_it() {
+    model(3, false, || {
+        let with = With::new(RawRwLock::new(), touch_both);
+        let reader = spawn(&with, seen);
+        let writer = spawn(&with, |with| {
+            written(with);
+            written(with);
+        });
+        seen(&with);
+        join([reader, writer]);
+        assert_eq!(with.get(), 2);
+    });
+}
+
 #[test]
 fn an_rwlock_survives_those_who_give_up() {
     model(2, false, || {
