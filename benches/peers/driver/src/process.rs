@@ -24,7 +24,7 @@ impl Site {
         let mut command = match build {
             Build::Cargo(package) => {
                 let mut c = Command::new("cargo");
-                c.args(["build", "--release", "--locked", "--quiet", "-p", package]);
+                c.args(["build", "--release", "--quiet", "-p", package]);
                 c.current_dir(&self.peers).env("CARGO_TARGET_DIR", &self.target);
                 c
             }
