@@ -20,6 +20,9 @@
 //! * [`blocking`], [`grow`]: calls that hold a thread, calls that need a deep stack.
 //! * [`runtime`]: separate runtimes, start and shutdown.
 //!
+//! [Porting from Go](https://github.com/gorun-rs/gorun/blob/main/docs/porting-from-go.md) has every construct of Go's
+//! concurrency beside gorun's.
+//!
 //! # Thread-locals
 //!
 //! Where it can be had (x86-64 Linux with glibc; see [`runtime::isolation`]) a goroutine is *isolated*: it has
@@ -125,4 +128,6 @@ mod documents {
     struct Architecture;
     #[doc = include_str!("../DESIGN.md")]
     struct Design;
+    #[doc = include_str!("../docs/porting-from-go.md")]
+    struct PortingFromGo;
 }

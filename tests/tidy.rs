@@ -146,12 +146,12 @@ fn other_code() -> Vec<Text> {
     ["tests", "benches", "examples"].into_iter().flat_map(|dir| texts(dir, ".rs")).collect()
 }
 
-/// The documents at the top of both crates.
+/// The documents at the top of both crates, and in `docs`.
 fn documents() -> Vec<Text> {
     let names = fs::read_dir(root()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.ends_with(".md")).collect();
     names.push("scheduler/README.md".to_owned());
-    names.iter().map(|name| read(name)).collect()
+    names.iter().map(|name| read(name)).chain(texts("docs", ".md")).collect()
 }
 
 /// Fails with everything that is wrong, not just the first.
