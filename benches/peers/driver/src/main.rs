@@ -117,7 +117,10 @@ fn run(mut options: Options) -> Result<(), String> {
         repetitions: options.repeat,
         ..Results::default()
     };
+    let stolen = machine::stolen();
     measure(&site, &jobs, options.rounds, &mut results, &json)?;
+    machine::at_the_end(&mut results.machine, stolen);
+    save(&results, &json)?;
     write(&results, &out, &root)
 }
 
