@@ -39,6 +39,12 @@ struct Options {
     /// Repetitions in a process, after one to warm up.
     #[arg(long, default_value_t = 5)]
     repeat: usize,
+    /// Rounds of the scaling curves. Default: as many as of the rest.
+    #[arg(long)]
+    curve_rounds: Option<usize>,
+    /// Milliseconds that the hogs of hog_latency spin in each repetition.
+    #[arg(long, default_value_t = 3000)]
+    hog_ms: u64,
     /// One round of two repetitions, short hogs, fewer points in the curves.
     #[arg(long)]
     quick: bool,
@@ -93,15 +99,17 @@ fn run(mut options: Options) -> Result<(), String> {
         return write(&results, &out, &root);
     }
     if options.quick {
-        (options.rounds, options.repeat) = (1, 2);
+        (options.rounds, options.repeat, options.hog_ms) = (1, 2, 1000);
     }
     let peers = chosen_peers(&options.peers)?;
     let jobs = jobs(&options, &peers)?;
-    let hog = if options.quick { "1000" } else { "3000" };
     let site = Site {
         target: std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| peers_directory.join("target"), PathBuf::from),
         timeout: Duration::from_secs(options.timeout),
-        env: vec![("PEER_REPEAT".into(), options.repeat.to_string()), ("PEER_HOG_MS".into(), hog.into())],
+        env: vec![
+            ("PEER_REPEAT".into(), options.repeat.to_string()),
+            ("PEER_HOG_MS".into(), options.hog_ms.to_string()),
+        ],
         peers: peers_directory,
     };
     if !options.no_build {
@@ -113,14 +121,11 @@ fn run(mut options: Options) -> Result<(), String> {
         commit: machine::commit(&root),
         machine: machine::machine(),
         versions: machine::versions(&site.peers),
-        rounds: options.rounds,
         repetitions: options.repeat,
         ..Results::default()
     };
-    let stolen = machine::stolen();
-    measure(&site, &jobs, options.rounds, &mut results, &json)?;
-    machine::at_the_end(&mut results.machine, stolen);
-    save(&results, &json)?;
+    let curve_rounds = options.curve_rounds.unwrap_or(options.rounds);
+    measure(&site, &jobs, (options.rounds, curve_rounds), &mut results, &json)?;
     write(&results, &out, &root)
 }
 
@@ -189,10 +194,24 @@ fn build(site: &Site, peers: &[&Peer], jobs: &[Job]) -> Result<(), String> {
     Ok(())
 }
 
-fn measure(site: &Site, jobs: &[Job], rounds: usize, results: &mut Results, json: &Path) -> Result<(), String> {
-    let bar = progress(jobs.len() * rounds, "run");
-    for round in 0..rounds {
-        for job in jobs {
+/// What failed once is not tried again: it would be the same, and most failures take as long as they may.
+fn measure(
+    site: &Site,
+    jobs: &[Job],
+    (rounds, curve_rounds): (usize, usize),
+    results: &mut Results,
+    json: &Path,
+) -> Result<(), String> {
+    let in_round = |round: usize, job: &&Job| round < if job.size == 0 { rounds } else { curve_rounds };
+    let all = (0..rounds.max(curve_rounds)).map(|round| jobs.iter().filter(|job| in_round(round, job)).count()).sum();
+    let bar = progress(all, "run");
+    let stolen = machine::stolen();
+    for round in 0..rounds.max(curve_rounds) {
+        for job in jobs.iter().filter(|job| in_round(round, job)) {
+            bar.inc(1);
+            if results.failed(job.peer.name, job.workload, job.procs, job.size) {
+                continue;
+            }
             bar.set_message(format!("round {} {} {} {}", round + 1, job.workload, job.procs, job.peer.name));
             let (stdout, error) = site.run(job.peer, job.workload, job.procs, job.size);
             let lines = stdout.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
@@ -201,8 +220,9 @@ fn measure(site: &Site, jobs: &[Job], rounds: usize, results: &mut Results, json
                 let (peer, workload) = (job.peer.name.to_owned(), job.workload.to_owned());
                 results.fail(Failure { peer, workload, procs: job.procs, n: job.size, error, stderr });
             }
-            bar.inc(1);
         }
+        results.rounds = round + 1;
+        machine::at_the_end(&mut results.machine, stolen);
         save(results, json)?;
     }
     bar.finish_and_clear();

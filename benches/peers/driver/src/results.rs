@@ -125,11 +125,12 @@ impl Results {
         });
     }
 
+    pub fn failed(&self, peer: &str, workload: &str, procs: usize, n: usize) -> bool {
+        self.failures.iter().any(|f| (&*f.peer, &*f.workload, f.procs, f.n) == (peer, workload, procs, n))
+    }
+
     pub fn fail(&mut self, failure: Failure) {
-        let known = self.failures.iter().any(|f| {
-            (&f.peer, &f.workload, f.procs, f.n) == (&failure.peer, &failure.workload, failure.procs, failure.n)
-        });
-        if !known {
+        if !self.failed(&failure.peer, &failure.workload, failure.procs, failure.n) {
             self.failures.push(failure);
         }
     }
