@@ -63,6 +63,9 @@ struct Options {
     /// Runs nothing; tables and plots are made again of the results that are there.
     #[arg(long)]
     report: bool,
+    /// Puts what is measured into the results that are there, in place of the same workloads' values.
+    #[arg(long)]
+    again: bool,
     /// Where results go. Default: docs/benchmarks.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -94,10 +97,9 @@ fn run(mut options: Options) -> Result<(), String> {
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
     let json = out.join("results.json");
     if options.report {
-        let text = fs::read_to_string(&json).map_err(|error| format!("{}: {error}", json.display()))?;
-        let results: Results = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", json.display()))?;
-        return write(&results, &out, &root);
+        return write(&load(&json)?, &out, &root);
     }
+    let earlier = if options.again { Some(load(&json)?) } else { None };
     if options.quick {
         (options.rounds, options.repeat, options.hog_ms) = (1, 2, 1000);
     }
@@ -125,7 +127,15 @@ fn run(mut options: Options) -> Result<(), String> {
         ..Results::default()
     };
     let curve_rounds = options.curve_rounds.unwrap_or(options.rounds);
-    measure(&site, &jobs, (options.rounds, curve_rounds), &mut results, &json)?;
+    // What was there stays until the new run is whole.
+    let kept = if earlier.is_some() { json.with_extension("json.new") } else { json.clone() };
+    measure(&site, &jobs, (options.rounds, curve_rounds), &mut results, &kept)?;
+    if let Some(mut earlier) = earlier {
+        earlier.replace(results);
+        results = earlier;
+        save(&results, &json)?;
+        fs::remove_file(&kept).map_err(|error| format!("{}: {error}", kept.display()))?;
+    }
     write(&results, &out, &root)
 }
 
@@ -232,6 +242,11 @@ fn measure(
 fn progress(len: usize, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} [{elapsed}] {bar:30} {pos}/{len} {msg}");
     ProgressBar::new(len as u64).with_prefix(what).with_style(style.expect("a template"))
+}
+
+fn load(json: &Path) -> Result<Results, String> {
+    let text = fs::read_to_string(json).map_err(|error| format!("{}: {error}", json.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", json.display()))
 }
 
 fn save(results: &Results, json: &Path) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use crate::bars::{BARS, Bar, Rule, SCALING};
 use crate::catalog::{PEERS, REFERENCES};
-use crate::results::{Results, Table};
+use crate::results::{Failure, Results, Table};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -38,14 +38,15 @@ fn provenance(results: &Results) -> String {
         "**Only ratios within this one run mean anything**: the peers' processes took turns, so that whatever else the \
          machine did met all of them alike. Times of different runs, or of other machines, can't be compared.\n\n\
          * {}, commit {}: `{}`\n* {} rounds (processes), {} repetitions in each; a value is the median of the \
-         processes' medians\n* {}\n* {}\n\n",
+         processes' medians\n* {}\n* {}\n{}\n",
         results.date,
         results.commit,
         results.command,
         results.rounds,
         results.repetitions,
         list(&results.machine),
-        list(&results.versions)
+        list(&results.versions),
+        results.added.iter().map(|run| format!("* Measured again in a run of its own: {run}\n")).collect::<String>()
     )
 }
 
@@ -213,10 +214,27 @@ fn failures(results: &Results) -> String {
         return String::new();
     }
     let mut text = String::from("## What could not be run\n\n| workload | peer | processors | n | what | it said |\n");
-    text += "|---|---|---:|---:|---|---|\n";
+    text += "|---|---|---|---|---|---|\n";
+    // One row for what is the same with other numbers; what was said differs in thread ids only.
+    let mut rows: Vec<(&Failure, Vec<String>, Vec<String>)> = Vec::new();
     for f in &results.failures {
+        let same = |g: &Failure| (&g.workload, &g.peer, &g.error) == (&f.workload, &f.peer, &f.error);
+        let at = rows.iter().position(|row| same(row.0)).unwrap_or(rows.len());
+        if at == rows.len() {
+            rows.push((f, Vec::new(), Vec::new()));
+        }
+        let (procs, n) = (f.procs.to_string(), if f.n == 0 { String::new() } else { f.n.to_string() });
+        let (_, all_procs, all_n) = &mut rows[at];
+        for (list, item) in [(all_procs, procs), (all_n, n)] {
+            if !item.is_empty() && !list.contains(&item) {
+                list.push(item);
+            }
+        }
+    }
+    for (f, procs, n) in rows {
         let said = f.stderr.replace('|', "\\|");
-        let _ = writeln!(text, "| {} | {} | {} | {} | {} | {said} |", f.workload, f.peer, f.procs, f.n, f.error);
+        let (procs, n) = (procs.join(", "), n.join(", "));
+        let _ = writeln!(text, "| {} | {} | {procs} | {n} | {} | {said} |", f.workload, f.peer, f.error);
     }
     text + "\n"
 }
