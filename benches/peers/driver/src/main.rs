@@ -66,6 +66,9 @@ struct Options {
     /// Puts what is measured into the results that are there, in place of the same workloads' values.
     #[arg(long)]
     again: bool,
+    /// A remark on the circumstances, for the page.
+    #[arg(long)]
+    note: Option<String>,
     /// Where results go. Default: docs/benchmarks.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -97,7 +100,10 @@ fn run(mut options: Options) -> Result<(), String> {
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
     let json = out.join("results.json");
     if options.report {
-        return write(&load(&json)?, &out, &root);
+        let mut results = load(&json)?;
+        results.notes.extend(options.note);
+        save(&results, &json)?;
+        return write(&results, &out, &root);
     }
     let earlier = if options.again { Some(load(&json)?) } else { None };
     if options.quick {
@@ -124,6 +130,7 @@ fn run(mut options: Options) -> Result<(), String> {
         machine: machine::machine(),
         versions: machine::versions(&site.peers),
         repetitions: options.repeat,
+        notes: options.note.into_iter().collect(),
         ..Results::default()
     };
     let curve_rounds = options.curve_rounds.unwrap_or(options.rounds);

@@ -76,6 +76,9 @@ pub struct Results {
     pub versions: BTreeMap<String, String>,
     pub rounds: usize,
     pub repetitions: usize,
+    /// Remarks on the circumstances.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Later runs that replaced some of the workloads: `--again`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<String>,
@@ -139,6 +142,7 @@ impl Results {
         let machine = machine.map(|(name, value)| format!("; {name}: {value}")).collect::<String>();
         let rounds = format!("{} rounds, {} repetitions", later.rounds, later.repetitions);
         self.added.push(format!("{}, commit {}: `{}`; {rounds}{machine}", later.date, later.commit, later.command));
+        self.notes.extend(later.notes);
         self.cells.extend(later.cells);
         self.failures.extend(later.failures);
     }

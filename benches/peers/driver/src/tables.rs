@@ -31,6 +31,8 @@ pub fn page(results: &Results) -> String {
 }
 
 fn provenance(results: &Results) -> String {
+    let added = results.added.iter().map(|run| format!("* Measured again in a run of its own: {run}\n"));
+    let notes = results.notes.iter().map(|note| format!("* {note}\n"));
     let list = |map: &std::collections::BTreeMap<String, String>| {
         map.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("; ")
     };
@@ -46,7 +48,7 @@ fn provenance(results: &Results) -> String {
         results.repetitions,
         list(&results.machine),
         list(&results.versions),
-        results.added.iter().map(|run| format!("* Measured again in a run of its own: {run}\n")).collect::<String>()
+        added.chain(notes).collect::<String>()
     )
 }
 
@@ -250,8 +252,8 @@ pub fn insert(results: &Results, page: &Path) -> Result<(), String> {
     let Some((_, after)) = rest.split_once(END) else { return Ok(()) };
     let what = format!(
         "Commit {}, {}. Less is better. *Ratio*: the best other runtime's value by gorun's; above 1 gorun is ahead. *Must*: \
-         whether the project's own bar is met, which mostly asks for more than the lead. The machine was shared, so only \
-         ratios mean anything; every peer's values, spread, bars, scaling and what could not be run are in \
+         whether the project's own bar is met, which mostly asks for more than the lead. Only ratios within a row \
+         mean anything; every peer's values, spread, bars, scaling and what could not be run are in \
          [docs/benchmarks](docs/benchmarks/README.md).\n\n",
         results.commit, results.date
     );
