@@ -262,6 +262,15 @@ impl Bar {
         cells.into_iter().filter(|cell| (self.like)(peer, &cell.variant)).map(|cell| cell.median).min_by(f64::total_cmp)
     }
 
+    /// The least and the most of gorun's rounds.
+    pub fn spread(&self, table: &Table<'_>, procs: usize) -> Option<(f64, f64)> {
+        let cells = table.cells("gorun", self.workload, self.metric, procs);
+        let rounds = &cells.into_iter().find(|cell| cell.variant == self.variant)?.rounds;
+        let (least, most) =
+            (rounds.iter().copied().min_by(f64::total_cmp)?, rounds.iter().copied().max_by(f64::total_cmp)?);
+        Some((least, most))
+    }
+
     /// The best of the runtimes, gorun and references aside.
     pub fn best(&self, table: &Table, procs: usize) -> Option<(&'static str, f64)> {
         let peers = catalog::PEERS.iter().map(|peer| peer.name).filter(|name| !name.starts_with("gorun"));

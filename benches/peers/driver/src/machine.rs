@@ -19,14 +19,35 @@ fn first_line(program: &str, args: &[&str], directory: &Path) -> Option<String> 
 pub fn machine() -> BTreeMap<String, String> {
     let cpuinfo = read("/proc/cpuinfo");
     let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
-    let load = read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ");
     BTreeMap::from([
         ("cpu".to_owned(), cpu.unwrap_or("unknown").to_owned()),
         ("processors".to_owned(), std::thread::available_parallelism().map_or(0, |n| n.get()).to_string()),
         ("kernel".to_owned(), read("/proc/sys/kernel/osrelease")),
-        ("load average at the start".to_owned(), load),
+        ("load average at the start".to_owned(), load()),
         ("vm.max_map_count".to_owned(), read("/proc/sys/vm/max_map_count")),
     ])
+}
+
+fn load() -> String {
+    read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// Ticks that the hypervisor gave to others, and all ticks, of all processors.
+pub fn stolen() -> (u64, u64) {
+    let stat = read("/proc/stat");
+    let ticks: Vec<u64> = stat.lines().next().unwrap_or_default().split(' ').filter_map(|n| n.parse().ok()).collect();
+    (ticks.get(7).copied().unwrap_or_default(), ticks.iter().take(8).sum())
+}
+
+/// What only the end of a run knows: how busy the machine was meanwhile.
+pub fn at_the_end(machine: &mut BTreeMap<String, String>, (stolen, all): (u64, u64)) {
+    let (stolen, all) = {
+        let now = self::stolen();
+        (now.0 - stolen, now.1 - all)
+    };
+    machine.insert("load average at the end".to_owned(), load());
+    machine
+        .insert("stolen by the hypervisor".to_owned(), format!("{:.1} %", 100.0 * stolen as f64 / all.max(1) as f64));
 }
 
 /// Compilers, and the peers' crates out of Cargo.lock.

@@ -39,6 +39,12 @@ struct Options {
     /// Repetitions in a process, after one to warm up.
     #[arg(long, default_value_t = 5)]
     repeat: usize,
+    /// Rounds of the scaling curves. Default: as many as of the rest.
+    #[arg(long)]
+    curve_rounds: Option<usize>,
+    /// Milliseconds that the hogs of hog_latency spin in each repetition.
+    #[arg(long, default_value_t = 3000)]
+    hog_ms: u64,
     /// One round of two repetitions, short hogs, fewer points in the curves.
     #[arg(long)]
     quick: bool,
@@ -57,6 +63,12 @@ struct Options {
     /// Runs nothing; tables and plots are made again of the results that are there.
     #[arg(long)]
     report: bool,
+    /// Puts what is measured into the results that are there, in place of the same workloads' values.
+    #[arg(long)]
+    again: bool,
+    /// A remark on the circumstances, for the page.
+    #[arg(long)]
+    note: Option<String>,
     /// Where results go. Default: docs/benchmarks.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -88,20 +100,24 @@ fn run(mut options: Options) -> Result<(), String> {
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
     let json = out.join("results.json");
     if options.report {
-        let text = fs::read_to_string(&json).map_err(|error| format!("{}: {error}", json.display()))?;
-        let results: Results = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", json.display()))?;
+        let mut results = load(&json)?;
+        results.notes.extend(options.note);
+        save(&results, &json)?;
         return write(&results, &out, &root);
     }
+    let earlier = if options.again { Some(load(&json)?) } else { None };
     if options.quick {
-        (options.rounds, options.repeat) = (1, 2);
+        (options.rounds, options.repeat, options.hog_ms) = (1, 2, 1000);
     }
     let peers = chosen_peers(&options.peers)?;
     let jobs = jobs(&options, &peers)?;
-    let hog = if options.quick { "1000" } else { "3000" };
     let site = Site {
         target: std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| peers_directory.join("target"), PathBuf::from),
         timeout: Duration::from_secs(options.timeout),
-        env: vec![("PEER_REPEAT".into(), options.repeat.to_string()), ("PEER_HOG_MS".into(), hog.into())],
+        env: vec![
+            ("PEER_REPEAT".into(), options.repeat.to_string()),
+            ("PEER_HOG_MS".into(), options.hog_ms.to_string()),
+        ],
         peers: peers_directory,
     };
     if !options.no_build {
@@ -113,11 +129,20 @@ fn run(mut options: Options) -> Result<(), String> {
         commit: machine::commit(&root),
         machine: machine::machine(),
         versions: machine::versions(&site.peers),
-        rounds: options.rounds,
         repetitions: options.repeat,
+        notes: options.note.into_iter().collect(),
         ..Results::default()
     };
-    measure(&site, &jobs, options.rounds, &mut results, &json)?;
+    let curve_rounds = options.curve_rounds.unwrap_or(options.rounds);
+    // What was there stays until the new run is whole.
+    let kept = if earlier.is_some() { json.with_extension("json.new") } else { json.clone() };
+    measure(&site, &jobs, (options.rounds, curve_rounds), &mut results, &kept)?;
+    if let Some(mut earlier) = earlier {
+        earlier.replace(results);
+        results = earlier;
+        save(&results, &json)?;
+        fs::remove_file(&kept).map_err(|error| format!("{}: {error}", kept.display()))?;
+    }
     write(&results, &out, &root)
 }
 
@@ -186,10 +211,24 @@ fn build(site: &Site, peers: &[&Peer], jobs: &[Job]) -> Result<(), String> {
     Ok(())
 }
 
-fn measure(site: &Site, jobs: &[Job], rounds: usize, results: &mut Results, json: &Path) -> Result<(), String> {
-    let bar = progress(jobs.len() * rounds, "run");
-    for round in 0..rounds {
-        for job in jobs {
+/// What failed once is not tried again: it would be the same, and most failures take as long as they may.
+fn measure(
+    site: &Site,
+    jobs: &[Job],
+    (rounds, curve_rounds): (usize, usize),
+    results: &mut Results,
+    json: &Path,
+) -> Result<(), String> {
+    let in_round = |round: usize, job: &&Job| round < if job.size == 0 { rounds } else { curve_rounds };
+    let all = (0..rounds.max(curve_rounds)).map(|round| jobs.iter().filter(|job| in_round(round, job)).count()).sum();
+    let bar = progress(all, "run");
+    let stolen = machine::stolen();
+    for round in 0..rounds.max(curve_rounds) {
+        for job in jobs.iter().filter(|job| in_round(round, job)) {
+            bar.inc(1);
+            if results.failed(job.peer.name, job.workload, job.procs, job.size) {
+                continue;
+            }
             bar.set_message(format!("round {} {} {} {}", round + 1, job.workload, job.procs, job.peer.name));
             let (stdout, error) = site.run(job.peer, job.workload, job.procs, job.size);
             let lines = stdout.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
@@ -198,8 +237,9 @@ fn measure(site: &Site, jobs: &[Job], rounds: usize, results: &mut Results, json
                 let (peer, workload) = (job.peer.name.to_owned(), job.workload.to_owned());
                 results.fail(Failure { peer, workload, procs: job.procs, n: job.size, error, stderr });
             }
-            bar.inc(1);
         }
+        results.rounds = round + 1;
+        machine::at_the_end(&mut results.machine, stolen);
         save(results, json)?;
     }
     bar.finish_and_clear();
@@ -209,6 +249,11 @@ fn measure(site: &Site, jobs: &[Job], rounds: usize, results: &mut Results, json
 fn progress(len: usize, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} [{elapsed}] {bar:30} {pos}/{len} {msg}");
     ProgressBar::new(len as u64).with_prefix(what).with_style(style.expect("a template"))
+}
+
+fn load(json: &Path) -> Result<Results, String> {
+    let text = fs::read_to_string(json).map_err(|error| format!("{}: {error}", json.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", json.display()))
 }
 
 fn save(results: &Results, json: &Path) -> Result<(), String> {

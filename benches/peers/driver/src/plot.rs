@@ -38,7 +38,7 @@ fn peers(table: &Table<'_>, procs: usize, path: &Path) -> Outcome {
         .margin(12)
         .set_label_area_size(LabelAreaPosition::Left, 300)
         .set_label_area_size(LabelAreaPosition::Bottom, 28)
-        .build_cartesian_2d((0.02f64..60.0).log_scale(), -0.5f64..rows.len() as f64 - 0.5)?;
+        .build_cartesian_2d((0.02f64..400.0).log_scale(), -0.5f64..rows.len() as f64 - 0.5)?;
     let name = |y: &f64| {
         let row = rows.len() as f64 - 1.0 - y;
         if (row - row.round()).abs() < 1e-6 && row >= -1e-6 {

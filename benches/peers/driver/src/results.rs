@@ -76,6 +76,12 @@ pub struct Results {
     pub versions: BTreeMap<String, String>,
     pub rounds: usize,
     pub repetitions: usize,
+    /// Remarks on the circumstances.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Later runs that replaced some of the workloads: `--again`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
     pub cells: Vec<Cell>,
     pub failures: Vec<Failure>,
 }
@@ -125,11 +131,28 @@ impl Results {
         });
     }
 
+    /// Takes over a later run of some workloads, whole: a row's values are always of one run.
+    pub fn replace(&mut self, later: Results) {
+        let again = |workload: &str| {
+            later.cells.iter().any(|c| c.workload == workload) || later.failures.iter().any(|f| f.workload == workload)
+        };
+        self.cells.retain(|cell| !again(&cell.workload));
+        self.failures.retain(|failure| !again(&failure.workload));
+        let machine = later.machine.iter().filter(|(name, _)| name.contains("load") || name.contains("stolen"));
+        let machine = machine.map(|(name, value)| format!("; {name}: {value}")).collect::<String>();
+        let rounds = format!("{} rounds, {} repetitions", later.rounds, later.repetitions);
+        self.added.push(format!("{}, commit {}: `{}`; {rounds}{machine}", later.date, later.commit, later.command));
+        self.notes.extend(later.notes);
+        self.cells.extend(later.cells);
+        self.failures.extend(later.failures);
+    }
+
+    pub fn failed(&self, peer: &str, workload: &str, procs: usize, n: usize) -> bool {
+        self.failures.iter().any(|f| (&*f.peer, &*f.workload, f.procs, f.n) == (peer, workload, procs, n))
+    }
+
     pub fn fail(&mut self, failure: Failure) {
-        let known = self.failures.iter().any(|f| {
-            (&f.peer, &f.workload, f.procs, f.n) == (&failure.peer, &failure.workload, failure.procs, failure.n)
-        });
-        if !known {
+        if !self.failed(&failure.peer, &failure.workload, failure.procs, failure.n) {
             self.failures.push(failure);
         }
     }
@@ -182,6 +205,19 @@ mod tests {
         }
         let [cell] = &results.cells[..] else { panic!("{} cells", results.cells.len()) };
         assert_eq!((cell.median, cell.least, cell.most, cell.runs), (4.0, 3.0, 9.0, 3));
+    }
+
+    #[test]
+    fn a_later_run_replaces_its_workloads_and_no_others() {
+        let (mut results, mut later) = (Results::default(), Results::default());
+        results.add(line(1.0), "go", "ring", 1, 0);
+        results.add(line(1.0), "go", "ring", 2, 0);
+        results.add(line(2.0), "go", "sieve", 1, 0);
+        later.add(line(3.0), "go", "ring", 1, 0);
+        results.replace(later);
+        let all: Vec<_> = results.cells.iter().map(|cell| (&*cell.workload, cell.procs, cell.median)).collect();
+        assert_eq!(all, [("sieve", 1, 2.0), ("ring", 1, 3.0)]);
+        assert_eq!(results.added.len(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::bars::{BARS, Bar, Rule, SCALING};
 use crate::catalog::{PEERS, REFERENCES};
-use crate::results::{Results, Table};
+use crate::results::{Failure, Results, Table};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -31,19 +31,24 @@ pub fn page(results: &Results) -> String {
 }
 
 fn provenance(results: &Results) -> String {
+    let added = results.added.iter().map(|run| format!("* Measured again in a run of its own: {run}\n"));
+    let notes = results.notes.iter().map(|note| format!("* {note}\n"));
     let list = |map: &std::collections::BTreeMap<String, String>| {
         map.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("; ")
     };
     format!(
-        "* {}, commit {}: `{}`\n* {} rounds (processes), {} repetitions in each; a value is the median of the \
-         processes' medians\n* {}\n* {}\n\n",
+        "**Only ratios within this one run mean anything**: the peers' processes took turns, so that whatever else the \
+         machine did met all of them alike. Times of different runs, or of other machines, can't be compared.\n\n\
+         * {}, commit {}: `{}`\n* {} rounds (processes), {} repetitions in each; a value is the median of the \
+         processes' medians\n* {}\n* {}\n{}\n",
         results.date,
         results.commit,
         results.command,
         results.rounds,
         results.repetitions,
         list(&results.machine),
-        list(&results.versions)
+        list(&results.versions),
+        added.chain(notes).collect::<String>()
     )
 }
 
@@ -61,25 +66,63 @@ pub fn headline(results: &Results) -> String {
         let _ = writeln!(text, "## {procs} processor{plural}\n");
         let _ = writeln!(
             text,
-            "Less is better. *Ratio*: the best other runtime's value by gorun's; above 1 gorun is ahead. A missed bar says by how much.\n"
+            "Less is better. *Spread*: the least and the most of gorun's rounds. *Ratio*: the best other runtime's value by \
+             gorun's; above 1 gorun is ahead. A missed bar says by how much.\n"
         );
-        let _ = writeln!(text, "| workload | {} | ratio | must | aim |", columns.join(" | "));
-        let _ = writeln!(text, "|---|{}---|---|---|", "---:|".repeat(columns.len()));
+        let _ = writeln!(text, "| workload | {} | spread | ratio | must | aim |", columns.join(" | "));
+        let _ = writeln!(text, "|---|{}---:|---|---|---|", "---:|".repeat(columns.len()));
         for bar in rows {
             let cells = columns.iter().map(|peer| match bar.value(&table, peer, procs) {
                 Some(value) => number(value),
                 None => missing(&table, bar, peer, procs),
             });
             let cells = cells.collect::<Vec<_>>().join(" | ");
-            let ratio = bar.best(&table, procs).zip(bar.value(&table, "gorun", procs));
-            let ratio = ratio.map_or(String::new(), |((peer, best), own)| format!("{} ({peer})", number(best / own)));
+            let spread =
+                bar.spread(&table, procs).map_or(String::new(), |(a, b)| format!("{}–{}", number(a), number(b)));
+            let ratio = ratio(&table, bar, procs).map_or(String::new(), |(r, peer)| format!("{} ({peer})", number(r)));
             let must = verdict(bar, bar.must, bar.words.0, &table, procs);
             let aim = verdict(bar, bar.aim, bar.words.1, &table, procs);
-            let _ = writeln!(text, "| {} | {cells} | {ratio} | {must} | {aim} |", bar.title);
+            let _ = writeln!(text, "| {} | {cells} | {spread} | {ratio} | {must} | {aim} |", bar.title);
         }
         text.push('\n');
     }
     text
+}
+
+/// The best other runtime's value by gorun's, and whose it is.
+fn ratio(table: &Table<'_>, bar: &Bar, procs: usize) -> Option<(f64, &'static str)> {
+    let (peer, best) = bar.best(table, procs)?;
+    Some((best / bar.value(table, "gorun", procs)?, peer))
+}
+
+/// The table of the project's page: gorun and the best of the others, all numbers of processors side by side.
+fn brief(results: &Results) -> String {
+    let table = Table(results);
+    let all_procs = table.procs();
+    let mut text = String::from("| workload |");
+    for procs in &all_procs {
+        let plural = if *procs == 1 { "" } else { "s" };
+        let _ = write!(text, " gorun, {procs} processor{plural} | best other | ratio | must |");
+    }
+    let _ = writeln!(text, "\n|---|{}", "---:|---:|---:|---|".repeat(all_procs.len()));
+    for bar in BARS {
+        let _ = write!(text, "| {} |", bar.title);
+        for &procs in &all_procs {
+            if !bar.asks(procs) {
+                text += " | | | |";
+                continue;
+            }
+            let own = bar.value(&table, "gorun", procs).map_or_else(|| missing(&table, bar, "gorun", procs), number);
+            let best =
+                bar.best(&table, procs).map_or(String::new(), |(peer, value)| format!("{} {peer}", number(value)));
+            let ratio = ratio(&table, bar, procs).map_or(String::new(), |(ratio, _)| number(ratio));
+            let must = verdict(bar, bar.must, bar.words.0, &table, procs);
+            let met = must.split(' ').next().unwrap_or_default();
+            let _ = write!(text, " {own} | {best} | {ratio} | {met} |");
+        }
+        text.push('\n');
+    }
+    text + "\n"
 }
 
 fn table_has(table: &Table<'_>, bar: &Bar, procs: usize) -> bool {
@@ -173,10 +216,27 @@ fn failures(results: &Results) -> String {
         return String::new();
     }
     let mut text = String::from("## What could not be run\n\n| workload | peer | processors | n | what | it said |\n");
-    text += "|---|---|---:|---:|---|---|\n";
+    text += "|---|---|---|---|---|---|\n";
+    // One row for what is the same with other numbers; what was said differs in thread ids only.
+    let mut rows: Vec<(&Failure, Vec<String>, Vec<String>)> = Vec::new();
     for f in &results.failures {
+        let same = |g: &Failure| (&g.workload, &g.peer, &g.error) == (&f.workload, &f.peer, &f.error);
+        let at = rows.iter().position(|row| same(row.0)).unwrap_or(rows.len());
+        if at == rows.len() {
+            rows.push((f, Vec::new(), Vec::new()));
+        }
+        let (procs, n) = (f.procs.to_string(), if f.n == 0 { String::new() } else { f.n.to_string() });
+        let (_, all_procs, all_n) = &mut rows[at];
+        for (list, item) in [(all_procs, procs), (all_n, n)] {
+            if !item.is_empty() && !list.contains(&item) {
+                list.push(item);
+            }
+        }
+    }
+    for (f, procs, n) in rows {
         let said = f.stderr.replace('|', "\\|");
-        let _ = writeln!(text, "| {} | {} | {} | {} | {} | {said} |", f.workload, f.peer, f.procs, f.n, f.error);
+        let (procs, n) = (procs.join(", "), n.join(", "));
+        let _ = writeln!(text, "| {} | {} | {procs} | {n} | {} | {said} |", f.workload, f.peer, f.error);
     }
     text + "\n"
 }
@@ -190,8 +250,13 @@ pub fn insert(results: &Results, page: &Path) -> Result<(), String> {
     let text = fs::read_to_string(page).map_err(at)?;
     let Some((before, rest)) = text.split_once(BEGIN) else { return Ok(()) };
     let Some((_, after)) = rest.split_once(END) else { return Ok(()) };
-    let tables = headline(results).replace("\n## ", "\n### ");
-    let tables = tables.strip_prefix("## ").map_or(tables.clone(), |rest| format!("### {rest}"));
+    let what = format!(
+        "Commit {}, {}. Less is better. *Ratio*: the best other runtime's value by gorun's; above 1 gorun is ahead. *Must*: \
+         whether the project's own bar is met, which mostly asks for more than the lead. Only ratios within a row \
+         mean anything; every peer's values, spread, bars, scaling and what could not be run are in \
+         [docs/benchmarks](docs/benchmarks/README.md).\n\n",
+        results.commit, results.date
+    );
     let plots = "![gorun and its peers, 2 processors](docs/benchmarks/peers-2.svg)\n\n";
-    fs::write(page, format!("{before}{BEGIN}\n{plots}{tables}{END}{after}")).map_err(at)
+    fs::write(page, format!("{before}{BEGIN}\n{plots}{what}{}{END}{after}", brief(results))).map_err(at)
 }
