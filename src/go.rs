@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// the first need and lives as long as the process. What the caller did before happens
 /// before `f` begins. The handle may be dropped.
 ///
+/// Among several, any may begin first, as in Go; on one worker the newest most often does. A goroutine that spawns many in a
+/// row gives way to them now and then, so for it `go` is a place where others may run.
+///
 /// # Panics
 /// When the goroutine can't be had: out of address space, memory or mappings, or the runtime is shut down.
 /// [`Builder::go`] gives an error instead.

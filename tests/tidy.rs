@@ -27,10 +27,11 @@ const SCHEDULER: &str = "
     idle: shim
     inbox: shim goroutine
     next_slot: goroutine
-    seats: shim goroutine inbox next_slot ^shared ^timers
-    spares: shim config goroutine seats ^shared
-    shared: shim stack config asymmetric goroutine idle seats spares
-    processor: current stack config goroutine carrier seats shared
+    run_queue: goroutine
+    seats: shim goroutine inbox next_slot run_queue ^shared ^timers
+    spares: shim config run_queue seats ^shared
+    shared: shim stack config asymmetric goroutine idle run_queue seats spares
+    processor: current stack config goroutine carrier run_queue seats shared
     ready: current goroutine shared processor
     parker: shim goroutine ready ^task
     task: parker
@@ -41,8 +42,8 @@ const SCHEDULER: &str = "
     park: shim current config unwind goroutine carrier parker timers
     wait_queue: parker park
     spawn: current stack isolated config asymmetric goroutine carrier shared processor park
-    worker: current stack isolated config unwind goroutine exit carrier seats spares shared processor ready parker timers
-    scheduler: current stack config asymmetric goroutine carrier seats shared processor timers metrics monitor spawn worker
+    worker: current stack isolated config unwind goroutine exit carrier run_queue seats spares shared processor ready parker timers
+    scheduler: current stack config asymmetric goroutine carrier run_queue seats shared processor timers metrics monitor spawn worker
 ";
 
 /// The same for `src`. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
@@ -65,17 +66,7 @@ const GORUN: &str = "
 const CRATES: &[(&str, &[&str])] = &[
     ("corosensei", &["scheduler/src/carrier.rs"]),
     ("crossbeam_channel", &["src/blocking.rs"]),
-    (
-        "crossbeam_deque",
-        &[
-            "scheduler/src/processor.rs",
-            "scheduler/src/scheduler.rs",
-            "scheduler/src/seats.rs",
-            "scheduler/src/shared.rs",
-            "scheduler/src/spares.rs",
-            "scheduler/src/worker/search.rs",
-        ],
-    ),
+    ("crossbeam_deque", &["scheduler/src/run_queue.rs"]),
     ("crossbeam_utils", &["scheduler/src/seats.rs", "scheduler/src/shim.rs", "scheduler/src/timers/owned.rs"]),
     ("libc", &["scheduler/src/asymmetric.rs", "scheduler/src/isolated/", "scheduler/src/stack/"]),
     ("lock_api", &["src/sync/"]),

@@ -33,6 +33,7 @@ mod park;
 mod parker;
 mod processor;
 mod ready;
+mod run_queue;
 mod scheduler;
 mod seats;
 mod shared;

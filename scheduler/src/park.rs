@@ -180,6 +180,16 @@ fn heed(g: &Goroutine, cancels: bool) {
     }
 }
 
+/// Yields: for a goroutine that has spawned more than its worker gets round to. As [`breathe`], an isolated one only.
+#[cold]
+pub(crate) fn let_begin() {
+    if let Some(g) = current::goroutine()
+        && g.mode.get() == ThreadLocals::Isolated
+    {
+        carrier::suspend(g, Suspended::Yield);
+    }
+}
+
 /// Lets others run. A goroutine goes to the end of its worker's queue; a plain thread yields to the kernel.
 /// A cancellation point.
 pub fn yield_now() {

@@ -4,7 +4,7 @@
 //! everything here is single-threaded, in cells; what other threads may touch is in the `Seat`.
 //!
 //! * **R1.** Only the owning thread touches a `Processor`, and no borrow into it lives over a suspension.
-//! * **R2.** `bound` holds started pinned goroutines, whose home is this seat; `deque` only such as may run anywhere,
+//! * **R2.** `bound` holds started pinned goroutines, whose home is this seat; `queue` only such as may run anywhere,
 //!   isolated or unstarted; the next slot either.
 //! * **R3.** The worker's loop calls the methods here with any block loaded that it owns. Those that could touch a
 //!   thread-local (a queue that is resized, a lock, an allocation) are not inlined (F2 in `isolated`).
@@ -12,14 +12,15 @@
 use crate::carrier::{Carrier, CarrierList};
 use crate::config::ThreadLocals;
 use crate::goroutine::{BlockList, Ref};
+use crate::run_queue::{RunQueue, STREAK};
 use crate::seats::Seat;
 use crate::shared::Shared;
 use crate::stack::{self, StackClass, StackError};
-use crossbeam_deque::Worker as Deque;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Ids taken from the process-wide counter at a time.
 const ID_BATCH: u64 = 64;
@@ -41,10 +42,12 @@ pub(crate) struct Processor {
     pub(crate) spoilt: Cell<bool>,
     /// For tests: what may go elsewhere goes by way of the injector.
     pub(crate) always_migrate: bool,
-    pub(crate) deque: Deque<Ref>,
+    pub(crate) queue: RunQueue,
     bound: RefCell<VecDeque<Ref>>,
     streak: Cell<u32>,
     turn: Cell<bool>,
+    /// The turn that last spawned something (`Seat::rounds`), and how much.
+    spawns: Cell<(u32, u32)>,
     eagerness: Eagerness,
     pub(crate) blocks: BlockList,
     /// Free ones of the default size: pinned, isolated.
@@ -57,7 +60,7 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    pub(crate) fn new(shared: Arc<Shared>, index: usize, deque: Deque<Ref>) -> Processor {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: RunQueue) -> Processor {
         let seat = NonNull::from(shared.seats.get(index));
         Processor {
             always_migrate: shared.config.always_migrate,
@@ -67,10 +70,11 @@ impl Processor {
             pinned: Cell::new(0),
             lockers: Cell::new(0),
             spoilt: Cell::new(false),
-            deque,
+            queue,
             bound: RefCell::new(VecDeque::new()),
             streak: Cell::new(0),
             turn: Cell::new(false),
+            spawns: Cell::new((0, 0)),
             eagerness: Eagerness::default(),
             blocks: BlockList::new(),
             carriers: [CarrierList::new(), CarrierList::new()],
@@ -131,16 +135,45 @@ impl Processor {
             if self.is_aside() || self.always_migrate {
                 return self.shared.inject(g);
             }
-            self.deque.push(g);
-            if self.shared.idle.seems_asleep() && self.eagerness.wakes(self.shared.idle.vain(), self.deque.len()) {
-                self.shared.notify();
-            }
+            self.queue.push_ready(g);
+            self.pushed();
         } else {
             self.bound.borrow_mut().push_back(g);
         }
     }
 
-    /// The next goroutine that needs no looking elsewhere: the next slot, then the two queues in turn.
+    /// Puts a goroutine that was spawned here where it has its first turn soon.
+    #[inline]
+    pub(crate) fn push_unbegun(&self, g: Ref) {
+        if self.is_aside() || self.always_migrate {
+            return self.shared.inject(g);
+        }
+        self.queue.push_unbegun(g);
+        self.pushed();
+    }
+
+    /// Counts one spawn of the running goroutine's. Whether it should let what was spawned go first: when one turn has
+    /// spawned [`STREAK`] goroutines and as many wait. So they are run while they are in the cache, and a million short
+    /// ones never exist at once.
+    #[inline]
+    pub(crate) fn spawns_ahead(&self) -> bool {
+        // Relaxed: our own worker's count.
+        let now = self.seat_ref().rounds.load(Ordering::Relaxed);
+        let (turn, before) = self.spawns.get();
+        let spawned = if turn == now { before + 1 } else { 1 };
+        self.spawns.set((now, spawned));
+        spawned >= STREAK && self.queue.unbegun() >= STREAK as usize
+    }
+
+    /// Something is in the own queue that others may take.
+    #[inline]
+    fn pushed(&self) {
+        if self.shared.idle.seems_asleep() && self.eagerness.wakes(self.shared.idle.vain(), self.queue.len()) {
+            self.shared.notify();
+        }
+    }
+
+    /// The next goroutine that needs no looking elsewhere: the next slot, then the queues (Q1).
     #[inline]
     pub(crate) fn pop(&self) -> Option<Ref> {
         if let Some(g) = self.seat_ref().next.take() {
@@ -156,9 +189,14 @@ impl Processor {
 
     #[inline(never)]
     fn pop_queues(&self) -> Option<Ref> {
+        if let Some(g) = self.queue.pop_unbegun() {
+            return Some(g);
+        }
         let turn = !self.turn.get();
         self.turn.set(turn);
-        if turn { self.pop_bound().or_else(|| self.deque.pop()) } else { self.deque.pop().or_else(|| self.pop_bound()) }
+        let (ready, bound) = (|| self.queue.pop_ready(), || self.pop_bound());
+        let begun = if turn { bound().or_else(ready) } else { ready().or_else(bound) };
+        begun.or_else(|| self.queue.pop_unbegun())
     }
 
     fn pop_bound(&self) -> Option<Ref> {
@@ -173,7 +211,7 @@ impl Processor {
                 false => self.bound.borrow_mut().push_back(g),
             }
         }
-        while let Some(g) = self.deque.pop() {
+        while let Some(g) = self.queue.pop_any() {
             self.shared.inject(g);
         }
     }

@@ -12,17 +12,17 @@
 
 use crate::asymmetric;
 use crate::config::{Config, ConfigError, SpawnError, ThreadLocals};
-use crate::goroutine::{Handle, Ref, for_each_live};
+use crate::goroutine::{Handle, for_each_live};
 use crate::metrics::{self, Metrics};
 use crate::monitor;
 use crate::processor::Processor;
+use crate::run_queue::RunQueue;
 use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
 use crate::spawn::{Spec, spawn_on};
 use crate::stack;
 use crate::timers::{Alarm, Timer};
 use crate::worker::Worker;
-use crossbeam_deque::Worker as Deque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -194,11 +194,11 @@ impl Remote {
 }
 
 /// See [`crate::spares::Start`].
-fn start_worker(shared: &Arc<Shared>, index: usize, deque: Deque<Ref>) -> std::io::Result<JoinHandle<()>> {
+fn start_worker(shared: &Arc<Shared>, index: usize, queue: RunQueue) -> std::io::Result<JoinHandle<()>> {
     let shared = shared.clone();
     let name = format!("{}-worker-{index}", shared.config.thread_name);
     // The processor is built on its worker's thread: it is not Send.
-    std::thread::Builder::new().name(name).spawn(move || Worker::new(Processor::new(shared, index, deque)).run())
+    std::thread::Builder::new().name(name).spawn(move || Worker::new(Processor::new(shared, index, queue)).run())
 }
 
 /// For the overflow report. In a signal handler: reads memory, allocates nothing.

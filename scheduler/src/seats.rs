@@ -10,10 +10,10 @@
 use crate::goroutine::{Goroutine, Ref};
 use crate::inbox::Inbox;
 use crate::next_slot::NextSlot;
+use crate::run_queue::RunStealer;
 use crate::shared::Shared;
 use crate::shim::Lock;
 use crate::timers::Timers;
-use crossbeam_deque::Stealer;
 use crossbeam_utils::CachePadded;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -69,7 +69,7 @@ impl Seats {
     }
 
     /// One seat more, if there is room. Not called by two threads at once.
-    pub(crate) fn add(&self, shared: Weak<Shared>, stealer: Stealer<Ref>) -> Option<usize> {
+    pub(crate) fn add(&self, shared: Weak<Shared>, stealer: RunStealer) -> Option<usize> {
         let index = self.len();
         self.table.get(index)?.set(Arc::new(CachePadded::new(Seat::new(shared, stealer)))).expect("S3: not in use yet");
         // Release: pairs with the Acquire in `len` (S3).
@@ -82,7 +82,7 @@ impl Seats {
 #[derive(Debug)]
 pub(crate) struct Seat {
     shared: Weak<Shared>,
-    pub(crate) stealer: Stealer<Ref>,
+    pub(crate) stealer: RunStealer,
     pub(crate) next: NextSlot,
     pub(crate) inbox: Inbox,
     pub(crate) timers: Timers,
@@ -102,7 +102,7 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    fn new(shared: Weak<Shared>, stealer: Stealer<Ref>) -> Seat {
+    fn new(shared: Weak<Shared>, stealer: RunStealer) -> Seat {
         Seat {
             shared,
             stealer,

@@ -10,11 +10,11 @@ use crate::asymmetric;
 use crate::config::{Config, ThreadLocals};
 use crate::goroutine::Ref;
 use crate::idle::Idle;
+use crate::run_queue::Injector;
 use crate::seats::{Seat, Seats};
 use crate::shim::Lock;
 use crate::spares::{Spares, Start};
 use crate::stack::StackClass;
-use crossbeam_deque::Injector;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Condvar, OnceLock};
 use std::thread::Thread;
@@ -32,9 +32,9 @@ pub(crate) struct Shared {
     pub(crate) class: StackClass,
     /// Of goroutines that do not say otherwise.
     pub(crate) mode: ThreadLocals,
-    pub(crate) injector: Injector<Ref>,
+    pub(crate) injector: Injector,
     /// Goroutines that have not begun, while threads are scarce (V3 in `spares`).
-    pub(crate) held: Injector<Ref>,
+    pub(crate) held: Injector,
     pub(crate) seats: Seats,
     pub(crate) spares: Spares,
     pub(crate) idle: Idle,

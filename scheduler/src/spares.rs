@@ -16,11 +16,10 @@
 //!   back, so that a thousand that all block in the kernel leave threads to those that have begun.
 
 use crate::config::Config;
-use crate::goroutine::Ref;
+use crate::run_queue::RunQueue;
 use crate::seats::Seat;
 use crate::shared::Shared;
 use crate::shim::Lock;
-use crossbeam_deque::Worker as Deque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,7 +30,7 @@ use std::time::{Duration, Instant};
 const KEEP: Duration = Duration::from_secs(2);
 
 /// Starts the thread of the worker on a seat, with the owner's end of its queue.
-pub(crate) type Start = fn(&Arc<Shared>, usize, Deque<Ref>) -> io::Result<JoinHandle<()>>;
+pub(crate) type Start = fn(&Arc<Shared>, usize, RunQueue) -> io::Result<JoinHandle<()>>;
 
 #[derive(Debug)]
 pub(crate) struct Spares {
@@ -49,7 +48,7 @@ struct Line {
     /// Seats of workers that wait, the hottest last.
     waiting: Vec<usize>,
     /// Seats without a thread.
-    left: Vec<(usize, Deque<Ref>)>,
+    left: Vec<(usize, RunQueue)>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -139,18 +138,18 @@ impl Spares {
 
     fn start_one(&self, line: &mut Line, shared: &Arc<Shared>) -> io::Result<()> {
         line.threads.retain(|thread| !thread.is_finished());
-        let (index, deque) = match line.left.pop() {
+        let (index, queue) = match line.left.pop() {
             Some(left) => left,
             None => {
-                let deque = Deque::new_fifo();
-                let Some(index) = shared.seats.add(Arc::downgrade(shared), deque.stealer()) else {
+                let queue = RunQueue::new();
+                let Some(index) = shared.seats.add(Arc::downgrade(shared), queue.stealer()) else {
                     return Err(io::Error::other("no seat left for another worker"));
                 };
-                (index, deque)
+                (index, queue)
             }
         };
         // What a thread that could not be started took along is lost, seat and all: a later one gets a new seat.
-        line.threads.push((self.start)(shared, index, deque)?);
+        line.threads.push((self.start)(shared, index, queue)?);
         Ok(())
     }
 
@@ -218,8 +217,8 @@ impl Spares {
     }
 
     /// The seat of a worker whose thread ends.
-    pub(crate) fn leave(&self, index: usize, deque: Deque<Ref>) {
-        self.line.lock().left.push((index, deque));
+    pub(crate) fn leave(&self, index: usize, queue: RunQueue) {
+        self.line.lock().left.push((index, queue));
     }
 
     /// Waits for the threads to end; `false` leaves them alone.

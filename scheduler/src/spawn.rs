@@ -47,7 +47,11 @@ pub struct Spec {
 pub unsafe fn spawn_here(spec: &Spec, write: impl FnOnce(*mut u8)) -> Option<Result<Handle, SpawnError>> {
     // A goroutine that does nothing but spawn lets what it spawned have its turn.
     crate::park::breathe();
-    let processor = current::processor()?;
+    let mut processor = current::processor()?;
+    if processor.spawns_ahead() {
+        crate::park::let_begin();
+        processor = current::processor()?;
+    }
     // SAFETY: by the caller.
     Some(unsafe { spawn_on(&processor.shared, Some(processor), spec, write) })
 }
@@ -94,7 +98,7 @@ pub(crate) unsafe fn spawn_on(
             let processor = current::processor().unwrap_or(processor);
             processor.seat_ref().count_spawn();
             g.publish(2);
-            processor.push_back(g);
+            processor.push_unbegun(g);
             // SAFETY: the second of the references counted above.
             let handle = unsafe { Handle::adopt(g) };
             // `publish`, then the phase; against it the drain's phase, then its walk over the blocks: either we see the

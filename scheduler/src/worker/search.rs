@@ -7,16 +7,19 @@
 use super::{FAIRNESS, Worker};
 use crate::goroutine::Ref;
 use crate::processor::Processor;
+use crate::run_queue::{Injector, RunQueue};
 use crate::seats::Seat;
 use crate::shared::STOPPING;
 use crate::spares::Waited;
 use crate::timers::{self, Due, NEVER, Timers};
-use crossbeam_deque::{Injector, Steal, Worker as Deque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Turns of a spin loop before a lone goroutine is stolen: about a microsecond.
 const PATIENCE: u32 = 32;
+/// In every so many rounds of fairness the oldest unbegun goroutine goes first. Not in each: that would run a tree of
+/// goroutines breadth first (`run_queue`).
+const OLDEST: u32 = 8;
 
 impl Worker {
     /// The next goroutine to run; `None` when the thread is to end. At home.
@@ -43,6 +46,11 @@ impl Worker {
             self.fire_own_timers();
             self.processor.empty_inbox();
             let found = self.take_unattended().or_else(|| self.processor.shared.injector.steal().success());
+            let found = found.or_else(|| {
+                // Q1.
+                let now = self.round.is_multiple_of(FAIRNESS * OLDEST);
+                now.then(|| self.processor.queue.oldest(&self.seat().stealer)).flatten()
+            });
             if let Some(g) = found.and_then(|g| self.unless_held_back(g)) {
                 return Some(g);
             }
@@ -109,8 +117,8 @@ impl Worker {
     }
 
     fn hand_back_seat(&mut self) {
-        let deque = std::mem::replace(&mut self.processor.deque, Deque::new_fifo());
-        self.processor.shared.spares.leave(self.processor.index, deque);
+        let queue = std::mem::replace(&mut self.processor.queue, RunQueue::new());
+        self.processor.shared.spares.leave(self.processor.index, queue);
     }
 
     /// What is ours, without counting as a searcher.
@@ -177,7 +185,7 @@ impl Worker {
     fn look_around(&mut self) -> Option<Ref> {
         let shared = self.processor.shared.clone();
         let mine = self.processor.seat();
-        let batch = |from: &Injector<Ref>| until_sure(|| from.steal_batch_and_pop(&self.processor.deque));
+        let batch = |from: &Injector| self.processor.queue.take_batch(from);
         if let Some(g) = batch(&shared.injector) {
             return Some(g);
         }
@@ -197,7 +205,7 @@ impl Worker {
             // A single goroutine is most often one that its worker is about to run itself.
             if seat.stealer.len() == 1 && !seat.is_unattended() {
                 lone = true;
-            } else if let Some(g) = until_sure(|| seat.stealer.steal_batch_and_pop(&self.processor.deque)) {
+            } else if let Some(g) = self.processor.queue.steal_batch(&seat.stealer) {
                 return Some(g);
             }
             if seat.is_unattended()
@@ -212,8 +220,7 @@ impl Worker {
         if lone {
             // About as long as it takes to run a short one, and much less than a wake-up.
             (0..PATIENCE).for_each(|_| std::hint::spin_loop());
-            let found =
-                others().find_map(|seat| until_sure(|| seat.stealer.steal_batch_and_pop(&self.processor.deque)));
+            let found = others().find_map(|seat| self.processor.queue.steal_batch(&seat.stealer));
             if found.is_some() {
                 return found;
             }
@@ -229,7 +236,7 @@ impl Worker {
             if seat.timers.earliest() != NEVER {
                 fire_timers(&seat.timers, &self.processor, &mut self.due);
             }
-            found = found.or_else(|| seat.next.steal()).or_else(|| until_sure(|| seat.stealer.steal()));
+            found = found.or_else(|| seat.next.steal()).or_else(|| seat.stealer.steal());
         }
         found
     }
@@ -291,16 +298,5 @@ fn sleep_until(at: u64) {
     let now = timers::now();
     if at > now {
         std::thread::park_timeout(Duration::from_nanos(at - now));
-    }
-}
-
-/// Steals until it is known whether there is something.
-fn until_sure(steal: impl Fn() -> Steal<Ref>) -> Option<Ref> {
-    loop {
-        match steal() {
-            Steal::Success(g) => return Some(g),
-            Steal::Retry => {}
-            Steal::Empty => return None,
-        }
     }
 }
