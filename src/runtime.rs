@@ -83,6 +83,7 @@ pub struct Builder {
     spare_workers: Option<usize>,
     stack_size: Option<usize>,
     warm_stacks: Option<usize>,
+    idle_stacks: Option<Duration>,
     thread_locals: Option<ThreadLocals>,
     grace: Option<Duration>,
     thread_name: Option<String>,
@@ -141,7 +142,8 @@ impl Builder {
         self
     }
 
-    /// How many free stacks each worker keeps with their pages; what is beyond gives its pages back. Default 256.
+    /// How many free stacks each worker keeps with their pages for good; what is beyond gives its pages back when it was not
+    /// needed for a while ([`Builder::idle_stacks`]). Default 256; with 0 no stack is ever used twice.
     ///
     /// ```
     /// // Memory matters more than the speed of the next spawn.
@@ -152,6 +154,22 @@ impl Builder {
     #[must_use]
     pub fn warm_stacks(mut self, n: usize) -> Builder {
         self.warm_stacks = Some(n);
+        self
+    }
+
+    /// How long free stacks beyond the [warm](Builder::warm_stacks) ones keep their pages while nobody needs them, at least; at
+    /// most about twice as long, and then some 100,000 give them back in a second. Default one second; with zero at once.
+    ///
+    /// ```
+    /// // Bursts of goroutines, minutes apart, and memory enough.
+    /// let keep = std::time::Duration::from_secs(300);
+    /// let runtime = gorun::runtime::Builder::new().workers(1).idle_stacks(keep).build()?;
+    /// assert_eq!(runtime.run(|| 1), 1);
+    /// # Ok::<(), gorun::runtime::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn idle_stacks(mut self, keep: Duration) -> Builder {
+        self.idle_stacks = Some(keep);
         self
     }
 
@@ -218,6 +236,7 @@ impl Builder {
         config.spare_workers = self.spare_workers.unwrap_or(config.spare_workers);
         config.stack_size = self.stack_size.unwrap_or(config.stack_size);
         config.warm_stacks = self.warm_stacks.unwrap_or(config.warm_stacks);
+        config.idle_stacks = self.idle_stacks.unwrap_or(config.idle_stacks);
         config.thread_locals = self.thread_locals.or(config.thread_locals);
         config.grace = self.grace.unwrap_or(config.grace);
         config.thread_name = self.thread_name.unwrap_or(config.thread_name);

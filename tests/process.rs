@@ -291,3 +291,32 @@ fn too_little_address_space_is_an_error_on_a_plain_thread() {
     }
     child_passes("too_little_address_space_is_an_error_on_a_plain_thread", &[]);
 }
+
+#[test]
+fn stacks_that_are_kept_warm_do_not_count_as_used() {
+    if is_child() {
+        let limit = libc::rlimit { rlim_cur: 4 << 30, rlim_max: 4 << 30 };
+        // SAFETY: a valid rlimit for the duration of the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+        let keep = Duration::from_secs(3600);
+        let runtime = Builder::new().workers(1).warm_stacks(2).idle_stacks(keep).build().unwrap();
+        // As many goroutines at once as there is room for.
+        let fill = || {
+            let (gate, wait) = gorun::channel::<()>(0);
+            let one = || {
+                let wait = wait.clone();
+                gorun::Builder::new().go(move || assert!(wait.recv().is_err()))
+            };
+            let all: Vec<_> = std::iter::from_fn(|| one().ok()).collect();
+            gorun::yield_now();
+            gate.close();
+            let n = all.len();
+            all.into_iter().for_each(|h| h.join().unwrap());
+            n
+        };
+        let filled = runtime.go(move || (fill(), fill())).unwrap().join().unwrap();
+        assert!(filled.0 > 1000 && filled.1 > filled.0 * 9 / 10, "{filled:?}");
+        return;
+    }
+    child_passes("stacks_that_are_kept_warm_do_not_count_as_used", &[]);
+}

@@ -24,14 +24,15 @@ const SCHEDULER: &str = "
     goroutine: shim current stack config unwind ^carrier ^seats ^shared ^processor ^parker ^park
     exit: current isolated goroutine ^processor
     carrier: stack isolated config unwind goroutine exit
+    warm: shim stack config carrier
     idle: shim
     inbox: shim goroutine
     next_slot: goroutine
     run_queue: goroutine
     seats: shim goroutine inbox next_slot run_queue ^shared ^timers
     spares: shim config run_queue seats ^shared
-    shared: shim stack config asymmetric goroutine idle run_queue seats spares
-    processor: current stack config goroutine carrier run_queue seats shared
+    shared: shim stack config asymmetric goroutine warm idle run_queue seats spares
+    processor: current stack config goroutine carrier warm run_queue seats shared
     ready: current goroutine shared processor
     parker: shim goroutine ready ^task
     task: parker

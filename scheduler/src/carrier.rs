@@ -2,7 +2,7 @@
 //!
 //! A carrier is a loop: run a goroutine to its end, suspend with [`Suspended::Exit`], get the next one. So a
 //! goroutine's end costs one switch and no set-up, and a worker whose goroutines never block uses one hot stack
-//! for all of them. Used by `worker` (resume), `park` (suspend), `processor` (the caches).
+//! for all of them. Used by `worker` (resume), `park` (suspend), `processor` and `warm` (the caches).
 //!
 //! ```text
 //!  high │ Carrier (this struct)      │ in the slot's top page, with the first frames
@@ -12,10 +12,11 @@
 //!   low │ guard page                 │
 //! ```
 //!
-//! * **K1.** A carrier is on one processor's cache, in the shared pool, or under one started goroutine.
+//! * **K1.** A carrier is in one processor's cache, in the runtime's pool (`warm`), or one goroutine's.
 //! * **K2.** Only the worker that owns the goroutine (G1) resumes its carrier: one with a thread-local block of its own
-//!   on any thread, with that block loaded; one without always on the same thread. So what is on its stack never sees
-//!   other thread-locals (which is why user frames need not be `Send`).
+//!   on any thread, with that block loaded; one without, from its goroutine's first turn to its last, on the same thread.
+//!   So what is on its stack never sees other thread-locals (which is why user frames need not be `Send`). The loop's own
+//!   frames keep nothing of a thread's over a suspension: between two goroutines it may go anywhere.
 //! * **K3.** When a carrier suspends with `Exit`, its stack holds nothing but the loop's own frames, none of
 //!   which has anything to drop: it may be forgotten.
 
@@ -194,12 +195,14 @@ pub(crate) fn suspend(g: &Goroutine, why: Suspended) {
 #[derive(Debug)]
 pub(crate) struct CarrierList {
     head: Cell<*mut Carrier>,
+    /// The one that was pushed first; of no meaning in an empty list.
+    last: Cell<*mut Carrier>,
     len: Cell<usize>,
 }
 
 impl CarrierList {
     pub(crate) const fn new() -> CarrierList {
-        CarrierList { head: Cell::new(ptr::null_mut()), len: Cell::new(0) }
+        CarrierList { head: Cell::new(ptr::null_mut()), last: Cell::new(ptr::null_mut()), len: Cell::new(0) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -209,6 +212,9 @@ impl CarrierList {
     pub(crate) fn push(&self, carrier: NonNull<Carrier>) {
         // SAFETY: K1: ours.
         unsafe { carrier.as_ref() }.next.set(self.head.get());
+        if self.head.get().is_null() {
+            self.last.set(carrier.as_ptr());
+        }
         self.head.set(carrier.as_ptr());
         self.len.set(self.len.get() + 1);
     }
@@ -219,6 +225,19 @@ impl CarrierList {
         self.head.set(unsafe { carrier.as_ref() }.next.get());
         self.len.set(self.len.get() - 1);
         Some(carrier)
+    }
+
+    /// Puts all of `other` before its own, and leaves it empty.
+    pub(crate) fn append(&self, other: &CarrierList) {
+        let head = other.head.replace(ptr::null_mut());
+        // SAFETY: K1: on the other list.
+        let Some(last) = (unsafe { other.last.get().as_ref() }).filter(|_| !head.is_null()) else { return };
+        last.next.set(self.head.get());
+        if self.head.get().is_null() {
+            self.last.set(other.last.get());
+        }
+        self.head.set(head);
+        self.len.set(self.len.get() + other.len.replace(0));
     }
 }
 

@@ -34,8 +34,10 @@ pub struct Config {
     pub spare_workers: usize,
     /// Default stack size of a goroutine, in bytes.
     pub stack_size: usize,
-    /// Free stacks that stay warm (with their pages) on each processor.
+    /// Free stacks that stay warm (with their pages) for good, for each processor; if 0, none is used twice.
     pub warm_stacks: usize,
+    /// How long free stacks beyond those stay warm while nobody needs them.
+    pub idle_stacks: Duration,
     /// Whose thread-locals goroutines see; `None`: their own where that can be had ([`isolation`](crate::isolation)).
     pub thread_locals: Option<ThreadLocals>,
     /// How long a shutdown waits for goroutines to end.
@@ -50,6 +52,7 @@ pub struct Config {
 /// What a slot of 256 KiB leaves, thread-local block included. It is address space; pages are touched as they are used.
 const STACK_SIZE: usize = 240 << 10;
 const WARM_STACKS: usize = 256;
+const IDLE_STACKS: Duration = Duration::from_secs(1);
 const SPARE_WORKERS: usize = 256;
 /// Workers at most: each is a thread, and each looks at all the others when it finds nothing to do. Go's own bound until
 /// 1.10; a typing error should be an error, and not a million threads.
@@ -168,6 +171,7 @@ impl Config {
             stack_size: stack_size.unwrap_or(STACK_SIZE),
             thread_locals,
             warm_stacks: WARM_STACKS,
+            idle_stacks: IDLE_STACKS,
             grace: GRACE,
             thread_name: "gorun".to_owned(),
             always_migrate: std::env::var_os(ALWAYS_MIGRATE).is_some_and(|value| value == "1"),

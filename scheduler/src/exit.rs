@@ -25,6 +25,10 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 
 /// Runs `g` and takes it through its exit path. Does not unwind.
+///
+/// Not inlined: a free carrier of a pinned goroutine may be another thread's next time, so the loop that calls this must
+/// not keep a thread-local's address.
+#[inline(never)]
 pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
     if block.is_some() {
         current::adopt(g);

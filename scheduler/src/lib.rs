@@ -45,6 +45,7 @@ mod task;
 mod timers;
 mod unwind;
 mod wait_queue;
+mod warm;
 mod worker;
 
 pub use carrier::grow;

@@ -5,7 +5,8 @@
 //! * after a period more its worker is *stuck*: its seat is unattended (S4 in `seats`), and as soon as something waits
 //!   that no sleeping worker is there for, another worker is brought in (`spares`);
 //! * work or timers that wait while some worker sleeps get that worker woken (a second net under `idle`, and the
-//!   first one for what waits on the seat of a busy worker).
+//!   first one for what waits on the seat of a busy worker);
+//! * stacks that are kept warm in vain are given back, bit by bit (`warm`), also while all workers sleep.
 
 use crate::goroutine::YIELD;
 use crate::seats::Seat;
@@ -34,13 +35,19 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             // then reads the flag.
             shared.monitor_asleep.store(true, Ordering::SeqCst);
             if shared.idle.asleep() >= shared.spares.active() && shared.phase() != STOPPING {
-                std::thread::park();
+                if shared.warm.wants_trim() {
+                    std::thread::park_timeout(PERIOD);
+                } else {
+                    std::thread::park();
+                }
             }
             shared.monitor_asleep.store(false, Ordering::SeqCst);
+            shared.warm.trim(timers::now());
             continue;
         }
         std::thread::park_timeout(PERIOD);
         look(shared, &mut last);
+        shared.warm.trim(timers::now());
     }
 }
 

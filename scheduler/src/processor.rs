@@ -14,8 +14,9 @@ use crate::config::ThreadLocals;
 use crate::goroutine::{BlockList, Ref};
 use crate::run_queue::{RunQueue, STREAK};
 use crate::seats::Seat;
-use crate::shared::Shared;
+use crate::shared::{STOPPING, Shared};
 use crate::stack::{self, StackClass, StackError};
+use crate::warm::{self, WarmCache};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -51,7 +52,7 @@ pub(crate) struct Processor {
     eagerness: Eagerness,
     pub(crate) blocks: BlockList,
     /// Free ones of the default size: pinned, isolated.
-    carriers: [CarrierList; 2],
+    warm: [WarmCache; 2],
     /// Carriers that a library loaded meanwhile has made useless, until they can be released.
     outdated: CarrierList,
     ids: Cell<(u64, u64)>,
@@ -62,6 +63,7 @@ pub(crate) struct Processor {
 impl Processor {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: RunQueue) -> Processor {
         let seat = NonNull::from(shared.seats.get(index));
+        let warm = [WarmCache::new(&shared.config), WarmCache::new(&shared.config)];
         Processor {
             always_migrate: shared.config.always_migrate,
             shared,
@@ -77,7 +79,7 @@ impl Processor {
             spawns: Cell::new((0, 0)),
             eagerness: Eagerness::default(),
             blocks: BlockList::new(),
-            carriers: [CarrierList::new(), CarrierList::new()],
+            warm,
             outdated: CarrierList::new(),
             ids: Cell::new((0, 0)),
             reserved: Cell::new(0),
@@ -265,45 +267,48 @@ impl Processor {
 
     /// A carrier for a goroutine that has a reservation.
     pub(crate) fn take_carrier(&self, class: StackClass, mode: ThreadLocals) -> Result<NonNull<Carrier>, StackError> {
-        if class == self.shared.class {
-            while let Some(carrier) = self.cache(mode).pop() {
-                // SAFETY: K1: it was on our list.
-                if unsafe { carrier.as_ref() }.is_reusable() {
-                    // The goroutine has a reservation, and so had the carrier: one is free again.
-                    self.unreserve_stack(class);
-                    return Ok(carrier);
-                }
-                self.outdated.push(carrier);
+        match self.take_warm(class, mode) {
+            Some(carrier) => {
+                // The goroutine has a reservation, and so had the carrier: one is free again.
+                self.unreserve_stack(class);
+                Ok(carrier)
             }
+            None => Carrier::create(class, mode),
         }
-        Carrier::create(class, mode)
+    }
+
+    /// A warm carrier with its reservation, for a goroutine that has none.
+    #[inline]
+    pub(crate) fn take_warm(&self, class: StackClass, mode: ThreadLocals) -> Option<NonNull<Carrier>> {
+        if class != self.shared.class {
+            return None;
+        }
+        loop {
+            let carrier = self.warm(mode).take(mode, &self.shared.warm)?;
+            // SAFETY: W1: it was on our list.
+            if unsafe { carrier.as_ref() }.is_reusable() {
+                return Some(carrier);
+            }
+            self.outdated.push(carrier);
+        }
     }
 
     /// Releases what can't be used again. At home: one of their blocks may have been loaded still.
     #[inline]
     pub(crate) fn release_outdated(&self) {
         if self.outdated.len() > 0 {
-            self.release_all(&self.outdated);
+            warm::release(&self.outdated);
         }
     }
 
-    #[cold]
-    fn release_all(&self, list: &CarrierList) {
-        while let Some(carrier) = list.pop() {
-            // SAFETY: K1, K3: free.
-            unsafe { Carrier::release(carrier, false) };
-            stack::unreserve(self.shared.class, 1);
-        }
-    }
-
-    fn cache(&self, mode: ThreadLocals) -> &CarrierList {
-        &self.carriers[usize::from(mode == ThreadLocals::Isolated)]
+    fn warm(&self, mode: ThreadLocals) -> &WarmCache {
+        &self.warm[usize::from(mode == ThreadLocals::Isolated)]
     }
 
     /// Whether [`Processor::give_carrier`] would keep it.
     pub(crate) fn keeps(&self, carrier: &Carrier) -> bool {
         carrier.class() == self.shared.class
-            && self.cache(carrier.mode()).len() < self.shared.config.warm_stacks
+            && self.warm(carrier.mode()).has_room(&self.shared.warm)
             && carrier.is_reusable()
     }
 
@@ -314,7 +319,7 @@ impl Processor {
         // SAFETY: K1: the worker hands it to us.
         let this = unsafe { carrier.as_ref() };
         if keep {
-            self.cache(this.mode()).push(carrier);
+            self.warm(this.mode()).give(carrier, this.mode(), &self.shared.warm);
         } else {
             let class = this.class();
             // SAFETY: K3: it suspended with Exit. Pages go back: it is beyond what is kept warm.
@@ -361,7 +366,13 @@ impl Eagerness {
 
 impl Drop for Processor {
     fn drop(&mut self) {
-        self.carriers.iter().chain([&self.outdated]).for_each(|list| self.release_all(list));
+        warm::release(&self.outdated);
+        self.warm.iter().for_each(WarmCache::release);
+        if self.shared.phase() == STOPPING {
+            // By each worker as the last thing: so nothing stays that one of them has put there.
+            self.shared.warm.release_all();
+        }
+
         stack::unreserve(self.shared.class, self.reserved.get());
     }
 }

@@ -15,6 +15,7 @@ use crate::seats::{Seat, Seats};
 use crate::shim::Lock;
 use crate::spares::{Spares, Start};
 use crate::stack::StackClass;
+use crate::warm::WarmPool;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Condvar, OnceLock};
 use std::thread::Thread;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) held: Injector,
     pub(crate) seats: Seats,
     pub(crate) spares: Spares,
+    pub(crate) warm: WarmPool,
     pub(crate) idle: Idle,
     phase: AtomicU8,
     /// Spawned from outside any worker (S2).
@@ -52,6 +54,7 @@ impl Shared {
         Shared {
             seats: Seats::new(config.workers + config.spare_workers),
             spares: Spares::new(&config, start),
+            warm: WarmPool::new(&config),
             config,
             class,
             mode,

@@ -14,7 +14,7 @@ use crate::goroutine::{Birth, Entry, Handle, Ref, give_back_unused, take_block};
 use crate::isolated;
 use crate::processor::Processor;
 use crate::shared::{DRAINING, RUNNING, Shared};
-use crate::stack::{self, StackClass};
+use crate::stack::{self, StackClass, StackError};
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -79,15 +79,14 @@ pub(crate) unsafe fn spawn_on(
     let birth = |id| Birth { id, class, mode, entry: spec.entry, name: spec.name.clone(), site: spec.site };
     match processor {
         Some(processor) => {
-            processor.reserve_stack(class).map_err(SpawnError::Stack)?;
+            let stack = stack_here(processor, class, mode).map_err(SpawnError::Stack)?;
             let Some(g) = take_block(Some(&processor.blocks)) else {
-                processor.unreserve_stack(class);
+                give_up_stack(stack, class);
                 return Err(SpawnError::OutOfMemory);
             };
             let back = Unpublished { g, class };
             g.prepare(birth(processor.take_id()), Arc::as_ptr(shared));
-            if stack::guards_need_mappings() {
-                let carrier = processor.take_carrier(class, mode).map_err(SpawnError::Stack)?;
+            if let Some(carrier) = stack {
                 g.carrier.set(carrier.as_ptr());
             }
             inherit(g);
@@ -111,15 +110,14 @@ pub(crate) unsafe fn spawn_on(
             Ok(handle)
         }
         None => {
-            stack::reserve(class, 1).map_err(SpawnError::Stack)?;
+            let stack = stack_outside(shared, class, mode).map_err(SpawnError::Stack)?;
             let Some(g) = take_block(None) else {
-                stack::unreserve(class, 1);
+                give_up_stack(stack, class);
                 return Err(SpawnError::OutOfMemory);
             };
             let back = Unpublished { g, class };
             g.prepare(birth(current::take_ids(1)), Arc::as_ptr(shared));
-            if stack::guards_need_mappings() {
-                let carrier = Carrier::create(class, mode).map_err(SpawnError::Stack)?;
+            if let Some(carrier) = stack {
                 g.carrier.set(carrier.as_ptr());
             }
             inherit(g);
@@ -138,6 +136,50 @@ pub(crate) unsafe fn spawn_on(
             Ok(unsafe { Handle::adopt(g) })
         }
     }
+}
+
+/// Reserves a stack, and takes it at once where it has to be. When there is none to reserve: the free ones that are kept
+/// warm have reservations, too.
+#[inline]
+fn stack_here(
+    processor: &Processor,
+    class: StackClass,
+    mode: ThreadLocals,
+) -> Result<Option<NonNull<Carrier>>, StackError> {
+    match processor.reserve_stack(class) {
+        Ok(()) if stack::guards_need_mappings() => {
+            let taken = processor.take_carrier(class, mode);
+            taken.map(Some).inspect_err(|_| processor.unreserve_stack(class))
+        }
+        Ok(()) => Ok(None),
+        Err(error) => processor.take_warm(class, mode).map(Some).ok_or(error),
+    }
+}
+
+/// The same for a thread that is no worker.
+fn stack_outside(
+    shared: &Shared,
+    class: StackClass,
+    mode: ThreadLocals,
+) -> Result<Option<NonNull<Carrier>>, StackError> {
+    match stack::reserve(class, 1) {
+        Ok(()) if stack::guards_need_mappings() => {
+            let taken = Carrier::create(class, mode);
+            taken.map(Some).inspect_err(|_| stack::unreserve(class, 1))
+        }
+        Ok(()) => Ok(None),
+        Err(error) if class != shared.class => Err(error),
+        Err(error) => shared.warm.take_one(mode).map(Some).ok_or(error),
+    }
+}
+
+#[cold]
+fn give_up_stack(carrier: Option<NonNull<Carrier>>, class: StackClass) {
+    if let Some(carrier) = carrier {
+        // SAFETY: K1, K3: it was taken for a goroutine that there will not be.
+        unsafe { Carrier::release(carrier, true) };
+    }
+    stack::unreserve(class, 1);
 }
 
 /// What the parent's inheritable keys hold goes to the child.
@@ -163,11 +205,7 @@ impl Unpublished {
 impl Drop for Unpublished {
     fn drop(&mut self) {
         self.g.locals.run_exit();
-        if let Some(carrier) = NonNull::new(self.g.carrier.replace(ptr::null_mut())) {
-            // SAFETY: K1, K3: it was taken for this goroutine, which never ran.
-            unsafe { Carrier::release(carrier, true) };
-        }
-        stack::unreserve(self.class, 1);
+        give_up_stack(NonNull::new(self.g.carrier.replace(ptr::null_mut())), self.class);
         give_back_unused(self.g);
     }
 }
