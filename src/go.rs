@@ -115,6 +115,12 @@ impl Builder {
     ///
     /// # Panics
     /// When the default runtime has to start and can't: the text says why.
+    ///
+    /// ```
+    /// let sum = gorun::Builder::new().name("sum").go(|| (1..=4).sum::<i32>())?;
+    /// assert_eq!(sum.join().unwrap(), 10);
+    /// # Ok::<(), gorun::SpawnError>(())
+    /// ```
     #[track_caller]
     pub fn go<F, T>(self, f: F) -> Result<JoinHandle<T>, SpawnError>
     where

@@ -50,14 +50,26 @@ const CLOSED: &str = "sending on a closed channel";
 const CLOSED_EMPTY: &str = "receiving from a closed and empty channel";
 
 impl<T> SendError<T> {
-    /// The value.
+    /// The value that was not sent.
+    ///
+    /// ```
+    /// let (tx, rx) = gorun::channel(1);
+    /// drop(rx);
+    /// assert_eq!(tx.send("letter").unwrap_err().into_inner(), "letter");
+    /// ```
     pub fn into_inner(self) -> T {
         self.0
     }
 }
 
 impl<T> TrySendError<T> {
-    /// The value.
+    /// The value that was not sent, whatever the reason.
+    ///
+    /// ```
+    /// let (tx, _rx) = gorun::channel(1);
+    /// tx.send("first").unwrap();
+    /// assert_eq!(tx.try_send("second").unwrap_err().into_inner(), "second");
+    /// ```
     pub fn into_inner(self) -> T {
         match self {
             TrySendError::Full(value) | TrySendError::Closed(value) => value,
@@ -66,7 +78,13 @@ impl<T> TrySendError<T> {
 }
 
 impl<T> SendTimeoutError<T> {
-    /// The value.
+    /// The value that was not sent, whatever the reason.
+    ///
+    /// ```
+    /// let (tx, _rx) = gorun::channel(0);
+    /// let error = tx.send_timeout("nobody comes", std::time::Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(error.into_inner(), "nobody comes");
+    /// ```
     pub fn into_inner(self) -> T {
         match self {
             SendTimeoutError::Timeout(value) | SendTimeoutError::Closed(value) => value,

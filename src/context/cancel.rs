@@ -36,7 +36,20 @@ impl CancelFunc {
 
     /// Cancels the context and all that are derived from it; all of them are canceled when it returns. Does not wait
     /// for anybody to take notice. Any number of goroutines and threads may call it, also at once; calls after the first
-    /// do nothing (and do not wait for it).
+    /// do nothing (and do not wait for it). Go's [`CancelFunc`](https://pkg.go.dev/context#CancelFunc).
+    ///
+    /// What was done before the first call happens before what is done after the context was seen to be canceled.
+    ///
+    /// ```
+    /// let (ctx, cancel) = gorun::context::background().with_cancel();
+    /// let worker = gorun::go({
+    ///     let ctx = ctx.clone();
+    ///     move || ctx.done().recv().is_err()
+    /// });
+    /// cancel.cancel();
+    /// cancel.cancel(); // does nothing
+    /// assert!(ctx.err().is_some() && worker.join().unwrap());
+    /// ```
     pub fn cancel(&self) {
         self.cancel_because(None);
     }
@@ -93,12 +106,28 @@ impl CancelCauseFunc {
         CancelCauseFunc(cancel)
     }
 
-    /// As [`CancelFunc::cancel`], with `cause` as the cause, if the context has not been canceled yet.
+    /// As [`CancelFunc::cancel`], with `cause` as the cause, if the context has not been canceled yet: the first cause
+    /// stays. Go's [`CancelCauseFunc`](https://pkg.go.dev/context#CancelCauseFunc).
+    ///
+    /// ```
+    /// let (ctx, cancel) = gorun::context::background().with_cancel_cause();
+    /// cancel.cancel("disk full");
+    /// cancel.cancel("too late to say so");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "disk full");
+    /// ```
     pub fn cancel(&self, cause: impl Into<Box<dyn Error + Send + Sync>>) {
         self.0.cancel_because(Some(cause.into()));
     }
 
-    /// As [`CancelFunc::detach`].
+    /// As [`CancelFunc::detach`]: the context ends with the one that it is derived from, and has that one's cause.
+    ///
+    /// ```
+    /// let (parent, stop) = gorun::context::background().with_cancel_cause();
+    /// let (ctx, own) = parent.with_cancel_cause();
+    /// own.detach();
+    /// stop.cancel("closing time");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "closing time");
+    /// ```
     pub fn detach(self) {
         self.0.detach();
     }

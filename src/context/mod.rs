@@ -55,13 +55,24 @@ pub struct Context {
 }
 
 /// The empty context: never canceled, without values and without a deadline. What `main`, initialisation and tests
-/// begin with.
+/// begin with. Go's [`context.Background`](https://pkg.go.dev/context#Background).
+///
+/// ```
+/// let ctx = gorun::context::background();
+/// assert!(ctx.err().is_none() && ctx.deadline().is_none());
+/// ```
 #[must_use]
 pub const fn background() -> Context {
     Context { node: None, values: None }
 }
 
-/// As [`background`], where it is not clear yet which context to use, or there is none to be had yet.
+/// As [`background`], where it is not clear yet which context to use, or there is none to be had yet. Go's
+/// [`context.TODO`](https://pkg.go.dev/context#TODO): a word to look for.
+///
+/// ```
+/// fn fetch(ctx: &gorun::context::Context) -> bool { ctx.err().is_none() }
+/// assert!(fetch(&gorun::context::todo())); // until our caller has one for us
+/// ```
 #[must_use]
 pub const fn todo() -> Context {
     background()
@@ -138,6 +149,13 @@ impl Context {
 
     /// As [`with_deadline`](Context::with_deadline); `cause` is the cause if it is the deadline that cancels, and not
     /// the [`CancelFunc`].
+    ///
+    /// ```
+    /// let past = std::time::Instant::now();
+    /// let (ctx, _cancel) = gorun::context::background().with_deadline_cause(past, "the shop is closed");
+    /// assert_eq!(ctx.err().unwrap().to_string(), "context deadline exceeded");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "the shop is closed");
+    /// ```
     #[track_caller]
     pub fn with_deadline_cause(
         &self,
@@ -200,7 +218,17 @@ impl Context {
         Context { node: self.node.clone(), values: Some(Value::new(self.values.clone(), value)) }
     }
 
-    /// The value of type `T` that was added last, on the way to this context. Takes as long as there are values.
+    /// The value of type `T` that was added last, on the way to this context; `None` if there is none. Takes as long as
+    /// there are values. Go's [`Context.Value`](https://pkg.go.dev/context#Context).
+    ///
+    /// ```
+    /// #[derive(Debug, PartialEq)]
+    /// struct User(&'static str);
+    /// let ctx = gorun::context::background().with_value(User("ann"));
+    /// let inner = ctx.with_value(User("bob"));
+    /// assert_eq!((ctx.value::<User>(), inner.value::<User>()), (Some(&User("ann")), Some(&User("bob"))));
+    /// assert_eq!(ctx.value::<String>(), None);
+    /// ```
     #[must_use]
     pub fn value<T: Send + Sync + 'static>(&self) -> Option<&T> {
         Value::find(self.values.as_deref())
@@ -237,7 +265,19 @@ impl Context {
         }
     }
 
-    /// Why the context was canceled; `None` if it has not been. The same from the first time on.
+    /// Why the context was canceled; `None` if it has not been. The same from the first time on. Go's `Err`; for the
+    /// reason that was given, see [`cause`](Context::cause).
+    ///
+    /// ```
+    /// use gorun::context::{ContextError, background};
+    /// let (ctx, cancel) = background().with_cancel();
+    /// let mut steps = 0;
+    /// while ctx.err().is_none() {
+    ///     steps += 1;
+    ///     if steps == 3 { cancel.cancel() }
+    /// }
+    /// assert_eq!((steps, ctx.err()), (3, Some(ContextError::Canceled)));
+    /// ```
     #[must_use]
     pub fn err(&self) -> Option<ContextError> {
         self.node.as_ref().and_then(|node| node.error())
@@ -263,12 +303,32 @@ impl Context {
     /// What canceled the context, or one that it is derived from, first: what was given to
     /// [`CancelCauseFunc::cancel`] or for the deadline, else the same as [`err`](Context::err). `None` if it has not been
     /// canceled.
+    ///
+    /// Go's [`context.Cause`](https://pkg.go.dev/context#Cause).
+    ///
+    /// ```
+    /// let (ctx, cancel) = gorun::context::background().with_cancel_cause();
+    /// let (derived, _cancel) = ctx.with_cancel();
+    /// assert!(derived.cause().is_none());
+    /// cancel.cancel("out of paper");
+    /// assert_eq!(derived.cause().unwrap().to_string(), "out of paper");
+    /// ```
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         self.node.as_ref().and_then(|node| node.cause())
     }
 
-    /// When it will be canceled at the latest.
+    /// When it will be canceled at the latest: the earliest deadline of those on the way to this context. `None` if there is
+    /// none. For those who would rather not begin what can't be done in time.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let (ctx, _cancel) = gorun::context::background().with_timeout(Duration::from_secs(60));
+    /// let left = ctx.deadline().unwrap() - Instant::now();
+    /// assert!(left <= Duration::from_secs(60));
+    /// let (longer, _cancel) = ctx.with_timeout(Duration::from_secs(3600));
+    /// assert_eq!(longer.deadline(), ctx.deadline());
+    /// ```
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.node.as_ref().and_then(|node| node.deadline())

@@ -94,7 +94,21 @@ pub struct TryReadyError;
 pub struct ReadyTimeoutError;
 
 impl<'a> Select<'a> {
-    /// An empty set, from which one of those that can go on is chosen at random.
+    /// An empty set, from which one of those that can go on is chosen at random, all with the same chance (Go spec,
+    /// ["Select statements"](https://go.dev/ref/spec#Select_statements)).
+    ///
+    /// ```
+    /// use gorun::select::Select;
+    /// let channels: Vec<_> = (0..4).map(|_| gorun::channel(1)).collect();
+    /// let mut select = Select::new();
+    /// for (_, rx) in &channels {
+    ///     select.recv(rx);
+    /// }
+    /// channels[2].0.send("two").unwrap();
+    /// let chosen = select.select();
+    /// let index = chosen.index();
+    /// assert_eq!((index, chosen.recv(&channels[index].1)), (2, Ok("two")));
+    /// ```
     #[must_use]
     pub fn new() -> Select<'a> {
         Select { arms: Vec::new(), next_index: 0, biased: false }

@@ -45,7 +45,15 @@ use std::sync::Arc;
 pub trait AsReceiver {
     /// What it receives.
     type Value;
-    /// The receiver; `None` for an arm that is never ready.
+    /// The receiver; `None` for an arm that is never ready, as one with a nil channel in Go. Called once each time the
+    /// select statement is run.
+    ///
+    /// ```
+    /// use gorun::{Receiver, select::AsReceiver};
+    /// let (_tx, rx) = gorun::channel::<u8>(1);
+    /// assert!(Some(&rx).as_receiver().is_some());
+    /// assert!(None::<&Receiver<u8>>.as_receiver().is_none());
+    /// ```
     fn as_receiver(&self) -> Option<&Receiver<Self::Value>>;
 }
 
@@ -64,7 +72,15 @@ pub trait AsReceiver {
 pub trait AsSender {
     /// What it sends.
     type Value;
-    /// The sender; `None` for an arm that is never ready.
+    /// The sender; `None` for an arm that is never ready, as one with a nil channel in Go. Called once each time the select
+    /// statement is run.
+    ///
+    /// ```
+    /// use gorun::{Sender, select::AsSender};
+    /// let (tx, _rx) = gorun::channel::<u8>(1);
+    /// assert!(Some(&tx).as_sender().is_some());
+    /// assert!(None::<&Sender<u8>>.as_sender().is_none());
+    /// ```
     fn as_sender(&self) -> Option<&Sender<Self::Value>>;
 }
 

@@ -51,7 +51,13 @@ impl BarrierWaitResult {
 }
 
 impl Barrier {
-    /// One for `n`; 0 is as good as 1.
+    /// One for `n` goroutines or threads; 0 is as good as 1.
+    ///
+    /// ```
+    /// static START: gorun::sync::Barrier = gorun::sync::Barrier::new(2);
+    /// let other = gorun::go(|| START.wait().is_leader());
+    /// assert!(START.wait().is_leader() != other.join().unwrap());
+    /// ```
     #[must_use]
     pub const fn new(n: usize) -> Barrier {
         Barrier { n, state: Lock::new(State { arrived: 0, queue: WaitQueue::new() }) }

@@ -73,7 +73,12 @@ impl WaitTimeoutResult {
 }
 
 impl Condvar {
-    /// One at which nobody waits.
+    /// One at which nobody waits. It belongs to no mutex until somebody waits with one.
+    ///
+    /// ```
+    /// static CHANGED: gorun::sync::Condvar = gorun::sync::Condvar::new();
+    /// CHANGED.notify_all(); // nobody waits, nothing is remembered
+    /// ```
     #[must_use]
     pub const fn new() -> Condvar {
         Condvar { waiting: Waiting(AtomicU32::new(0)), queue: Lock::new(WaitQueue::new()) }

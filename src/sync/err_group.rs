@@ -60,7 +60,14 @@ enum Failure<E> {
 }
 
 impl<E: Send + 'static> ErrGroup<E> {
-    /// A group without a limit that cancels nothing.
+    /// A group without a limit that cancels nothing: Go's zero `errgroup.Group`.
+    ///
+    /// ```
+    /// let group = gorun::sync::ErrGroup::new();
+    /// group.go(|| Ok(()));
+    /// group.go(|| Err("no such file"));
+    /// assert_eq!(group.wait(), Err("no such file"));
+    /// ```
     #[must_use]
     pub fn new() -> ErrGroup<E> {
         ErrGroup::with(None)
@@ -177,8 +184,9 @@ impl<E: Send + 'static> ErrGroup<E> {
         Ok(())
     }
 
-    /// Waits until all goroutines of the group have ended, exit paths included, then cancels the group's context and gives the first error,
-    /// once: to the first who waits for it.
+    /// Waits until all goroutines of the group have ended, exit paths included, then cancels the group's context and gives
+    /// the first error, once: to the first who waits for it. The group may be used again after that. Go's
+    /// [`Group.Wait`](https://pkg.go.dev/golang.org/x/sync/errgroup#Group.Wait).
     ///
     /// All that the goroutines did happens before `wait` returns. A cancellation point.
     ///
@@ -187,6 +195,15 @@ impl<E: Send + 'static> ErrGroup<E> {
     ///
     /// # Panics
     /// If the first failure was a panic, with its payload.
+    ///
+    /// ```
+    /// let group = gorun::sync::ErrGroup::new();
+    /// for name in ["1", "two", "3"] {
+    ///     group.go(move || name.parse::<u8>().map(drop));
+    /// }
+    /// assert!(group.wait().is_err());
+    /// assert_eq!(group.wait(), Ok(())); // it has been told
+    /// ```
     pub fn wait(&self) -> Result<(), E> {
         checkpoint();
         self.wait_for_end();

@@ -75,6 +75,12 @@ enum Turn {
 
 impl Once {
     /// One that has not been done.
+    ///
+    /// ```
+    /// static INIT: gorun::sync::Once = gorun::sync::Once::new();
+    /// INIT.call_once(|| ());
+    /// assert!(INIT.is_completed());
+    /// ```
     #[must_use]
     pub const fn new() -> Once {
         Once { word: AtomicU32::new(INCOMPLETE), queue: Lock::new(WaitQueue::new()) }

@@ -24,6 +24,11 @@ unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
     /// An empty one.
+    ///
+    /// ```
+    /// static HOME: gorun::sync::OnceLock<String> = gorun::sync::OnceLock::new();
+    /// assert_eq!(HOME.get_or_init(|| "/home/ann".to_owned()), "/home/ann");
+    /// ```
     #[must_use]
     pub const fn new() -> OnceLock<T> {
         OnceLock { once: Once::new(), value: UnsafeCell::new(None) }

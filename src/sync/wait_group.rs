@@ -30,7 +30,11 @@ struct State {
 }
 
 impl WaitGroup {
-    /// A group with the counter at zero.
+    /// A group with the counter at zero; [`wait`](WaitGroup::wait) does not wait for it.
+    ///
+    /// ```
+    /// gorun::sync::WaitGroup::new().wait();
+    /// ```
     #[must_use]
     pub fn new() -> WaitGroup {
         WaitGroup::default()

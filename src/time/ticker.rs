@@ -26,6 +26,13 @@ impl Ticker {
     ///
     /// # Panics
     /// When `period` is zero.
+    ///
+    /// ```
+    /// use gorun::time::{Duration, Instant, Ticker};
+    /// let start = Instant::now();
+    /// let heartbeat = Ticker::new(Duration::from_millis(1));
+    /// assert!(heartbeat.channel().recv().unwrap() >= start + Duration::from_millis(1));
+    /// ```
     #[must_use]
     pub fn new(period: Duration) -> Ticker {
         let ticker = Ticker(ChannelTimer::new());
@@ -33,7 +40,22 @@ impl Ticker {
         ticker
     }
 
-    /// Where the ticks are sent.
+    /// Where the ticks are sent: the time of each. Clones of the receiver are other ends of the same channel: one
+    /// of them gets each tick. For a [`select!`](crate::select!) beside other work, or to iterate over.
+    ///
+    /// ```
+    /// use gorun::time::{Duration, Ticker};
+    /// let ticker = Ticker::new(Duration::from_millis(1));
+    /// let (stop, stopped) = gorun::channel::<()>(0);
+    /// let beats = gorun::go(move || loop {
+    ///     gorun::select! {
+    ///         recv(ticker.channel()) -> _ => {}
+    ///         recv(stopped) -> _ => return "stopped",
+    ///     }
+    /// });
+    /// drop(stop);
+    /// assert_eq!(beats.join().unwrap(), "stopped");
+    /// ```
     #[must_use]
     pub fn channel(&self) -> &Receiver<Instant> {
         &self.0.receiver

@@ -33,6 +33,16 @@ enum Kind {
 
 impl Timer {
     /// A timer that sends the time to its channel when `duration` has passed.
+    ///
+    /// ```
+    /// use gorun::time::{Duration, Timer};
+    /// let (_work, done) = gorun::channel::<()>(0);
+    /// let timer = Timer::new(Duration::from_millis(2));
+    /// gorun::select! {
+    ///     recv(done) -> _ => unreachable!("it is never done"),
+    ///     recv(timer.channel()) -> at => assert!(at.is_ok()),
+    /// }
+    /// ```
     #[must_use]
     pub fn new(duration: Duration) -> Timer {
         Timer::at(in_time(duration))
@@ -57,6 +67,14 @@ impl Timer {
     /// only when the timer's runtime ends while it is pending.
     ///
     /// Behind the channel is a buffer for one value, which [`stop`](Timer::stop) and [`reset`](Timer::reset) empty.
+    ///
+    /// ```
+    /// use gorun::time::{Duration, Instant, Timer};
+    /// let start = Instant::now();
+    /// let timer = Timer::new(Duration::from_millis(2));
+    /// assert!(timer.channel().recv().unwrap() >= start + Duration::from_millis(2));
+    /// assert!(timer.channel().is_empty(), "it fires once");
+    /// ```
     #[must_use]
     pub fn channel(&self) -> &Receiver<Instant> {
         match &self.0 {
@@ -108,7 +126,14 @@ impl Timer {
         self.reset_at(in_time(duration))
     }
 
-    /// As [`reset`](Timer::reset), for a point in time.
+    /// As [`reset`](Timer::reset), for a point in time; one that has passed is now.
+    ///
+    /// ```
+    /// use gorun::time::{Duration, Instant, Timer};
+    /// let timer = Timer::new(Duration::from_secs(3600));
+    /// assert!(timer.reset_at(Instant::now()), "it was pending");
+    /// assert!(timer.channel().recv().is_ok());
+    /// ```
     pub fn reset_at(&self, deadline: Instant) -> bool {
         match &self.0 {
             Kind::Channel(timer) => timer.set(deadline, None),
