@@ -256,6 +256,56 @@ fn run_names_on_stderr_what_it_leaves_behind() {
     assert!(!stderr.contains("obedient"), "{stderr}");
 }
 
+#[test]
+fn a_panic_that_nobody_joins_names_its_goroutine() {
+    let line = line!() + 3;
+    if is_child() {
+        let goroutines = || {
+            let named = gorun::Builder::new().name("carol").go(|| panic!("of one with a name")).unwrap();
+            let other = gorun::go(|| panic!("of number {}", 2));
+            // It is dropped before they have begun, when they are through, or not at all.
+            (named, other)
+        };
+        Builder::new().workers(1).spare_workers(0).build().unwrap().run(|| {
+            drop::<(gorun::JoinHandle<()>, gorun::JoinHandle<()>)>(goroutines());
+            let handles = goroutines();
+            while !handles.1.is_finished() {
+                gorun::yield_now();
+            }
+            drop(handles);
+            let (named, other) = goroutines();
+            assert!(named.join().is_err() && other.join().is_err());
+            // What is no panic.
+            drop(gorun::go(|| gorun::goexit()));
+            gorun::go(|| gorun::time::sleep(Duration::MAX)).abort();
+        });
+        return;
+    }
+    let stderr = child_passes("a_panic_that_nobody_joins_names_its_goroutine", &[]);
+    let told: Vec<_> = stderr.lines().filter_map(|l| l.strip_prefix("gorun: goroutine ")).collect();
+    let named = format!(" \"carol\", spawned at tests/process.rs:{line}:");
+    let other = format!(", spawned at tests/process.rs:{}:", line + 1);
+    assert_eq!(told.len(), 4, "{stderr}");
+    for text in told {
+        let (who, what) = if text.contains("carol") { (&named, "of one with a name") } else { (&other, "of number 2") };
+        let (number, rest) = text.split_at(text.find([' ', ',']).unwrap());
+        assert!(number.parse::<u64>().is_ok() && rest.starts_with(who.as_str()), "{text}");
+        assert!(rest.ends_with(&format!(" panicked, and nobody joins it: {what}")), "{text}");
+    }
+    assert_eq!(stderr.matches("\"carol\"").count(), 2, "{stderr}");
+}
+
+#[test]
+fn a_goexit_that_ends_nothing_says_where_and_what_to_do() {
+    if is_child() {
+        std::panic::catch_unwind(|| gorun::goexit()).unwrap_err();
+        return;
+    }
+    let line = line!() - 3;
+    let stderr = child_passes("a_goexit_that_ends_nothing_says_where_and_what_to_do", &[]);
+    assert!(stderr.contains(&format!("tests/process.rs:{line}:")) && stderr.contains("return instead"), "{stderr}");
+}
+
 /// Spawns until there is no more, in a child whose resources are limited; then everything spawned still ends.
 fn exhaust() -> gorun::SpawnError {
     let runtime = Builder::new().workers(1).build().unwrap();
