@@ -44,6 +44,8 @@ struct Pool {
     jobs: Sender<Job>,
     waiting: Receiver<Job>,
     counts: Mutex<Counts>,
+    /// [`KEEP_ALIVE`], but in tests.
+    keep_alive: Duration,
 }
 
 #[derive(Default)]
@@ -57,10 +59,7 @@ struct Counts {
 
 fn pool() -> &'static Pool {
     static POOL: OnceLock<Pool> = OnceLock::new();
-    POOL.get_or_init(|| {
-        let (jobs, waiting) = unbounded();
-        Pool { jobs, waiting, counts: Mutex::default() }
-    })
+    POOL.get_or_init(|| Pool::new(KEEP_ALIVE))
 }
 
 /// Runs `f` on a thread made for blocking, while the goroutine waits parked and its worker runs others.
@@ -121,6 +120,11 @@ unsafe fn run_task<F: FnOnce() -> R, R>(data: *const ()) {
 }
 
 impl Pool {
+    fn new(keep_alive: Duration) -> Pool {
+        let (jobs, waiting) = unbounded();
+        Pool { jobs, waiting, counts: Mutex::default(), keep_alive }
+    }
+
     fn submit(&'static self, job: Job) {
         let start = {
             let mut counts = lock(&self.counts);
@@ -155,7 +159,7 @@ impl Pool {
     fn serve(&self) {
         loop {
             lock(&self.counts).idle += 1;
-            let job = self.waiting.recv_timeout(KEEP_ALIVE);
+            let job = self.waiting.recv_timeout(self.keep_alive);
             let mut counts = lock(&self.counts);
             counts.idle -= 1;
             match job {
@@ -172,6 +176,31 @@ impl Pool {
                     return;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Tells the test.
+    unsafe fn tell(data: *const ()) {
+        // SAFETY: the sender is leaked: we may be in `send` still when the test has received.
+        let told = unsafe { &*data.cast::<mpsc::Sender<()>>() };
+        told.send(()).expect("the test waits");
+    }
+
+    #[test]
+    fn a_thread_that_gives_up_waiting_leaves_no_job_behind() {
+        // Each thread leaves as soon as it finds nothing: about when the next job comes.
+        let pool: &'static Pool = Box::leak(Box::new(Pool::new(Duration::from_micros(1))));
+        let (told, tells) = mpsc::channel::<()>();
+        let told: *const mpsc::Sender<()> = Box::leak(Box::new(told));
+        for n in 0..20_000 {
+            pool.submit(Job { run: tell, data: told.cast() });
+            assert_eq!(tells.recv_timeout(Duration::from_secs(60)), Ok(()), "job {n}");
         }
     }
 }

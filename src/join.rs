@@ -28,6 +28,27 @@ pub(crate) enum End {
     Aborted,
 }
 
+impl End {
+    /// Says on standard error who panicked, of a goroutine that nobody joins. The panic hook has said where, but knows the
+    /// goroutine as a thread without a name, or by its worker's.
+    fn report(&self, g: &Handle) {
+        use std::io::Write;
+        let End::Panic(payload) = self else { return };
+        let name = g.name().map(|name| format!(" {name:?}")).unwrap_or_default();
+        let text = panic_text(&**payload).map(|text| format!(": {text}")).unwrap_or_default();
+        let (id, site) = (g.id(), g.spawned_at());
+        let _ = writeln!(
+            std::io::stderr(),
+            "gorun: goroutine {id}{name}, spawned at {site}, panicked, and nobody joins it{text}"
+        );
+    }
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&'static str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
 pub(crate) type Outcome<T> = Result<T, End>;
 
 #[repr(C)]
@@ -118,7 +139,10 @@ impl<F: FnOnce() -> T, T, E> Packet<F, T, E> {
 
     unsafe fn drop_result(payload: *mut u8) {
         // SAFETY: J2.
-        drop(unsafe { take_result::<F, T, E>(payload) });
+        let outcome = unsafe { take_result::<F, T, E>(payload) };
+        if let (Err(end), Some(g)) = (&outcome, gorun_scheduler::current_goroutine()) {
+            end.report(&g);
+        }
     }
 }
 
@@ -232,8 +256,7 @@ impl JoinError {
 
     fn panic_text(&self) -> Option<&str> {
         let End::Panic(payload) = &self.end else { return None };
-        let text = payload.downcast_ref::<&'static str>().copied();
-        text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        panic_text(&**payload)
     }
 }
 
@@ -260,7 +283,8 @@ impl fmt::Debug for JoinError {
 
 impl std::error::Error for JoinError {}
 
-/// A goroutine's owner: joins, awaits or aborts it. Dropping it lets the goroutine go on by itself.
+/// A goroutine's owner: joins, awaits or aborts it. Dropping it lets the goroutine go on by itself; if it panics then, a
+/// line on standard error says which goroutine it was.
 pub struct JoinHandle<T> {
     handle: Handle,
     take: Option<Take<T>>,
@@ -400,7 +424,9 @@ impl<T> Drop for JoinHandle<T> {
         // SAFETY: C4: ours is the only handle with `take`.
         if !unsafe { self.handle.completion().detach() } {
             // SAFETY: J2: it has ended, and nobody took the result.
-            drop(unsafe { take(self.handle.payload()) });
+            if let Err(end) = unsafe { take(self.handle.payload()) } {
+                end.report(&self.handle);
+            }
         }
     }
 }

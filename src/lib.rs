@@ -36,8 +36,9 @@
 //!
 //! # Never stuck
 //!
-//! A goroutine that computes for long, or blocks in the kernel, holds up nobody: another worker thread takes over what
-//! its worker had to do (pinned goroutines that had begun there excepted: they have nowhere else to go). See
+//! A goroutine that computes for long, or blocks in the kernel, holds up nobody for more than some 20 ms: then another
+//! worker thread takes over what its worker had to do (pinned goroutines that had begun there excepted: they have nowhere
+//! else to go). See
 //! [`runtime::Builder::spare_workers`]; [`blocking`] is for those who want to be explicit, [`lock_os_thread`] for code
 //! that needs a thread to itself.
 

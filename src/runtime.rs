@@ -48,8 +48,8 @@ pub(crate) fn running_default() -> Option<Remote> {
 /// behind and named on standard error. What plain threads
 /// spawn with [`go`](crate::go) meanwhile goes to the default runtime, not into this one.
 ///
-/// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_STACK_SIZE` (bytes), `GORUN_THREAD_LOCALS`
-/// (`isolated` or `pinned`).
+/// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_SPARE_WORKERS` (threads more, while workers are
+/// stuck), `GORUN_STACK_SIZE` (bytes), `GORUN_THREAD_LOCALS` (`isolated` or `pinned`).
 ///
 /// # Panics
 /// When `main` panics (with its payload), was ended by [`goexit`](crate::goexit), or the runtime can't start.
@@ -476,7 +476,8 @@ impl ShutdownError {
 
 impl fmt::Display for ShutdownError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} goroutines had not ended after {:?} and were left behind:", self.left.len(), self.grace)?;
+        let (n, ending, were) = if self.left.len() == 1 { (1, "", "was") } else { (self.left.len(), "s", "were") };
+        writeln!(f, "{n} goroutine{ending} had not ended after {:?} and {were} left behind:", self.grace)?;
         const SHOWN: usize = 20;
         for g in self.left.iter().take(SHOWN) {
             let name = g.name.as_deref().map(|n| format!(" {n:?}")).unwrap_or_default();
@@ -485,7 +486,11 @@ impl fmt::Display for ShutdownError {
         if self.left.len() > SHOWN {
             writeln!(f, "  and {} more", self.left.len() - SHOWN)?;
         }
-        Ok(())
+        writeln!(
+            f,
+            "What computes, blocks in the kernel, waits in `blocking` or catches its abort does not end when it is told to: \
+             join what is to be finished before the end, or give it longer (`runtime::Builder::grace`)."
+        )
     }
 }
 

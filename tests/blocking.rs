@@ -1,5 +1,9 @@
-//! `blocking` and storage: what a job stores is neither its caller's nor the next job's.
+//! `blocking`: its jobs hold no worker and wait for nobody else's; what a job stores is neither its caller's nor the next
+//! job's.
 
+mod common;
+
+use common::{kernel_thread, one_worker, within};
 use gorun::{blocking, goroutine_local, local};
 use std::cell::{Cell, OnceCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,11 +21,6 @@ impl Drop for Tell {
     fn drop(&mut self) {
         self.0.send(self.1).unwrap();
     }
-}
-
-fn kernel_thread() -> libc::pid_t {
-    // SAFETY: no preconditions.
-    unsafe { libc::gettid() }
 }
 
 #[test]
@@ -86,4 +85,40 @@ fn on_a_plain_thread_the_job_is_the_caller() {
     N.set(3);
     assert_eq!(blocking(|| N.replace(4)), 3);
     assert_eq!(N.get(), 4);
+}
+
+#[test]
+fn jobs_hold_no_worker_and_wait_for_no_other_job() {
+    within(|| {
+        one_worker().build().unwrap().run(|| {
+            let mut handles = Vec::new();
+            let mut go_on: Option<Sender<()>> = None;
+            // Each job waits for the one that is begun after it.
+            for n in 0..50 {
+                let (tx, rx) = channel();
+                let before = go_on.replace(tx);
+                let is_last = n == 49;
+                handles.push(gorun::go(move || {
+                    blocking(move || {
+                        if !is_last {
+                            rx.recv().unwrap();
+                        }
+                        if let Some(before) = before {
+                            before.send(()).unwrap();
+                        }
+                    });
+                }));
+            }
+            handles.into_iter().for_each(|h| h.join().unwrap());
+        });
+    });
+}
+
+#[test]
+fn a_job_may_borrow_and_its_panic_is_its_callers() {
+    let borrowed = String::from("lent");
+    assert_eq!(gorun::scope(|s| s.go(|| blocking(|| borrowed.len())).join().unwrap()), 4);
+    let panics = gorun::go(|| blocking(|| std::panic::resume_unwind(Box::new("inside"))));
+    let payload = panics.join().unwrap_err().into_panic().unwrap();
+    assert_eq!(payload.downcast_ref(), Some(&"inside"));
 }

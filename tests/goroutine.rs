@@ -1,6 +1,8 @@
 //! Goroutines from the outside: spawn, join, await, abort, goexit, panics, names, ids, scopes, stacks.
 
-use gorun::runtime::Builder;
+mod common;
+
+use common::{Counted, counter, on_one_worker, until};
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
@@ -10,20 +12,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Sets a flag when dropped: to see a destructor run.
-struct OnDrop(Arc<AtomicUsize>);
-
-impl Drop for OnDrop {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn counter() -> (Arc<AtomicUsize>, impl Fn() -> usize) {
-    let count = Arc::new(AtomicUsize::new(0));
-    (count.clone(), move || count.load(Ordering::SeqCst))
-}
 
 #[test]
 fn a_result_of_any_size_comes_back() {
@@ -44,21 +32,18 @@ fn a_dropped_handle_lets_the_goroutine_run_and_drop_its_result() {
     let (said, says) = mpsc::channel();
     drop(gorun::go(move || {
         said.send(()).unwrap();
-        OnDrop(count)
+        Counted(count)
     }));
     says.recv().unwrap();
-    // The result is dropped on the goroutine's way out; a goroutine spawned now tells when it is.
-    while dropped() == 0 {
-        std::thread::yield_now();
-    }
-    assert_eq!(dropped(), 1);
+    // On the goroutine's way out.
+    until(|| dropped() == 1);
 }
 
 #[test]
 fn the_closure_is_dropped_once_in_every_way_out() {
     for way in 0..4 {
         let (count, dropped) = counter();
-        let guard = OnDrop(count);
+        let guard = Counted(count);
         let handle = gorun::go(move || {
             let _guard = guard;
             match way {
@@ -84,13 +69,12 @@ fn the_closure_is_dropped_once_in_every_way_out() {
 
 #[test]
 fn an_abort_before_the_first_run_never_runs_the_closure() {
-    let runtime = Builder::new().workers(1).build().unwrap();
     let (count, dropped) = counter();
     let ran = Arc::new(AtomicBool::new(false));
-    let outcome = runtime.run(|| {
-        let guard = OnDrop(count);
+    let outcome = on_one_worker(|| {
+        let guard = Counted(count);
         let ran = ran.clone();
-        // One worker, and it runs us: the child can't have begun.
+        // The worker runs us: the child can't have begun.
         let child = gorun::go(move || {
             let _guard = &guard;
             ran.store(true, Ordering::SeqCst);
@@ -101,93 +85,6 @@ fn an_abort_before_the_first_run_never_runs_the_closure() {
     assert!(outcome.unwrap_err().is_aborted());
     assert!(!ran.load(Ordering::SeqCst));
     assert_eq!(dropped(), 1);
-}
-
-#[test]
-fn an_abort_reaches_a_goroutine_in_every_wait() {
-    let (tx, rx) = gorun::channel::<u32>(0);
-    let group = gorun::sync::WaitGroup::new();
-    group.add(1);
-    let mutex = Arc::new(gorun::sync::Mutex::new(()));
-    let waits: Vec<Box<dyn FnOnce() + Send>> = vec![
-        Box::new({
-            let rx = rx.clone();
-            move || {
-                let _ = rx.recv();
-            }
-        }),
-        Box::new({
-            let group = group.clone();
-            move || group.wait()
-        }),
-        Box::new({
-            let mutex = mutex.clone();
-            move || drop(mutex.lock())
-        }),
-        Box::new(|| gorun::time::sleep(HOUR)),
-        Box::new(|| drop(gorun::go(|| gorun::time::sleep(HOUR)).join())),
-        Box::new(|| {
-            loop {
-                gorun::yield_now();
-            }
-        }),
-    ];
-    let _held = mutex.lock();
-    for wait in waits {
-        let (begun, begins) = mpsc::channel();
-        let handle = gorun::go(move || {
-            begun.send(()).unwrap();
-            wait();
-        });
-        begins.recv().unwrap();
-        handle.abort();
-        assert!(handle.join().unwrap_err().is_aborted());
-    }
-    // None of them took anything with it.
-    drop(_held);
-    drop(mutex.lock());
-    let receiver = gorun::go(move || rx.recv());
-    tx.send(5).unwrap();
-    assert_eq!(receiver.join().unwrap(), Ok(5));
-    group.done();
-    group.wait();
-}
-
-#[test]
-fn an_abort_that_is_caught_comes_again() {
-    let (begun, begins) = mpsc::channel();
-    let handle = gorun::go(move || {
-        begun.send(()).unwrap();
-        let first = std::panic::catch_unwind(|| gorun::time::sleep(HOUR));
-        assert!(first.is_err());
-        gorun::yield_now();
-        unreachable!("a yield is a cancellation point");
-    });
-    begins.recv().unwrap();
-    handle.abort();
-    assert!(handle.join().unwrap_err().is_aborted());
-}
-
-#[test]
-fn a_destructor_may_block_while_an_abort_unwinds() {
-    struct Sleeps(mpsc::Sender<()>);
-    impl Drop for Sleeps {
-        fn drop(&mut self) {
-            gorun::time::sleep(Duration::from_millis(1));
-            self.0.send(()).unwrap();
-        }
-    }
-    let (done, dones) = mpsc::channel();
-    let (begun, begins) = mpsc::channel();
-    let handle = gorun::go(move || {
-        let _sleeps = Sleeps(done);
-        begun.send(()).unwrap();
-        gorun::time::sleep(HOUR);
-    });
-    begins.recv().unwrap();
-    handle.abort();
-    assert!(handle.join().unwrap_err().is_aborted());
-    dones.try_recv().expect("the destructor ran to its end before the join");
 }
 
 #[test]
@@ -222,9 +119,7 @@ fn a_handle_is_a_future() {
         let mut handle = pin!(handle);
         assert!(matches!(handle.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending));
         drop(go_on);
-        while !flag.0.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
+        until(|| flag.0.load(Ordering::SeqCst));
         assert!(matches!(handle.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(true))));
     }
     let abandoned = gorun::go(|| gorun::time::sleep(HOUR));
@@ -334,26 +229,4 @@ fn a_stack_of_the_asked_size_can_be_used() {
     assert_eq!(used.unwrap().join().unwrap(), 6 << 20);
     let error = gorun::Builder::new().stack_size(usize::MAX).go(|| ()).unwrap_err();
     assert!(matches!(error, gorun::SpawnError::Stack(_)), "{error}");
-}
-
-#[test]
-fn blocking_calls_hold_no_worker() {
-    let runtime = Builder::new().workers(1).build().unwrap();
-    runtime.run(|| {
-        // Each waits for the next: on one worker that takes calls that hold none.
-        let (first, mut before) = mpsc::channel::<u32>();
-        let mut handles = Vec::new();
-        for _ in 0..50 {
-            let (tx, rx) = mpsc::channel();
-            let from = std::mem::replace(&mut before, rx);
-            handles.push(gorun::go(move || gorun::blocking(move || tx.send(from.recv().unwrap() + 1).unwrap())));
-        }
-        first.send(0).unwrap();
-        handles.into_iter().for_each(|h| h.join().unwrap());
-        assert_eq!(before.recv().unwrap(), 50);
-    });
-    let borrowed = String::from("lent");
-    assert_eq!(gorun::scope(|s| s.go(|| gorun::blocking(|| borrowed.len())).join().unwrap()), 4);
-    let panics = gorun::go(|| gorun::blocking(|| std::panic::resume_unwind(Box::new("inside"))));
-    assert!(panics.join().unwrap_err().is_panic());
 }

@@ -2,6 +2,10 @@
 //!
 //! What happens in which order is settled by channels and by runtimes of one worker, never by waiting a while.
 
+mod common;
+
+use common::stuck::{compute, flag};
+use common::{kernel_thread, on_one_worker, one_worker, within};
 use gorun::runtime::Builder;
 use gorun::{goroutine_local, local};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -37,12 +41,6 @@ goroutine_local! {
     static N: Cell<u32> = const { Cell::new(0) };
     static DROPS: OnceCell<OnDrop> = const { OnceCell::new() };
     static LIST: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The thread we run on. (What std calls a thread may be the goroutine itself.)
-fn kernel_thread() -> libc::pid_t {
-    // SAFETY: no preconditions.
-    unsafe { libc::gettid() }
 }
 
 fn keep(value: OnDrop) {
@@ -86,7 +84,7 @@ fn what_a_goroutine_inherited_is_dropped_in_it_though_it_never_began() {
         #[inherit(|heir| Heir(heir.0.clone()))]
         static HEIR: Heir = Heir(None);
     }
-    Builder::new().workers(1).build().unwrap().run(|| {
+    on_one_worker(|| {
         let (tx, rx) = channel();
         let child = HEIR.scope(Heir(Some(tx)), || {
             let child = gorun::go(|| unreachable!("the only worker is ours until we wait"));
@@ -149,7 +147,7 @@ fn inherited_values_are_older_than_the_childs_own() {
 
 #[test]
 fn a_block_and_a_stack_that_are_used_again_hold_nothing() {
-    Builder::new().workers(1).build().unwrap().run(|| {
+    on_one_worker(|| {
         let (mut blocks, mut stacks) = (HashSet::new(), HashSet::new());
         for round in 0..100u32 {
             let places = gorun::go(move || {
@@ -193,7 +191,7 @@ fn a_runtime_shut_down_with_thousands_not_begun_drops_what_each_inherited() {
         #[inherit]
         static COUNTED: Option<Counted> = None;
     }
-    Builder::new().workers(1).grace(MINUTE).build().unwrap().run(|| {
+    one_worker().grace(MINUTE).build().unwrap().run(|| {
         ALIVE.fetch_add(1, Ordering::Relaxed);
         COUNTED.scope(Some(Counted), || {
             for _ in 0..5000 {
@@ -259,25 +257,9 @@ fn an_abort_under_looks_and_scopes_gives_them_back_before_the_handlers() {
 }
 
 #[test]
-fn a_handler_may_leave_by_goexit_or_unwind() {
-    let (tx, rx) = channel();
-    let before = local::exit_panics();
-    gorun::go(move || {
-        keep(OnDrop::tell(&tx, "storage"));
-        gorun::at_exit(move || tx.send("first in").unwrap());
-        gorun::at_exit(|| gorun::goexit());
-        gorun::at_exit(|| std::panic::resume_unwind(Box::new("payload")));
-    })
-    .join()
-    .unwrap();
-    assert_eq!(rx.try_iter().collect::<Vec<_>>(), ["first in", "storage"]);
-    assert_eq!(local::exit_panics() - before, 1, "goexit is no panic");
-}
-
-#[test]
 fn a_result_nobody_takes_is_dropped_in_its_goroutine_and_what_it_stores_with_it() {
     let (tx, rx) = channel();
-    Builder::new().workers(1).grace(MINUTE).build().unwrap().run(|| {
+    one_worker().grace(MINUTE).build().unwrap().run(|| {
         let (dropping, is_dropping) = gorun::channel::<()>(0);
         let goroutine = gorun::go(move || {
             let id = local::id();
@@ -412,28 +394,36 @@ fn handlers_may_capture_what_is_large_or_aligned() {
 }
 
 #[test]
-fn two_typed_keys_that_make_each_other_come_to_an_end() {
-    static DROPPED: AtomicUsize = AtomicUsize::new(0);
-    struct Ping;
-    struct Pong;
-    impl Drop for Ping {
+fn what_a_joiners_waker_stores_is_gone_with_the_goroutine() {
+    use std::future::Future;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Wake, Waker};
+
+    /// Called on the way out of the goroutine, it stores there.
+    struct Stores(Mutex<Option<OnDropSent>>);
+    struct OnDropSent(Sender<&'static str>);
+    impl Drop for OnDropSent {
         fn drop(&mut self) {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
-            let _ = PONG.try_with(|_| ());
+            let _ = self.0.send("dropped");
         }
     }
-    impl Drop for Pong {
-        fn drop(&mut self) {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
-            let _ = PING.try_with(|_| ());
+    impl Wake for Stores {
+        fn wake(self: Arc<Self>) {
+            if let Some(value) = self.0.lock().unwrap().take() {
+                local::set("left by a waker", value);
+            }
         }
     }
-    goroutine_local! {
-        static PING: Ping = const { Ping };
-        static PONG: Pong = const { Pong };
-    }
-    let before = local::exit_overruns();
-    gorun::go(|| PING.with(|_| ())).join().unwrap();
-    assert_eq!(local::exit_overruns() - before, 1);
-    assert_eq!(DROPPED.load(Ordering::Relaxed), 9, "eight rounds, and the pass in which nothing can be stored");
+    within(|| {
+        let (tx, rx) = channel();
+        let runtime = one_worker().build().unwrap();
+        let (free, stays) = flag();
+        let mut handle = Box::pin(runtime.go(move || compute(&stays)).unwrap());
+        let waker = Waker::from(Arc::new(Stores(Mutex::new(Some(OnDropSent(tx))))));
+        assert!(handle.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        free.store(true, Ordering::SeqCst);
+        assert_eq!(rx.recv(), Ok("dropped"));
+        assert!(!runtime.go(|| local::contains(&"left by a waker")).unwrap().join().unwrap());
+    });
 }

@@ -1,7 +1,7 @@
 //! What only a process of its own can show: overflow reports, environment, exhaustion. Each test runs this very binary
 //! again, with itself as the only test and a variable that says so.
 
-use gorun::runtime::Builder;
+use gorun::runtime::{Builder, ThreadLocals, isolation};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -26,11 +26,12 @@ fn is_child() -> bool {
 
 /// Runs test `name` in a child, with these variables and none of gorun's from outside.
 fn child(name: &str, variables: &[(&str, &str)]) -> (Output, String) {
-    let output = Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GORUN_")) {
+        command.env_remove(name);
+    }
+    let output = command
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env_remove("GORUN_MAXPROCS")
-        .env_remove("GORUN_STACK_SIZE")
-        .env_remove("GORUN_NO_GUARD_INSTALL")
         .env(CHILD, "1")
         .envs(variables.iter().copied())
         .output()
@@ -92,7 +93,7 @@ fn an_overflow_of_a_goroutine_without_a_name_is_reported_too() {
 fn a_bad_variable_is_named_with_its_value() {
     const NAME: &str = "a_bad_variable_is_named_with_its_value";
     if is_child() {
-        let (name, value) = ["GORUN_MAXPROCS", "GORUN_STACK_SIZE"]
+        let (name, value) = ["GORUN_MAXPROCS", "GORUN_STACK_SIZE", "GORUN_SPARE_WORKERS", "GORUN_THREAD_LOCALS"]
             .into_iter()
             .find_map(|name| Some((name, std::env::var(name).ok()?)))
             .expect("one of them is set");
@@ -115,7 +116,13 @@ fn a_bad_variable_is_named_with_its_value() {
         ("GORUN_STACK_SIZE", "64k"),
         ("GORUN_STACK_SIZE", "0"),
         ("GORUN_STACK_SIZE", "18446744073709551616"),
+        ("GORUN_SPARE_WORKERS", "some"),
+        ("GORUN_SPARE_WORKERS", "-1"),
+        ("GORUN_THREAD_LOCALS", "shared"),
+        ("GORUN_THREAD_LOCALS", "Pinned"),
+        ("GORUN_THREAD_LOCALS", ""),
         // Numbers, but out of range.
+        ("GORUN_SPARE_WORKERS", "65537"),
         ("GORUN_MAXPROCS", "1025"),
         ("GORUN_MAXPROCS", "4000000000"),
         ("GORUN_MAXPROCS", "18446744073709551615"),
@@ -130,13 +137,44 @@ fn a_bad_variable_is_named_with_its_value() {
 fn the_variables_are_honoured() {
     if is_child() {
         let runtime = Builder::new().build().unwrap();
-        assert_eq!(runtime.workers(), 3);
-        assert_eq!(Builder::new().workers(2).build().unwrap().workers(), 2, "the builder has the last word");
+        assert_eq!((runtime.workers(), runtime.metrics().spare_workers), (3, 5));
+        assert_eq!(runtime.thread_locals(), ThreadLocals::Pinned);
         let used = runtime.go(|| std::hint::black_box([1u8; 3 << 20]).len()).unwrap();
         assert_eq!(used.join().unwrap(), 3 << 20);
+        // The builder has the last word.
+        let told = Builder::new().workers(2).spare_workers(1).build().unwrap();
+        assert_eq!((told.workers(), told.metrics().spare_workers), (2, 1));
+        if isolation().is_ok() {
+            let told = Builder::new().thread_locals(ThreadLocals::Isolated).build().unwrap();
+            assert_eq!(told.thread_locals(), ThreadLocals::Isolated);
+        }
         return;
     }
-    child_passes("the_variables_are_honoured", &[("GORUN_MAXPROCS", "3"), ("GORUN_STACK_SIZE", "4194304")]);
+    let four = ("GORUN_STACK_SIZE", "4194304");
+    let others = [("GORUN_MAXPROCS", "3"), ("GORUN_SPARE_WORKERS", "5"), ("GORUN_THREAD_LOCALS", "pinned"), four];
+    let said = child_passes("the_variables_are_honoured", &others);
+    assert!(!said.contains("gorun:"), "{said}");
+}
+
+#[test]
+fn a_variable_that_is_none_of_gorun_is_told_once_with_those_that_are() {
+    if is_child() {
+        for _ in 0..2 {
+            gorun::run(|| ());
+            gorun::go(|| ()).join().unwrap();
+        }
+        return;
+    }
+    const NAME: &str = "a_variable_that_is_none_of_gorun_is_told_once_with_those_that_are";
+    let said = child_passes(NAME, &[("GORUN_MAXPROC", "3"), ("GORUN_TEST_ANYTHING", "1"), ("GORUN_STACKSIZE", "1")]);
+    let told: Vec<_> = said.lines().filter(|l| l.starts_with("gorun:")).collect();
+    let [told] = told[..] else { panic!("one line, please: {said}") };
+    let known =
+        ["GORUN_MAXPROCS", "GORUN_STACK_SIZE", "GORUN_SPARE_WORKERS", "GORUN_THREAD_LOCALS", "GORUN_SCHEDTRACE"];
+    for part in ["GORUN_MAXPROC,", "GORUN_STACKSIZE"].into_iter().chain(known) {
+        assert!(told.contains(part), "{part:?} is missing in: {told}");
+    }
+    assert!(!told.contains("ANYTHING"), "{told}");
 }
 
 #[test]
@@ -164,7 +202,6 @@ fn one_worker_is_one_thread() {
 
 #[test]
 fn without_isolation_goroutines_are_pinned_and_the_reason_can_be_had() {
-    use gorun::runtime::{ThreadLocals, isolation};
     if is_child() {
         let reason = isolation().unwrap_err().to_string();
         assert!(reason.contains("GORUN_NO_FSGSBASE"), "{reason}");
@@ -212,8 +249,61 @@ fn run_names_on_stderr_what_it_leaves_behind() {
     }
     let stderr = child_passes("run_names_on_stderr_what_it_leaves_behind", &[]);
     let named = format!(" \"stubborn\", spawned at tests/process.rs:{line}:");
-    assert!(stderr.contains("gorun: 1 goroutines had not ended") && stderr.contains(&named), "{named}: {stderr}");
+    assert!(
+        stderr.contains("gorun: 1 goroutine had not ended after 50ms") && stderr.contains(&named),
+        "{named}: {stderr}"
+    );
     assert!(!stderr.contains("obedient"), "{stderr}");
+}
+
+#[test]
+fn a_panic_that_nobody_joins_names_its_goroutine() {
+    let line = line!() + 3;
+    if is_child() {
+        let goroutines = || {
+            let named = gorun::Builder::new().name("carol").go(|| panic!("of one with a name")).unwrap();
+            let other = gorun::go(|| panic!("of number {}", 2));
+            // It is dropped before they have begun, when they are through, or not at all.
+            (named, other)
+        };
+        Builder::new().workers(1).spare_workers(0).build().unwrap().run(|| {
+            drop::<(gorun::JoinHandle<()>, gorun::JoinHandle<()>)>(goroutines());
+            let handles = goroutines();
+            while !handles.1.is_finished() {
+                gorun::yield_now();
+            }
+            drop(handles);
+            let (named, other) = goroutines();
+            assert!(named.join().is_err() && other.join().is_err());
+            // What is no panic.
+            drop(gorun::go(|| gorun::goexit()));
+            gorun::go(|| gorun::time::sleep(Duration::MAX)).abort();
+        });
+        return;
+    }
+    let stderr = child_passes("a_panic_that_nobody_joins_names_its_goroutine", &[]);
+    let told: Vec<_> = stderr.lines().filter_map(|l| l.strip_prefix("gorun: goroutine ")).collect();
+    let named = format!(" \"carol\", spawned at tests/process.rs:{line}:");
+    let other = format!(", spawned at tests/process.rs:{}:", line + 1);
+    assert_eq!(told.len(), 4, "{stderr}");
+    for text in told {
+        let (who, what) = if text.contains("carol") { (&named, "of one with a name") } else { (&other, "of number 2") };
+        let (number, rest) = text.split_at(text.find([' ', ',']).unwrap());
+        assert!(number.parse::<u64>().is_ok() && rest.starts_with(who.as_str()), "{text}");
+        assert!(rest.ends_with(&format!(" panicked, and nobody joins it: {what}")), "{text}");
+    }
+    assert_eq!(stderr.matches("\"carol\"").count(), 2, "{stderr}");
+}
+
+#[test]
+fn a_goexit_that_ends_nothing_says_where_and_what_to_do() {
+    if is_child() {
+        std::panic::catch_unwind(|| gorun::goexit()).unwrap_err();
+        return;
+    }
+    let line = line!() - 3;
+    let stderr = child_passes("a_goexit_that_ends_nothing_says_where_and_what_to_do", &[]);
+    assert!(stderr.contains(&format!("tests/process.rs:{line}:")) && stderr.contains("return instead"), "{stderr}");
 }
 
 /// Spawns until there is no more, in a child whose resources are limited; then everything spawned still ends.
@@ -248,6 +338,24 @@ fn too_little_address_space_is_an_error_from_the_builder() {
         return;
     }
     child_passes("too_little_address_space_is_an_error_from_the_builder", &[]);
+}
+
+#[test]
+fn what_is_reserved_for_a_stack_comes_back_with_it() {
+    if is_child() {
+        let limit = libc::rlimit { rlim_cur: 4 << 30, rlim_max: 4 << 30 };
+        // SAFETY: a valid rlimit for the duration of the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+        // One after the other, and many more than there is room for at a time.
+        Builder::new().workers(1).build().unwrap().run(|| {
+            for n in 0..60_000 {
+                let one = gorun::Builder::new().go(|| ()).unwrap_or_else(|error| panic!("number {n}: {error}"));
+                one.join().unwrap();
+            }
+        });
+        return;
+    }
+    child_passes("what_is_reserved_for_a_stack_comes_back_with_it", &[]);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Runtimes: `run`, side by side, drain and shutdown, stealing, who stays where.
 
-use gorun::runtime::{BuildError, Builder};
+mod common;
+
+use common::stuck::flag;
+use common::{kernel_thread, kernel_thread_name, within};
+use gorun::runtime::{BuildError, Builder, ThreadLocals};
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
@@ -43,11 +47,6 @@ fn run_borrows_and_panics_come_out_of_it() {
 #[test]
 fn run_nests() {
     assert_eq!(gorun::run(|| 1 + gorun::run(|| 1 + gorun::go(|| 1).join().unwrap())), 3);
-}
-
-/// Of the OS thread we run on: what std calls a thread may be the goroutine itself.
-fn kernel_thread_name() -> String {
-    std::fs::read_to_string("/proc/thread-self/comm").unwrap()
 }
 
 #[test]
@@ -117,43 +116,46 @@ fn a_runtime_shuts_down_with_thousands_parked() {
 fn what_does_not_end_in_time_is_named() {
     let runtime = Builder::new().workers(1).build().unwrap();
     let (begun, begins) = mpsc::channel();
+    let (end, ends) = flag();
     let line = line!() + 1;
     let stubborn = runtime
         .go(move || {
             begun.send(()).unwrap();
-            while std::panic::catch_unwind(|| gorun::time::sleep(HOUR)).is_err() {
+            while !ends.load(Ordering::SeqCst) && std::panic::catch_unwind(|| gorun::time::sleep(HOUR)).is_err() {
                 std::hint::spin_loop();
             }
         })
         .unwrap();
     begins.recv().unwrap();
     let error = runtime.shutdown(Duration::from_millis(50)).unwrap_err();
+    end.store(true, Ordering::SeqCst);
     assert_eq!(error.left_behind().len(), 1);
     assert!(error.left_behind()[0].spawned_at.line() > line);
     assert_eq!(error.left_behind()[0].id, stubborn.id());
-    assert!(error.to_string().contains("tests/runtime.rs"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("1 goroutine had not ended") && text.contains("tests/runtime.rs"), "{text}");
 }
 
 #[test]
-fn after_the_shutdown_a_spawn_is_refused_and_its_closure_dropped() {
-    let runtime = Builder::new().workers(1).build().unwrap();
-    let (tx, rx) = mpsc::channel::<()>();
-    // Spawned by an exit path, so it runs; what it spawns itself is aborted at birth.
-    let handle = runtime
-        .go(move || {
+fn while_a_runtime_ends_only_its_exit_paths_spawn() {
+    within(|| {
+        let runtime = Builder::new().workers(1).build().unwrap();
+        let (begun, begins) = mpsc::channel();
+        let (tx, rx) = mpsc::channel();
+        let handle = runtime.go(move || {
             gorun::at_exit(move || {
+                // Spawned by an exit path, so it runs; what it spawns itself is aborted at birth.
                 let late = gorun::go(|| gorun::go(|| gorun::time::sleep(HOUR)).join().unwrap_err().is_aborted());
-                assert!(late.join().is_ok());
-                tx.send(()).unwrap();
+                tx.send(late.join().unwrap()).unwrap();
             });
+            begun.send(()).unwrap();
             gorun::time::sleep(HOUR);
-        })
-        .unwrap();
-    gorun::go(|| ()).join().unwrap();
-    runtime.shutdown(HOUR).unwrap();
-    assert!(handle.join().unwrap_err().is_aborted());
-    // Sent, unless the goroutine was aborted before it began and had no handler.
-    let _ = rx.try_recv();
+        });
+        begins.recv().unwrap();
+        runtime.shutdown(HOUR).unwrap();
+        assert!(handle.unwrap().join().unwrap_err().is_aborted());
+        assert_eq!(rx.recv(), Ok(true));
+    });
 }
 
 #[test]
@@ -169,55 +171,29 @@ fn settings_that_make_no_sense_are_errors() {
 }
 
 #[test]
-fn unstarted_work_is_stolen_and_started_work_stays() {
-    let runtime = Builder::new().workers(2).build().unwrap();
-    let threads: HashSet<_> = runtime.run(|| {
-        // Two goroutines that need a thread each at the same time: only possible if one is stolen.
-        let both = Arc::new(Barrier::new(2));
-        let handles: Vec<_> = (0..2)
-            .map(|_| {
-                let both = both.clone();
-                gorun::go(move || {
-                    both.wait();
-                    let mine = std::thread::current().id();
-                    for _ in 0..1000 {
-                        gorun::yield_now();
-                        assert_eq!(std::thread::current().id(), mine, "a started goroutine changed its thread");
-                    }
-                    mine
+fn unstarted_work_is_stolen_and_started_pinned_work_stays() {
+    within(|| {
+        let runtime = Builder::new().workers(2).thread_locals(ThreadLocals::Pinned).build().unwrap();
+        let threads: HashSet<_> = runtime.run(|| {
+            // Two goroutines that need a thread each at the same time: only possible if one is stolen.
+            let both = Arc::new(Barrier::new(2));
+            let handles: Vec<_> = (0..2)
+                .map(|_| {
+                    let both = both.clone();
+                    gorun::go(move || {
+                        both.wait();
+                        let mine = kernel_thread();
+                        for _ in 0..1000 {
+                            gorun::yield_now();
+                            assert_eq!(kernel_thread(), mine, "a started goroutine changed its thread");
+                        }
+                        mine
+                    })
                 })
-            })
-            .collect();
-        handles.into_iter().map(|h| h.join().unwrap()).collect()
-    });
-    assert_eq!(threads.len(), 2);
-}
-
-#[test]
-fn a_readied_pair_does_not_starve_the_rest() {
-    let runtime = Builder::new().workers(1).build().unwrap();
-    runtime.run(|| {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (ping, pings) = gorun::channel::<()>(0);
-        let (pong, pongs) = gorun::channel::<()>(0);
-        let pair = gorun::go(move || {
-            for () in pings {
-                if pong.send(()).is_err() {
-                    break;
-                }
-            }
+                .collect();
+            handles.into_iter().map(|h| h.join().unwrap()).collect()
         });
-        let other = gorun::go({
-            let stop = stop.clone();
-            move || stop.store(true, Ordering::SeqCst)
-        });
-        while !stop.load(Ordering::SeqCst) {
-            ping.send(()).unwrap();
-            pongs.recv().unwrap();
-        }
-        drop(ping);
-        pair.join().unwrap();
-        other.join().unwrap();
+        assert_eq!(threads.len(), 2);
     });
 }
 

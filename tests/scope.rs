@@ -2,6 +2,9 @@
 //!
 //! On runtimes of one worker, where what an exit path leaves undone when it yields stays undone if nobody waits for it.
 
+mod common;
+
+use common::one_worker;
 use gorun::{goroutine_local, local};
 use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +32,7 @@ goroutine_local! {
 
 fn on_one_worker<T: Send>(f: impl FnOnce(Arc<AtomicUsize>) -> T + Send) -> T {
     let count = Arc::new(AtomicUsize::new(0));
-    gorun::runtime::Builder::new().workers(1).build().unwrap().run(|| f(count))
+    one_worker().build().unwrap().run(|| f(count))
 }
 
 #[test]
@@ -95,7 +98,7 @@ fn a_scope_waits_for_exit_paths_when_its_runtime_is_shut_down() {
     let count = Arc::new(AtomicUsize::new(0));
     let (begun, begins) = std::sync::mpsc::channel();
     let (_never, nothing) = gorun::channel::<()>(0);
-    let runtime = gorun::runtime::Builder::new().workers(1).build().unwrap();
+    let runtime = one_worker().build().unwrap();
     let at_the_end = Arc::new(AtomicUsize::new(usize::MAX));
     let (inside, seen) = (count.clone(), at_the_end.clone());
     let outer = runtime.go(move || {

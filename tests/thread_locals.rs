@@ -1,10 +1,13 @@
 //! Whose thread-locals a goroutine sees, in both modes: its own wherever it runs, or its worker's for good.
 
+mod common;
+
+use common::{GENEROUS, kernel_thread, within};
 use gorun::runtime::{Builder, Runtime, ThreadLocals, isolation};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
 
 thread_local! {
     static MARK: Cell<usize> = const { Cell::new(0) };
@@ -22,11 +25,6 @@ impl Drop for CountsDrops {
         assert_eq!(gorun::id(), id);
         self.0.fetch_add(1, Ordering::SeqCst);
     }
-}
-
-fn kernel_thread() -> i32 {
-    // SAFETY: no preconditions.
-    unsafe { libc::gettid() }
 }
 
 fn runtime(mode: ThreadLocals, workers: usize) -> Option<Runtime> {
@@ -161,20 +159,30 @@ fn what_destructors_store_in_turns_is_gone_before_the_end() {
 
 #[test]
 fn a_pinned_goroutine_stays_on_its_thread() {
-    let runtime = runtime(ThreadLocals::Pinned, 4).expect("pinned is everywhere");
-    runtime.run(|| {
-        let goroutines: Vec<_> = (0..100)
-            .map(|_| {
-                gorun::go(|| {
-                    let thread = (kernel_thread(), std::thread::current().id());
-                    for _ in 0..100 {
-                        gorun::yield_now();
-                        assert_eq!((kernel_thread(), std::thread::current().id()), thread);
-                    }
+    within(|| {
+        let runtime = runtime(ThreadLocals::Pinned, 4).expect("pinned is everywhere");
+        let threads: HashSet<_> = runtime.run(|| {
+            // The first two need a thread each, or neither goes on.
+            let two = Arc::new(Barrier::new(2));
+            let goroutines: Vec<_> = (0..100)
+                .map(|n| {
+                    let two = two.clone();
+                    gorun::go(move || {
+                        if n < 2 {
+                            two.wait();
+                        }
+                        let thread = (kernel_thread(), std::thread::current().id());
+                        for _ in 0..100 {
+                            gorun::yield_now();
+                            assert_eq!((kernel_thread(), std::thread::current().id()), thread);
+                        }
+                        thread.0
+                    })
                 })
-            })
-            .collect();
-        goroutines.into_iter().for_each(|g| g.join().unwrap());
+                .collect();
+            goroutines.into_iter().map(|g| g.join().unwrap()).collect()
+        });
+        assert!(threads.len() > 1);
     });
 }
 
@@ -200,5 +208,71 @@ fn both_kinds_live_in_one_runtime_and_talk() {
         }
         drop(ping);
         echo.unwrap().join().unwrap();
+    });
+}
+
+/// Runs `f` in an isolated goroutine, if there can be one, and waits for its end.
+fn isolated(f: impl FnOnce() + Send + 'static) {
+    if isolation().is_ok() {
+        gorun::Builder::new().thread_locals(ThreadLocals::Isolated).go(f).unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn destructors_of_pthread_keys_run() {
+    if isolation().is_err() {
+        return;
+    }
+    static RAN: AtomicUsize = AtomicUsize::new(0);
+    unsafe extern "C" fn ran(_: *mut libc::c_void) {
+        RAN.fetch_add(1, Ordering::SeqCst);
+    }
+    let mut key = 0;
+    // SAFETY: a key of our own.
+    assert_eq!(unsafe { libc::pthread_key_create(&raw mut key, Some(ran)) }, 0);
+    for n in 1..=3 {
+        // The same block and stack again, with nothing under the key.
+        isolated(move || {
+            // SAFETY: the key exists; its destructor does not look at the value.
+            unsafe {
+                assert!(libc::pthread_getspecific(key).is_null());
+                assert_eq!(libc::pthread_setspecific(key, std::ptr::dangling::<u8>().cast()), 0);
+            }
+        });
+        assert_eq!(RAN.load(Ordering::SeqCst), n, "before the end is told");
+    }
+}
+
+/// Glibc has `setuid` wait until each thread has changed its ids, in a signal handler that finds its thread by thread-locals.
+#[test]
+fn setuid_on_a_thread_returns_while_a_goroutine_runs() {
+    isolated(|| {
+        let (told, tells) = mpsc::channel();
+        std::thread::spawn(move || {
+            // SAFETY: no preconditions; it changes nothing, as these are the ids that we have.
+            told.send(unsafe { libc::setuid(libc::getuid()) })
+        });
+        // It holds the worker's thread, with the goroutine's thread-locals loaded.
+        assert_eq!(tells.recv_timeout(GENEROUS), Ok(0));
+    });
+}
+
+#[test]
+fn a_goroutine_may_fork() {
+    isolated(|| {
+        // SAFETY: the child calls what a thread may; glibc makes `malloc` usable after a fork.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(60);
+                // A thread's start and end look at the list of threads, which the fork has to have made anew.
+                let _ = std::thread::spawn(|| ()).join();
+                libc::_exit(7);
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            status
+        };
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status}");
     });
 }

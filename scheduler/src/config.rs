@@ -65,6 +65,11 @@ const SPARE_WORKERS_NAME: &str = "GORUN_SPARE_WORKERS";
 const THREAD_LOCALS: &str = "GORUN_THREAD_LOCALS";
 /// For tests, and so not documented.
 const ALWAYS_MIGRATE: &str = "GORUN_TEST_MIGRATE";
+const SCHEDTRACE: &str = "GORUN_SCHEDTRACE";
+const PREFIX: &str = "GORUN_";
+/// What users may set. What begins with one of [`NOT_TOLD`] is for tests and workarounds, and passes in silence.
+const KNOWN: [&str; 5] = [MAXPROCS, STACK_SIZE_NAME, SPARE_WORKERS_NAME, THREAD_LOCALS, SCHEDTRACE];
+const NOT_TOLD: [&str; 2] = ["GORUN_TEST_", "GORUN_NO_"];
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Why a runtime could not be made.
@@ -146,9 +151,13 @@ impl Config {
     /// The default number of workers is [`std::thread::available_parallelism`], which knows of CPU affinity and
     /// of cgroup quotas.
     ///
+    /// Other variables whose names begin with `GORUN_` are most likely misspelt: the first time, a line on standard error
+    /// names them.
+    ///
     /// # Errors
     /// [`ConfigError::Environment`] when a variable is set to something it does not take.
     pub fn from_env() -> Result<Config, ConfigError> {
+        tell_of_unknown();
         let workers = variable(MAXPROCS, "a number of workers from 1 to 1024", |n| (1..=MAX_WORKERS).contains(&n))?;
         let stack_size =
             variable(STACK_SIZE_NAME, "a number of bytes from 1 to just below 1 GiB", |n| class_for(n).is_ok())?;
@@ -200,11 +209,29 @@ impl Config {
     }
 }
 
+/// Says on standard error, once, which variables are none of ours though they look like it.
+fn tell_of_unknown() {
+    use std::io::Write;
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let is_unknown = |name: &str| {
+            name.starts_with(PREFIX) && !KNOWN.contains(&name) && !NOT_TOLD.iter().any(|known| name.starts_with(known))
+        };
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let mut unknown: Vec<_> = names.filter(|name| is_unknown(name)).collect();
+        if !unknown.is_empty() {
+            unknown.sort_unstable();
+            let (unknown, known) = (unknown.join(", "), KNOWN.join(", "));
+            let _ = writeln!(std::io::stderr(), "gorun: no such setting: {unknown}; there are {known}");
+        }
+    });
+}
+
 /// With `GORUN_SCHEDTRACE` set, says on standard error why the default is not what it usually is.
 fn tell_once(reason: &Unsupported) {
     use std::io::Write;
     static ONCE: Once = Once::new();
-    if std::env::var_os("GORUN_SCHEDTRACE").is_some() {
+    if std::env::var_os(SCHEDTRACE).is_some() {
         ONCE.call_once(|| {
             let _ = writeln!(std::io::stderr(), "gorun: goroutines are pinned to their worker's thread: {reason}");
         });

@@ -41,9 +41,13 @@ pub fn is_panic(payload: &(dyn Any + Send)) -> bool {
 /// Ends the current goroutine: unwinds its stack, then takes the exit path, as Go's `runtime.Goexit`.
 ///
 /// # Panics
-/// When the caller is no goroutine: a plain thread, or main outside `run`.
+/// When the caller is no goroutine: a plain thread, main outside `run`, or a job of `blocking`.
+#[track_caller]
 pub fn goexit() -> ! {
-    assert!(crate::current::goroutine().is_some(), "gorun: goexit called outside a goroutine");
+    assert!(
+        crate::current::goroutine().is_some(),
+        "gorun: goexit called outside a goroutine; only what `go` or `run` started can be ended by it: return instead"
+    );
     resume_unwind(Box::new(Goexit))
 }
 

@@ -1,7 +1,10 @@
-//! What the tests of channels and selects share.
+//! What the tests share: watchdogs, runtimes of one worker, small instruments.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod stuck;
+
+use gorun::runtime::Builder;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -63,12 +66,29 @@ impl Random {
     }
 }
 
+/// Settings of a runtime whose only worker runs nothing else until its goroutine waits: on a slow machine the monitor may
+/// take it for stuck, so there is nobody to take over.
+pub(crate) fn one_worker() -> Builder {
+    Builder::new().workers(1).spare_workers(0)
+}
+
 /// Runs `f` as the main goroutine of a runtime with one worker: what is spawned runs when `f` waits or yields, in order.
 pub(crate) fn on_one_worker<T: Send>(f: impl FnOnce() -> T + Send) -> T {
-    gorun::runtime::Builder::new().workers(1).build().unwrap().run(f)
+    one_worker().build().unwrap().run(f)
 }
 
 /// Lets all others run until they wait; on one worker.
 pub(crate) fn others_wait() {
     (0..20).for_each(|_| gorun::yield_now());
+}
+
+/// The thread we run on, to the kernel. (What std calls a thread may be the goroutine itself.)
+pub(crate) fn kernel_thread() -> libc::pid_t {
+    // SAFETY: no preconditions.
+    unsafe { libc::gettid() }
+}
+
+/// Its name, to the kernel.
+pub(crate) fn kernel_thread_name() -> String {
+    std::fs::read_to_string("/proc/thread-self/comm").unwrap()
 }

@@ -1,0 +1,97 @@
+//! Nobody starves: whoever is ready runs, whatever the others on its worker do.
+//!
+//! On one worker, which nobody replaces: what it does not see to itself is not done.
+
+mod common;
+
+use common::stuck::{flag, keep_busy};
+use common::{one_worker, within};
+use gorun::runtime::ThreadLocals;
+use std::sync::atomic::Ordering;
+
+/// The bound of the next slot (`NEXT_STREAK` in the processor), with room for the turns before and after.
+const MOST_ROUNDS: u64 = 64;
+
+#[test]
+fn a_goroutine_that_never_waits_is_asked_to_yield() {
+    within(|| {
+        // A pinned one would not be asked where it does not expect to wait.
+        let Ok(runtime) = one_worker().thread_locals(ThreadLocals::Isolated).build() else { return };
+        let (stop, stops) = flag();
+        // Its channel always has room, or a value.
+        let (tx, rx) = gorun::channel::<()>(1);
+        let busy = runtime.go(move || {
+            while !stops.load(Ordering::SeqCst) {
+                tx.send(()).unwrap();
+                rx.recv().unwrap();
+            }
+        });
+        runtime.go(move || stop.store(true, Ordering::SeqCst)).unwrap().join().unwrap();
+        busy.unwrap().join().unwrap();
+    });
+}
+
+#[test]
+fn a_pair_that_readies_each_other_does_not_starve_the_rest() {
+    within(|| {
+        let rounds = one_worker().build().unwrap().run(|| {
+            let (stop, stops) = flag();
+            let (ping, pings) = gorun::channel::<()>(0);
+            let (pong, pongs) = gorun::channel::<()>(0);
+            let pair = gorun::go(move || pings.iter().take_while(|()| pong.send(()).is_ok()).count());
+            let other = gorun::go(move || stop.store(true, Ordering::SeqCst));
+            let mut rounds = 0;
+            while !stops.load(Ordering::SeqCst) {
+                ping.send(()).unwrap();
+                pongs.recv().unwrap();
+                rounds += 1;
+            }
+            drop(ping);
+            pair.join().unwrap();
+            other.join().unwrap();
+            rounds
+        });
+        assert!(rounds <= MOST_ROUNDS, "{rounds} rounds before the third one had its turn");
+    });
+}
+
+#[test]
+fn work_at_home_without_end_does_not_starve_what_comes_from_outside() {
+    within(|| {
+        let runtime = one_worker().build().unwrap();
+        let (over, _) = flag();
+        keep_busy(&runtime, 3, &over);
+        runtime.go(|| ()).unwrap().join().unwrap();
+        over.store(true, Ordering::SeqCst);
+    });
+}
+
+/// Skynet: each goroutine starts ten, and passes on the sum of what they send, down to the numbers themselves.
+fn sum_of_tree(depth: u32, first: u64) -> u64 {
+    if depth == 0 {
+        return first;
+    }
+    let (tx, rx) = gorun::channel(0);
+    let below = 10_u64.pow(depth - 1);
+    for n in 0..10 {
+        let tx = tx.clone();
+        drop(gorun::go(move || tx.send(sum_of_tree(depth - 1, first + n * below)).unwrap()));
+    }
+    drop(tx);
+    rx.iter().sum()
+}
+
+#[test]
+fn a_tree_of_goroutines_that_send_to_their_parents_comes_to_an_end() {
+    within(|| {
+        for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
+            let Ok(runtime) = one_worker().thread_locals(mode).build() else { continue };
+            for _ in 0..3 {
+                assert_eq!(runtime.go(|| sum_of_tree(4, 0)).unwrap().join().unwrap(), 9_999 * 10_000 / 2);
+            }
+        }
+        // The default.
+        let runtime = gorun::runtime::Builder::new().workers(1).build().unwrap();
+        assert_eq!(runtime.run(|| sum_of_tree(4, 0)), 9_999 * 10_000 / 2);
+    });
+}

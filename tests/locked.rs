@@ -1,0 +1,194 @@
+//! `lock_os_thread`: a goroutine with a thread to itself, and the worker that is brought in for it.
+
+mod common;
+
+use common::stuck::{compute, flag, found_stuck, goes_back, keep_busy, stick};
+use common::{kernel_thread, within};
+use gorun::runtime::{Builder, Runtime, ThreadLocals};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+
+fn runtime(workers: usize) -> Runtime {
+    Builder::new().workers(workers).build().unwrap()
+}
+
+#[test]
+fn a_locked_goroutine_has_its_thread_to_itself() {
+    within(|| {
+        for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
+            let Ok(runtime) = Builder::new().workers(2).thread_locals(mode).build() else { continue };
+            let locked_thread = runtime.run(move || {
+                let guard = gorun::lock_os_thread();
+                let inner = gorun::lock_os_thread();
+                let mine = kernel_thread();
+                drop(inner);
+                let others: Vec<_> = (0..200)
+                    .map(|_| {
+                        gorun::go(move || {
+                            for _ in 0..20 {
+                                assert_ne!(kernel_thread(), mine);
+                                gorun::yield_now();
+                            }
+                        })
+                    })
+                    .collect();
+                for other in others {
+                    // Waits, and comes back on the same thread.
+                    other.join().unwrap();
+                    assert_eq!(kernel_thread(), mine);
+                    gorun::time::sleep(Duration::from_micros(10));
+                    assert_eq!(kernel_thread(), mine);
+                }
+                drop(guard);
+                mine
+            });
+            assert_ne!(locked_thread, kernel_thread());
+        }
+    });
+}
+
+#[test]
+fn a_timer_of_a_locked_goroutine_that_computes_is_fired_by_others() {
+    within(|| {
+        let runtime = runtime(2);
+        let (fired, fires) = mpsc::channel();
+        let free = stick(&runtime, 1, move |free| {
+            let _locked = gorun::lock_os_thread();
+            let fired = fired.clone();
+            let _timer = gorun::time::after_func(Duration::from_millis(1), move || fired.send(()).unwrap());
+            compute(free);
+        });
+        fires.recv().expect("somebody else fires it");
+        free.store(true, Ordering::SeqCst);
+        goes_back(&runtime);
+    });
+}
+
+#[test]
+fn several_pinned_ones_lock_one_thread_and_let_go_in_any_order() {
+    within(|| {
+        let runtime = Builder::new().workers(1).thread_locals(ThreadLocals::Pinned).build().unwrap();
+        let (second, first) = (gorun::channel::<()>(0), gorun::channel::<()>(0));
+        let begun = runtime.go(move || {
+            let one = gorun::go(move || {
+                gorun::yield_now();
+                let lock = gorun::lock_os_thread();
+                second.0.send(()).unwrap();
+                drop(lock);
+                kernel_thread()
+            });
+            let two = gorun::go(move || {
+                gorun::yield_now();
+                let lock = gorun::lock_os_thread();
+                second.1.recv().unwrap();
+                first.1.recv().unwrap();
+                drop(lock);
+                kernel_thread()
+            });
+            let thread = one.join().unwrap();
+            first.0.send(()).unwrap();
+            (thread, two.join().unwrap())
+        });
+        let (one, two) = begun.unwrap().join().unwrap();
+        assert_eq!(one, two);
+        goes_back(&runtime);
+        assert_eq!(runtime.go(|| 7).unwrap().join().unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_forgotten_lock_beside_a_pinned_goroutine_leaves_a_worker() {
+    within(|| {
+        let runtime = runtime(1);
+        let (go_on, waits) = gorun::channel::<()>(0);
+        let (begun, begins) = gorun::channel::<()>(0);
+        let spoiler = runtime.go(move || {
+            let pinned = gorun::Builder::new().thread_locals(ThreadLocals::Pinned);
+            let pinned = pinned.go(move || {
+                begun.send(()).unwrap();
+                waits.recv().unwrap();
+            });
+            begins.recv().unwrap();
+            std::mem::forget(gorun::lock_os_thread());
+            pinned.unwrap()
+        });
+        let pinned = spoiler.unwrap().join().unwrap();
+        for n in 0..100 {
+            assert_eq!(runtime.go(move || n).unwrap().join().unwrap(), n);
+        }
+        go_on.send(()).unwrap();
+        pinned.join().unwrap();
+        goes_back(&runtime);
+        assert_eq!(runtime.go(|| 7).unwrap().join().unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_goroutine_that_ends_locked_takes_its_thread_along() {
+    within(|| {
+        let runtime = runtime(1);
+        let locked = runtime.go(|| {
+            std::mem::forget(gorun::lock_os_thread());
+            kernel_thread()
+        });
+        let spoilt = locked.unwrap().join().unwrap();
+        for _ in 0..100 {
+            assert_ne!(runtime.go(kernel_thread).unwrap().join().unwrap(), spoilt);
+        }
+        goes_back(&runtime);
+        drop(gorun::lock_os_thread()); // on a plain thread: nothing
+    });
+}
+
+#[test]
+fn after_a_lock_an_isolated_goroutine_changes_threads_again() {
+    within(|| {
+        let Ok(runtime) = Builder::new().workers(2).thread_locals(ThreadLocals::Isolated).build() else { return };
+        let (over, _) = flag();
+        keep_busy(&runtime, 8, &over);
+        let moved = runtime.go(|| {
+            drop(gorun::lock_os_thread());
+            let here = kernel_thread();
+            while kernel_thread() == here {
+                gorun::yield_now();
+            }
+        });
+        moved.unwrap().join().unwrap();
+        over.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn after_a_lock_workers_that_are_stuck_are_still_replaced() {
+    within(|| {
+        let runtime = runtime(1);
+        runtime.go(|| drop(gorun::lock_os_thread())).unwrap().join().unwrap();
+        goes_back(&runtime);
+        let free = stick(&runtime, 1, compute);
+        runtime.go(|| ()).unwrap().join().unwrap();
+        free.store(true, Ordering::SeqCst);
+        goes_back(&runtime);
+    });
+}
+
+#[test]
+fn a_seat_that_a_spoilt_thread_left_is_as_new() {
+    within(|| {
+        // Two seats: the spoilt thread leaves its own to the next worker that is brought in.
+        let runtime = Builder::new().workers(1).spare_workers(1).build().unwrap();
+        runtime.go(|| std::mem::forget(gorun::lock_os_thread())).unwrap().join().unwrap();
+        goes_back(&runtime);
+        let free = stick(&runtime, 1, compute);
+        runtime.go(|| (0..200).for_each(|_| gorun::yield_now())).unwrap().join().unwrap();
+        assert_eq!(runtime.metrics().stuck_workers, 1);
+        free.store(true, Ordering::SeqCst);
+        // The one that was brought in becomes the one too many, and goes.
+        goes_back(&runtime);
+        let free = stick(&runtime, 1, compute);
+        found_stuck(&runtime, 1);
+        runtime.go(|| ()).unwrap().join().unwrap();
+        free.store(true, Ordering::SeqCst);
+        goes_back(&runtime);
+    });
+}
