@@ -23,6 +23,13 @@ fn until_fired() {
     sleep_until(Instant::now() + SHORT);
 }
 
+/// A timer whose channel has been asked for. (Before that it is only a time, see `time_late_channel.rs`.)
+fn timer(duration: Duration) -> Timer {
+    let timer = Timer::new(duration);
+    let _channel = timer.channel();
+    timer
+}
+
 fn received(receiver: &Receiver<Instant>) -> Instant {
     receiver.recv_timeout(WATCHDOG).unwrap()
 }
@@ -82,7 +89,7 @@ fn a_timer_whose_time_has_passed_fires() {
 
 #[test]
 fn a_timer_beyond_the_clock_is_pending() {
-    let timer = Timer::new(Duration::MAX);
+    let timer = timer(Duration::MAX);
     assert!(timer.reset(Duration::MAX));
     assert!(timer.stop());
 }
@@ -90,10 +97,10 @@ fn a_timer_beyond_the_clock_is_pending() {
 /// `Timer.Stop`: "returns true if the call stops the timer, false if the timer has already expired or been stopped".
 #[test]
 fn stop_tells_whether_it_stopped() {
-    let timer = Timer::new(LONG);
-    assert!(timer.stop());
-    assert!(!timer.stop());
-    let timer = Timer::new(Duration::ZERO);
+    let long = timer(LONG);
+    assert!(long.stop());
+    assert!(!long.stop());
+    let timer = timer(Duration::ZERO);
     received(timer.channel());
     assert!(!timer.stop());
 }
@@ -104,7 +111,7 @@ fn stop_tells_whether_it_stopped() {
 #[test]
 fn nothing_stale_is_received_after_stop() {
     on_one_worker(|| {
-        let timer = Timer::new(Duration::ZERO);
+        let timer = timer(Duration::ZERO);
         until_fired();
         assert!(timer.stop(), "fired, but not received");
         assert_eq!(timer.channel().try_recv(), Err(TryRecvError::Empty));
@@ -115,7 +122,7 @@ fn nothing_stale_is_received_after_stop() {
 /// `Timer.Stop` does not close the channel.
 #[test]
 fn stop_does_not_close_the_channel() {
-    let timer = Timer::new(LONG);
+    let timer = timer(LONG);
     timer.stop();
     assert_eq!(timer.channel().recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
 }
@@ -124,7 +131,7 @@ fn stop_does_not_close_the_channel() {
 /// the timer had expired or been stopped."
 #[test]
 fn reset_tells_whether_it_was_active() {
-    let timer = Timer::new(LONG);
+    let timer = timer(LONG);
     assert!(timer.reset(Duration::ZERO));
     received(timer.channel());
     assert!(!timer.reset(LONG), "expired");
@@ -139,7 +146,7 @@ fn reset_tells_whether_it_was_active() {
 #[test]
 fn nothing_stale_is_received_after_reset() {
     on_one_worker(|| {
-        let timer = Timer::new(Duration::ZERO);
+        let timer = timer(Duration::ZERO);
         until_fired();
         assert!(timer.reset(LONG), "fired, but not received");
         assert_eq!(timer.channel().try_recv(), Err(TryRecvError::Empty));
@@ -373,8 +380,7 @@ fn tick_without_a_period_is_silent() {
 fn a_million_timers_are_started_and_stopped() {
     const N: usize = 1_000_000;
     on_one_worker(|| {
-        let mut timers: Vec<_> =
-            (0..N as u64).map(|n| Timer::new(LONG + Duration::from_nanos(n * 7919 % 10_007))).collect();
+        let mut timers: Vec<_> = (0..N as u64).map(|n| timer(LONG + Duration::from_nanos(n * 7919 % 10_007))).collect();
         let again = timers.iter().step_by(3).filter(|t| t.reset(2 * LONG)).count();
         assert_eq!(again, N.div_ceil(3));
         // From the middle, from the front, and the rest by dropping them.
@@ -392,7 +398,7 @@ fn all_of_many_timers_fire_once() {
     let group = gorun::sync::WaitGroup::new();
     let times = gorun::run(|| {
         group.add(N);
-        let timers: Vec<_> = (0..N as u64).map(|n| Timer::new(Duration::from_micros(n * 31 % 5000))).collect();
+        let timers: Vec<_> = (0..N as u64).map(|n| timer(Duration::from_micros(n * 31 % 5000))).collect();
         for n in 0..N as u64 {
             let (calls, group) = (calls.clone(), group.clone());
             after_func(Duration::from_micros(n * 17 % 5000), move || {
@@ -438,7 +444,7 @@ fn a_function_is_either_stopped_or_called() {
 /// Reset and stop race fire: no value of before comes through.
 #[test]
 fn no_stale_value_survives_a_race() {
-    let timer = Arc::new(Timer::new(Duration::ZERO));
+    let timer = Arc::new(timer(Duration::ZERO));
     let racers: Vec<_> = (0..4)
         .map(|n| {
             let timer = timer.clone();
@@ -549,7 +555,7 @@ fn timers_end_with_their_runtime() {
     let (timer, ticker, func) = on_one_worker(|| {
         let alive = alive.clone();
         let never = after_func(LONG, move || unreachable!("{alive:?}"));
-        (Timer::new(LONG), Ticker::new(SHORT), never)
+        (timer(LONG), Ticker::new(SHORT), never)
     });
     assert!(timer.channel().recv().is_err(), "closed");
     let _last_tick = ticker.channel().try_recv();
