@@ -494,14 +494,26 @@ fn receivers_are_dropped_while_timers_fire() {
 
 // Threads and runtimes
 
+/// A worker that will wake for a timer is not woken for a later one, but for an earlier one it is.
+#[test]
+fn an_earlier_timer_wakes_a_sleeping_worker() {
+    let later = timer(LONG);
+    for _ in 0..20 {
+        let (even_later, earlier) = (timer(2 * LONG), timer(SHORT));
+        received(earlier.channel());
+        assert!(even_later.stop());
+    }
+    assert!(later.stop());
+}
+
 /// A plain thread sets a timer on a worker that sleeps for longer.
 #[test]
 fn a_thread_wakes_a_sleeping_worker_for_its_timer() {
     for _ in 0..50 {
-        let timers: Vec<_> = (0..8).map(|_| Timer::new(SHORT)).collect();
+        let timers: Vec<_> = (0..8).map(|_| timer(SHORT)).collect();
         timers.iter().for_each(|t| _ = received(t.channel()));
         // Now the workers sleep, for ever or for LONG.
-        let long = Timer::new(LONG);
+        let long = timer(LONG);
         let (tx, rx) = gorun::channel(1);
         after_func(SHORT, move || tx.send(()).unwrap());
         rx.recv_timeout(WATCHDOG).unwrap();
@@ -514,7 +526,7 @@ fn a_thread_wakes_a_sleeping_worker_for_its_timer() {
 #[test]
 fn a_seat_that_was_left_keeps_its_timers() {
     let runtime = Builder::new().workers(1).build().unwrap();
-    let new_timer = || runtime.go(|| Timer::new(LONG)).unwrap().join().unwrap();
+    let new_timer = || runtime.go(|| timer(LONG)).unwrap().join().unwrap();
     let on_first = new_timer();
     let (begun, has_begun) = std::sync::mpsc::channel();
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();

@@ -213,7 +213,7 @@ impl<A: Alarm> Timer<A> {
             (result, self.enter(&mut state, at))
         };
         if earlier {
-            self.announce();
+            self.announce(at);
         }
         result
     }
@@ -233,7 +233,7 @@ impl<A: Alarm> Timer<A> {
             self.enter(&mut state, at)
         };
         if earlier {
-            self.announce();
+            self.announce(at);
         }
         Started::Pending
     }
@@ -253,10 +253,10 @@ impl<A: Alarm> Timer<A> {
     }
 
     /// Sees to it that somebody looks in time. Without the lock.
-    fn announce(&self) {
+    fn announce(&self, at: Moment) {
         // On the seat's own worker there is nobody asleep, unless it has but one goroutine to run (S4).
         if !self.0.timers().are_mine() || self.0.seat.is_unattended() {
-            self.0.seat.timer_set();
+            self.0.seat.timer_set(at.0);
         }
     }
 
