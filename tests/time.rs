@@ -23,6 +23,13 @@ fn until_fired() {
     sleep_until(Instant::now() + SHORT);
 }
 
+/// A timer whose channel has been asked for. (Before that it is only a time, see `time_late_channel.rs`.)
+fn timer(duration: Duration) -> Timer {
+    let timer = Timer::new(duration);
+    let _channel = timer.channel();
+    timer
+}
+
 fn received(receiver: &Receiver<Instant>) -> Instant {
     receiver.recv_timeout(WATCHDOG).unwrap()
 }
@@ -82,7 +89,7 @@ fn a_timer_whose_time_has_passed_fires() {
 
 #[test]
 fn a_timer_beyond_the_clock_is_pending() {
-    let timer = Timer::new(Duration::MAX);
+    let timer = timer(Duration::MAX);
     assert!(timer.reset(Duration::MAX));
     assert!(timer.stop());
 }
@@ -90,10 +97,10 @@ fn a_timer_beyond_the_clock_is_pending() {
 /// `Timer.Stop`: "returns true if the call stops the timer, false if the timer has already expired or been stopped".
 #[test]
 fn stop_tells_whether_it_stopped() {
-    let timer = Timer::new(LONG);
-    assert!(timer.stop());
-    assert!(!timer.stop());
-    let timer = Timer::new(Duration::ZERO);
+    let long = timer(LONG);
+    assert!(long.stop());
+    assert!(!long.stop());
+    let timer = timer(Duration::ZERO);
     received(timer.channel());
     assert!(!timer.stop());
 }
@@ -104,7 +111,7 @@ fn stop_tells_whether_it_stopped() {
 #[test]
 fn nothing_stale_is_received_after_stop() {
     on_one_worker(|| {
-        let timer = Timer::new(Duration::ZERO);
+        let timer = timer(Duration::ZERO);
         until_fired();
         assert!(timer.stop(), "fired, but not received");
         assert_eq!(timer.channel().try_recv(), Err(TryRecvError::Empty));
@@ -115,7 +122,7 @@ fn nothing_stale_is_received_after_stop() {
 /// `Timer.Stop` does not close the channel.
 #[test]
 fn stop_does_not_close_the_channel() {
-    let timer = Timer::new(LONG);
+    let timer = timer(LONG);
     timer.stop();
     assert_eq!(timer.channel().recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
 }
@@ -124,7 +131,7 @@ fn stop_does_not_close_the_channel() {
 /// the timer had expired or been stopped."
 #[test]
 fn reset_tells_whether_it_was_active() {
-    let timer = Timer::new(LONG);
+    let timer = timer(LONG);
     assert!(timer.reset(Duration::ZERO));
     received(timer.channel());
     assert!(!timer.reset(LONG), "expired");
@@ -139,7 +146,7 @@ fn reset_tells_whether_it_was_active() {
 #[test]
 fn nothing_stale_is_received_after_reset() {
     on_one_worker(|| {
-        let timer = Timer::new(Duration::ZERO);
+        let timer = timer(Duration::ZERO);
         until_fired();
         assert!(timer.reset(LONG), "fired, but not received");
         assert_eq!(timer.channel().try_recv(), Err(TryRecvError::Empty));
@@ -373,8 +380,7 @@ fn tick_without_a_period_is_silent() {
 fn a_million_timers_are_started_and_stopped() {
     const N: usize = 1_000_000;
     on_one_worker(|| {
-        let mut timers: Vec<_> =
-            (0..N as u64).map(|n| Timer::new(LONG + Duration::from_nanos(n * 7919 % 10_007))).collect();
+        let mut timers: Vec<_> = (0..N as u64).map(|n| timer(LONG + Duration::from_nanos(n * 7919 % 10_007))).collect();
         let again = timers.iter().step_by(3).filter(|t| t.reset(2 * LONG)).count();
         assert_eq!(again, N.div_ceil(3));
         // From the middle, from the front, and the rest by dropping them.
@@ -392,7 +398,7 @@ fn all_of_many_timers_fire_once() {
     let group = gorun::sync::WaitGroup::new();
     let times = gorun::run(|| {
         group.add(N);
-        let timers: Vec<_> = (0..N as u64).map(|n| Timer::new(Duration::from_micros(n * 31 % 5000))).collect();
+        let timers: Vec<_> = (0..N as u64).map(|n| timer(Duration::from_micros(n * 31 % 5000))).collect();
         for n in 0..N as u64 {
             let (calls, group) = (calls.clone(), group.clone());
             after_func(Duration::from_micros(n * 17 % 5000), move || {
@@ -438,7 +444,7 @@ fn a_function_is_either_stopped_or_called() {
 /// Reset and stop race fire: no value of before comes through.
 #[test]
 fn no_stale_value_survives_a_race() {
-    let timer = Arc::new(Timer::new(Duration::ZERO));
+    let timer = Arc::new(timer(Duration::ZERO));
     let racers: Vec<_> = (0..4)
         .map(|n| {
             let timer = timer.clone();
@@ -488,14 +494,26 @@ fn receivers_are_dropped_while_timers_fire() {
 
 // Threads and runtimes
 
+/// A worker that will wake for a timer is not woken for a later one, but for an earlier one it is.
+#[test]
+fn an_earlier_timer_wakes_a_sleeping_worker() {
+    let later = timer(LONG);
+    for _ in 0..20 {
+        let (even_later, earlier) = (timer(2 * LONG), timer(SHORT));
+        received(earlier.channel());
+        assert!(even_later.stop());
+    }
+    assert!(later.stop());
+}
+
 /// A plain thread sets a timer on a worker that sleeps for longer.
 #[test]
 fn a_thread_wakes_a_sleeping_worker_for_its_timer() {
     for _ in 0..50 {
-        let timers: Vec<_> = (0..8).map(|_| Timer::new(SHORT)).collect();
+        let timers: Vec<_> = (0..8).map(|_| timer(SHORT)).collect();
         timers.iter().for_each(|t| _ = received(t.channel()));
         // Now the workers sleep, for ever or for LONG.
-        let long = Timer::new(LONG);
+        let long = timer(LONG);
         let (tx, rx) = gorun::channel(1);
         after_func(SHORT, move || tx.send(()).unwrap());
         rx.recv_timeout(WATCHDOG).unwrap();
@@ -508,7 +526,7 @@ fn a_thread_wakes_a_sleeping_worker_for_its_timer() {
 #[test]
 fn a_seat_that_was_left_keeps_its_timers() {
     let runtime = Builder::new().workers(1).build().unwrap();
-    let new_timer = || runtime.go(|| Timer::new(LONG)).unwrap().join().unwrap();
+    let new_timer = || runtime.go(|| timer(LONG)).unwrap().join().unwrap();
     let on_first = new_timer();
     let (begun, has_begun) = std::sync::mpsc::channel();
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
@@ -549,7 +567,7 @@ fn timers_end_with_their_runtime() {
     let (timer, ticker, func) = on_one_worker(|| {
         let alive = alive.clone();
         let never = after_func(LONG, move || unreachable!("{alive:?}"));
-        (Timer::new(LONG), Ticker::new(SHORT), never)
+        (timer(LONG), Ticker::new(SHORT), never)
     });
     assert!(timer.channel().recv().is_err(), "closed");
     let _last_tick = ticker.channel().try_recv();

@@ -61,7 +61,7 @@ pub use scheduler::{LeftBehind, Remote, Scheduler};
 pub use spawn::{Spec, spawn_here};
 pub use stack::StackError;
 pub use task::Task;
-pub use timers::{Alarm, Rung, Spawner, Stopper, Timer, WeakTimer};
+pub use timers::{Alarm, Moment, Rung, Spawner, Started, Stopper, Timer, TimerHome, WeakTimer};
 pub use unwind::{Unwound, classify, goexit, is_panic, unwind_aborted};
 pub use wait_queue::{WaitQueue, Waiter};
 

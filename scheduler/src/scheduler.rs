@@ -21,7 +21,7 @@ use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
 use crate::spawn::{Spec, spawn_on};
 use crate::stack;
-use crate::timers::{Alarm, Timer};
+use crate::timers::TimerHome;
 use crate::worker::Worker;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -156,10 +156,10 @@ impl Remote {
         unsafe { spawn_on(&self.0, processor, spec, write) }
     }
 
-    /// A timer on one of the seats, in turn: for who has no goroutine.
+    /// One of the seats, in turn, for a timer of who has no goroutine.
     #[must_use]
-    pub fn timer<A: Alarm>(&self, alarm: A) -> Timer<A> {
-        Timer::on(self.0.seats.for_timer(), alarm)
+    pub fn timer_home(&self) -> TimerHome {
+        TimerHome::on(self.0.seats.for_timer())
     }
 
     /// Live goroutines. A snapshot, never too low.

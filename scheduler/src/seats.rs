@@ -13,7 +13,7 @@ use crate::next_slot::NextSlot;
 use crate::run_queue::RunStealer;
 use crate::shared::Shared;
 use crate::shim::Lock;
-use crate::timers::Timers;
+use crate::timers::{NEVER, Timers};
 use crossbeam_utils::CachePadded;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -88,6 +88,8 @@ pub(crate) struct Seat {
     pub(crate) timers: Timers,
     thread: Lock<Option<Thread>>,
     asleep: AtomicBool,
+    /// While it is asleep: when it will wake by itself, as far as it has said so.
+    until: AtomicU64,
     /// Counts scheduling rounds: the monitor sees by it that a goroutine has been running for long.
     pub(crate) rounds: AtomicU32,
     /// The goroutine that runs here now; null while the scheduler looks for one.
@@ -111,6 +113,7 @@ impl Seat {
             timers: Timers::new(),
             thread: Lock::new(None),
             asleep: AtomicBool::new(false),
+            until: AtomicU64::new(NEVER),
             rounds: AtomicU32::new(0),
             running: AtomicPtr::new(ptr::null_mut()),
             unattended: AtomicBool::new(false),
@@ -156,26 +159,48 @@ impl Seat {
         }
     }
 
-    /// A timer has been set here, not by this seat's worker, that is due before all others. Whoever would sleep too long
-    /// for it is woken: this seat's worker, or if the seat has none that looks after it, one of those who sleep (they
-    /// count in the timers of such seats). A worker that is at work looks for timers before it sleeps.
+    /// A timer has been set here, not by this seat's worker, that is due `at`, before all others. Whoever would sleep too
+    /// long for it is woken: this seat's worker, or if the seat has none that looks after it, one of those who sleep (they
+    /// count in the timers of such seats), unless one of them wakes in time by itself. So who sets and stops timers again
+    /// and again, none for earlier than the first, wakes nobody but once. A worker that is at work looks for timers before
+    /// it sleeps.
     ///
     /// Dekker pair with falling asleep (`announce_sleep`, and `Idle::fall_asleep` for the others): the timer, then who
-    /// sleeps; saying so, then the timers.
-    pub(crate) fn timer_set(&self) {
+    /// sleeps, and until when; saying that it sleeps, then the timers, then until when. So whoever has not seen the timer
+    /// has not said yet until when (and is woken), or sleeps until a time that it took from the others.
+    pub(crate) fn timer_set(&self, at: u64) {
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) {
-            self.unpark();
+            if !self.wakes_by(at) {
+                self.unpark();
+            }
         } else if self.is_unattended()
             && let Some(shared) = self.shared.upgrade()
+            && !shared.seats.iter().any(|seat| seat.wakes_by(at) && !seat.is_unattended())
         {
             shared.notify();
         }
     }
 
+    /// Whether its worker sleeps, and will look for timers at that time, its own ones and, if it is an attended seat, those
+    /// of the unattended ones.
+    fn wakes_by(&self, at: u64) -> bool {
+        // Acquire: pairs with the store of `asleep`, so that `until` is of this sleep and of none before. Relaxed: whatever
+        // it is, the worker wakes by then.
+        self.asleep.load(Ordering::Acquire) && self.until.load(Ordering::Relaxed) <= at
+    }
+
+    /// By its worker, after it has looked for the earliest timer: how long it sleeps.
+    pub(crate) fn sleeps_until(&self, at: u64) {
+        // Relaxed: see `timer_set`; nothing is published with it.
+        self.until.store(at, Ordering::Relaxed);
+    }
+
     /// See [`Seat::send_home`] and [`Seat::timer_set`]; the worker looks into the inbox and for the earliest timer after
     /// this and before it sleeps.
     pub(crate) fn announce_sleep(&self, asleep: bool) {
+        // Relaxed: published by the next store (`wakes_by`).
+        self.until.store(NEVER, Ordering::Relaxed);
         self.asleep.store(asleep, Ordering::SeqCst);
         // What is looked at next is not older than the store.
         fence(Ordering::SeqCst);

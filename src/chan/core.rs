@@ -9,7 +9,8 @@
 //!   their condition true.
 
 use super::state::{Side, Slot, State};
-use gorun_scheduler::{Blocker, Stopper, Token, WaitReason, Waiter, Wake};
+use super::timed::SendingTimer;
+use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake};
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
@@ -41,7 +42,7 @@ pub(crate) struct Core<T> {
     /// Where selects that begin with this channel take their random numbers from.
     seed: AtomicU32,
     /// The timer that sends here, if one does: it need not once nobody can receive.
-    timer: OnceLock<Stopper>,
+    timer: OnceLock<SendingTimer<T>>,
     pub(super) capacity: usize,
     senders: AtomicUsize,
     receivers: AtomicUsize,
@@ -81,6 +82,14 @@ impl<T> Locked<'_, T> {
     pub(crate) fn release(self) -> bool {
         // SAFETY: `self` is not dropped.
         unsafe { ManuallyDrop::new(self).unlock() }
+    }
+
+    /// See [`State::put_back`]. What a timer has sent is gone if the timer was stopped since.
+    pub(crate) fn give_back(&mut self, value: T) -> Option<Wake> {
+        if self.core.timer().is_some_and(|timer| timer.is_stale(&value)) {
+            return None;
+        }
+        self.put_back(value)
     }
 
     /// # Safety
@@ -225,9 +234,9 @@ impl<T> Core<T> {
         }
     }
 
-    /// See [`State::put_back`].
-    pub(crate) fn put_back(&self, value: T) {
-        let woken = self.lock().put_back(value);
+    /// See [`Locked::give_back`].
+    pub(crate) fn give_back(&self, value: T) {
+        let woken = self.lock().give_back(value);
         if let Some(wake) = woken {
             wake.wake();
         }
@@ -257,8 +266,12 @@ impl<T> Core<T> {
     }
 
     /// `timer` sends here, and is stopped when the last receiver goes.
-    pub(super) fn set_timer(&self, timer: Stopper) {
-        self.timer.set(timer).expect("a channel has one timer");
+    pub(super) fn set_timer(&self, timer: SendingTimer<T>) {
+        assert!(self.timer.set(timer).is_ok(), "a channel has one timer");
+    }
+
+    pub(super) fn timer(&self) -> Option<&SendingTimer<T>> {
+        self.timer.get()
     }
 
     pub(super) fn add_sender(&self) {

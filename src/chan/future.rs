@@ -204,7 +204,7 @@ impl<T> Node<T> {
         } else {
             state.give_up_receive(&self.waiter);
         }
-        let next = self.waiter.slot.take().and_then(|value| state.put_back(value));
+        let next = self.waiter.slot.take().and_then(|value| state.give_back(value));
         drop(state);
         drop(due);
         wake(next);

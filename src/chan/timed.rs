@@ -4,15 +4,41 @@
 //! timer's end does not keep the channel, and its going does not close it; the channel keeps the timer.
 
 use super::core::Core;
-use super::state::{Received, Sent, Side};
+use super::state::{Received, Sent};
 use super::{Receiver, Sender};
-use gorun_scheduler::{Stopper, Wake};
+use gorun_scheduler::{Moment, Stopper, Wake};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// The sender's end.
 pub(crate) struct TimerEnd(Weak<Core<Instant>>);
+
+/// The timer that sends to a channel, as the channel knows it.
+pub(super) struct SendingTimer<T> {
+    stopper: Stopper,
+    /// The number of the last value that must not be received any more. Under the channel's lock.
+    stale: AtomicU64,
+    /// The number of a value.
+    number: fn(&T) -> u64,
+}
+
+impl<T> SendingTimer<T> {
+    pub(super) fn stop(&self) {
+        self.stopper.stop();
+    }
+
+    /// Whether a value that comes back was sent before the timer was stopped, or set anew. Under the channel's lock.
+    pub(super) fn is_stale(&self, value: &T) -> bool {
+        // Relaxed: under the channel's lock.
+        (self.number)(value) <= self.stale.load(Ordering::Relaxed)
+    }
+}
+
+fn number(value: &Instant) -> u64 {
+    Moment::from(*value).number()
+}
 
 /// What became of a value.
 #[must_use]
@@ -61,16 +87,17 @@ impl TimerEnd {
 impl Receiver<Instant> {
     /// `timer` sends here: the channel keeps it, and stops it when the last receiver goes.
     pub(crate) fn sent_by(&self, timer: Stopper) {
-        self.core.set_timer(timer);
+        self.core.set_timer(SendingTimer { stopper: timer, stale: AtomicU64::new(0), number });
     }
 
-    /// Takes a value back that nobody has received: whether there was one.
-    pub(crate) fn take_back(&self) -> bool {
-        // N1: values come in under the lock of the timers only, which our caller has: a "no" is no older than the last.
-        if !self.core.may_proceed(Side::Receive) {
-            return false;
-        }
+    /// Takes a value back that nobody has received: whether there was one. Whoever has got one up to the one with the
+    /// number `last` keeps it, or it is gone.
+    pub(crate) fn take_back(&self, last: u64) -> bool {
         let mut state = self.core.lock();
+        if let Some(timer) = self.core.timer() {
+            // Relaxed: under the channel's lock.
+            timer.stale.store(last, Ordering::Relaxed);
+        }
         let taken = state.receive();
         // Nobody can wait to send: there is nobody to be woken, and nobody to be told of the room.
         let _watched = state.release();

@@ -346,7 +346,7 @@ impl<T> Operations for RecvArm<'_, T> {
 
     fn abandon(&self) {
         if let (Some(core), Some(value)) = (self.core, self.waiter.slot.take()) {
-            core.put_back(value);
+            core.give_back(value);
         }
     }
 }

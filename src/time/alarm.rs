@@ -4,8 +4,9 @@
 //! its timers, which is also held where a timer is stopped or set. That is what makes Go 1.23's promise easy to keep:
 //!
 //! * **A1.** A value goes into the channel, and what is stale comes out of it, under the timers' lock only. So after a
-//!   stop or a reset there is no value of before. (But a future that had got one and is dropped puts it back, whenever
-//!   that may be.)
+//!   stop or a reset there is no value of before. (A future that had got one and is dropped puts it back, whenever that
+//!   may be: the channel knows up to which one values are stale, and lets them go. Hence of two values the later one is
+//!   the greater one.)
 //! * **A2.** The channel has room for one value, so a sender never waits in it, and taking a value wakes nobody.
 //! * **A3.** The function of a timer is called, and dropped if the timer ends with it, on the goroutine it was started
 //!   as; else it is dropped by whoever stops the timer, drops its last handle, or ends its runtime.
@@ -16,24 +17,31 @@
 use crate::chan::{Receiver, Tick, TimerEnd, channel};
 use crate::join::{JoinHandle, erase};
 use crate::runtime::default_remote;
-use gorun_scheduler::{Alarm, Rung, Spawner, Spec, Timer, WeakTimer};
+use gorun_scheduler::{Alarm, Moment, Rung, Spawner, Spec, Started, Timer, TimerHome, WeakTimer};
 use std::fmt;
 use std::panic::Location;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long after a goroutine could not be had it is tried again.
 const AGAIN: Duration = Duration::from_millis(10);
 
-fn new_timer<A: Alarm>(alarm: A) -> Timer<A> {
-    Timer::here(alarm).unwrap_or_else(|alarm| default_remote().timer(alarm))
+/// Where a timer of the caller's is made.
+#[inline]
+pub(super) fn home() -> TimerHome {
+    TimerHome::here().unwrap_or_else(|| default_remote().timer_home())
 }
 
 /// Sends the time.
 pub(super) struct SendTime {
     end: TimerEnd,
-    /// Nanoseconds; 0: once. Written under the timers' lock.
+    // The rest under the timers' lock.
+    /// Nanoseconds; 0: once.
     period: AtomicU64,
+    /// The last value that was sent.
+    last: AtomicU64,
+    /// Whether one was sent after what was stale was taken back.
+    sent: AtomicBool,
 }
 
 /// A timer that sends the time, and where it sends it.
@@ -44,27 +52,44 @@ pub(super) struct ChannelTimer {
 }
 
 impl ChannelTimer {
-    pub(super) fn new() -> ChannelTimer {
+    pub(super) fn new(home: TimerHome) -> ChannelTimer {
         let (sender, receiver) = channel(1);
-        let timer = new_timer(SendTime { end: TimerEnd::new(sender), period: AtomicU64::new(0) });
+        let alarm = SendTime {
+            end: TimerEnd::new(sender),
+            period: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            sent: AtomicBool::new(false),
+        };
+        let timer = Timer::new(home, alarm);
         receiver.sent_by(timer.stopper());
         ChannelTimer { receiver, timer }
     }
 
+    /// Lets one that nobody else knows yet be as if it had been set to `at` before: then that has happened to it which
+    /// would have happened.
+    pub(super) fn start(&self, at: Moment) {
+        match self.timer.start(at) {
+            Started::Pending => {}
+            // A1: there is nobody who could stop it at the same time, nor anybody to be woken.
+            Started::Due => _ = self.timer.alarm().send(at),
+            Started::Ended => self.timer.alarm().end(),
+        }
+    }
+
     /// Sends at `at`, and then every `period` if there is one. `true` if a value was still to come, or not received
     /// yet: it won't be.
-    pub(super) fn set(&self, at: Instant, period: Option<Duration>) -> bool {
+    pub(super) fn set(&self, at: Moment, period: Option<Duration>) -> bool {
         let period = period.map_or(0, |p| u64::try_from(p.as_nanos()).unwrap_or(u64::MAX));
         self.timer.set(at, |alarm, pending| {
             // Relaxed: under the timers' lock.
             alarm.period.store(period, Ordering::Relaxed);
-            self.take_back() || pending
+            self.take_back(alarm) || pending
         })
     }
 
     /// As `set`, without a new time.
     pub(super) fn stop(&self) -> bool {
-        self.timer.stop(|_, pending| self.take_back() || pending)
+        self.timer.stop(|alarm, pending| self.take_back(alarm) || pending)
     }
 
     /// The receiver alone, whose last clone keeps the timer going.
@@ -73,14 +98,31 @@ impl ChannelTimer {
     }
 
     /// A1.
-    fn take_back(&self) -> bool {
-        self.receiver.take_back()
+    fn take_back(&self, alarm: &SendTime) -> bool {
+        // Relaxed, both: under the timers' lock.
+        if !alarm.sent.load(Ordering::Relaxed) {
+            return false;
+        }
+        alarm.sent.store(false, Ordering::Relaxed);
+        self.receiver.take_back(alarm.last.load(Ordering::Relaxed))
+    }
+}
+
+impl SendTime {
+    /// Under the timers' lock (A1).
+    fn send(&self, now: Moment) -> Tick {
+        // Relaxed, all: under the timers' lock. Two that ring at the same nanosecond, with a stop in between, are told
+        // apart.
+        let value = now.number().max(self.last.load(Ordering::Relaxed) + 1);
+        self.last.store(value, Ordering::Relaxed);
+        self.sent.store(true, Ordering::Relaxed);
+        self.end.send(Moment::from_number(value).into())
     }
 }
 
 impl Alarm for SendTime {
-    fn ring(&self, due: Instant, now: Instant) -> Rung {
-        let (wake, call) = match self.end.send(now) {
+    fn ring(&self, due: Moment, now: Moment) -> Rung {
+        let (wake, call) = match self.send(now) {
             Tick::Taken(wake, watched) => (wake, watched),
             Tick::Late => (None, false),
             Tick::Closed => return Rung { wake: None, call: false, again: None },
@@ -101,10 +143,9 @@ impl Alarm for SendTime {
 
 /// The first of `due + n * period` that is after `now`: ticks that nobody could have seen are left out, and those that
 /// come keep to the grid.
-fn following(due: Instant, now: Instant, period: u64) -> Instant {
-    let late = u64::try_from(now.saturating_duration_since(due).as_nanos()).unwrap_or(u64::MAX);
-    let ahead = period - late % period;
-    now.checked_add(Duration::from_nanos(ahead)).unwrap_or(now)
+fn following(due: Moment, now: Moment, period: u64) -> Moment {
+    let late = now.number().saturating_sub(due.number());
+    now.after(Duration::from_nanos(period - late % period))
 }
 
 /// Starts a goroutine.
@@ -123,12 +164,12 @@ pub(crate) struct WeakFuncTimer(WeakTimer<StartFunc>);
 impl FuncTimer {
     #[track_caller]
     pub(crate) fn new(f: impl Fn() + Send + Sync + 'static) -> FuncTimer {
-        FuncTimer(new_timer(StartFunc { f: Box::new(f), site: Location::caller() }))
+        FuncTimer(Timer::new(home(), StartFunc { f: Box::new(f), site: Location::caller() }))
     }
 
     /// Whether it was pending.
-    pub(crate) fn set(&self, at: Instant) -> bool {
-        self.0.set(at, |_, pending| pending)
+    pub(crate) fn set(&self, at: impl Into<Moment>) -> bool {
+        self.0.set(at.into(), |_, pending| pending)
     }
 
     /// Whether it was pending.
@@ -150,7 +191,7 @@ impl WeakFuncTimer {
 }
 
 impl Alarm for StartFunc {
-    fn ring(&self, _due: Instant, _now: Instant) -> Rung {
+    fn ring(&self, _due: Moment, _now: Moment) -> Rung {
         Rung { wake: None, call: true, again: None }
     }
 
@@ -176,7 +217,7 @@ impl Alarm for StartFunc {
             // two calls become one.
             Err(_) => {
                 if let Some(timer) = again.upgrade() {
-                    timer.set_unless_pending(Instant::now() + AGAIN);
+                    timer.set_unless_pending(Moment::now().after(AGAIN));
                 }
                 drop(write);
             }
@@ -196,12 +237,12 @@ mod tests {
 
     #[test]
     fn the_last_receiver_takes_its_timer_along() {
-        let ChannelTimer { receiver, timer } = ChannelTimer::new();
-        timer.set(Instant::now() + Duration::from_secs(3600), |_, _| ());
+        let ChannelTimer { receiver, timer } = ChannelTimer::new(home());
+        timer.set(Moment::now().after(Duration::from_secs(3600)), |_, _| ());
         let clone = receiver.clone();
         drop(receiver);
         assert!(timer.stop(|_, pending| pending), "one is left");
-        timer.set(Instant::now() + Duration::from_secs(3600), |_, _| ());
+        timer.set(Moment::now().after(Duration::from_secs(3600)), |_, _| ());
         let kept = timer.downgrade();
         drop(timer);
         assert!(kept.upgrade().is_some(), "the channel keeps it");
@@ -212,7 +253,7 @@ mod tests {
     #[test]
     fn a_stopped_function_is_dropped_with_its_handle() {
         let timer = FuncTimer::new(|| ());
-        timer.set(Instant::now() + Duration::from_secs(3600));
+        timer.set(Moment::now().after(Duration::from_secs(3600)));
         let kept = timer.downgrade();
         drop(timer);
         let timer = FuncTimer(kept.0.upgrade().expect("it is pending"));
@@ -223,8 +264,8 @@ mod tests {
 
     #[test]
     fn ticks_keep_to_the_grid() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
+        let start = Moment::now();
+        let at = |ms| start.after(Duration::from_millis(ms));
         let period = 10_000_000;
         assert_eq!(following(at(10), at(10), period), at(20));
         assert_eq!(following(at(10), at(13), period), at(20), "late, and no drift");

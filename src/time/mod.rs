@@ -22,11 +22,14 @@
 //!
 //! # Cost
 //! A pending timer is an entry in a heap of the worker that made it. Stopping it, or dropping the last receiver of its
-//! channel, takes it out at once; a million pending ones are no trouble.
+//! channel, takes it out at once; a million pending ones are no trouble. A [`Timer`] is not even that before somebody
+//! asks for its channel.
 //!
-//! `alarm` is what timers do when they fire, `timer`, `ticker` and `timeout` are the public types.
+//! `alarm` is what timers do when they fire, `lazy` those that can't be seen to yet; `timer`, `ticker` and `timeout` are
+//! the public types.
 
 mod alarm;
+mod lazy;
 mod ticker;
 mod timeout;
 mod timer;
@@ -38,7 +41,7 @@ pub use timer::{Timer, after, after_func};
 
 pub(crate) use alarm::{FuncTimer, WeakFuncTimer};
 
-use gorun_scheduler::{Blocker, Token, WaitReason, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, Moment, Token, WaitReason, checkpoint, unwind_aborted};
 
 /// Lets the calling goroutine wait for at least `duration`, on the monotonic clock; its worker runs others. A plain
 /// thread sleeps. A cancellation point: an abort ends the sleep. Zero yields.
@@ -52,11 +55,8 @@ pub fn sleep(duration: Duration) {
     if duration.is_zero() {
         return gorun_scheduler::yield_now();
     }
-    match Instant::now().checked_add(duration) {
-        Some(deadline) => sleep_until(deadline),
-        // Beyond what the clock can say: for ever.
-        None => wait(None),
-    }
+    // Beyond what the clock can say: for ever.
+    wait(Instant::now().checked_add(duration));
 }
 
 /// As [`sleep`], until `deadline` has passed. One that has passed already yields.
@@ -83,9 +83,7 @@ fn wait(deadline: Option<Instant>) {
     }
 }
 
-/// In `duration` from now; beyond what the clock can say, in more than a hundred years.
-fn in_time(duration: Duration) -> Instant {
-    const LONG: Duration = Duration::from_secs(1 << 32);
-    let now = Instant::now();
-    now.checked_add(duration).unwrap_or_else(|| now + LONG)
+/// In `duration` from now; beyond what the clock can say, in hundreds of years.
+fn in_time(duration: Duration) -> Moment {
+    Moment::now().after(duration)
 }

@@ -1,6 +1,6 @@
 //! [`Ticker`]: the time, again and again. What happens at each tick is in `alarm`.
 
-use super::alarm::ChannelTimer;
+use super::alarm::{ChannelTimer, home};
 use super::in_time;
 use crate::chan::{Receiver, never};
 use std::fmt;
@@ -35,7 +35,7 @@ impl Ticker {
     /// ```
     #[must_use]
     pub fn new(period: Duration) -> Ticker {
-        let ticker = Ticker(ChannelTimer::new());
+        let ticker = Ticker(ChannelTimer::new(home()));
         ticker.reset(period);
         ticker
     }

@@ -57,7 +57,7 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    timeout_at(in_time(duration), f)
+    timeout_at(in_time(duration).into(), f)
 }
 
 /// As [`timeout`], until `deadline`.

@@ -2,9 +2,11 @@
 //!
 //! What happens at the time, and the races with it, are in `alarm` and in the scheduler's `timers`.
 
-use super::alarm::{ChannelTimer, FuncTimer};
+use super::alarm::{ChannelTimer, FuncTimer, home};
 use super::in_time;
+use super::lazy::LazyTimer;
 use crate::chan::{Receiver, never};
+use gorun_scheduler::Moment;
 use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 pub struct Timer(Kind);
 
 enum Kind {
-    Channel(ChannelTimer),
+    Channel(LazyTimer),
     /// With the channel that never gets anything, once somebody asks for it.
     Func(FuncTimer, OnceLock<Receiver<Instant>>),
 }
@@ -45,7 +47,7 @@ impl Timer {
     /// ```
     #[must_use]
     pub fn new(duration: Duration) -> Timer {
-        Timer::at(in_time(duration))
+        Timer(Kind::Channel(LazyTimer::new(in_time(duration))))
     }
 
     /// A timer that sends the time to its channel at `deadline`; at once, if that has passed.
@@ -56,9 +58,7 @@ impl Timer {
     /// ```
     #[must_use]
     pub fn at(deadline: Instant) -> Timer {
-        let timer = ChannelTimer::new();
-        timer.set(deadline, None);
-        Timer(Kind::Channel(timer))
+        Timer(Kind::Channel(LazyTimer::new(deadline.into())))
     }
 
     /// Where the time is sent. Clones of the receiver are other ends of the same channel: one of them gets it.
@@ -78,7 +78,7 @@ impl Timer {
     #[must_use]
     pub fn channel(&self) -> &Receiver<Instant> {
         match &self.0 {
-            Kind::Channel(timer) => &timer.receiver,
+            Kind::Channel(timer) => timer.channel(),
             Kind::Func(_, channel) => channel.get_or_init(never),
         }
     }
@@ -123,7 +123,7 @@ impl Timer {
     /// assert!(!timer.reset(Duration::from_secs(3600)));
     /// ```
     pub fn reset(&self, duration: Duration) -> bool {
-        self.reset_at(in_time(duration))
+        self.reset_to(in_time(duration))
     }
 
     /// As [`reset`](Timer::reset), for a point in time; one that has passed is now.
@@ -135,8 +135,12 @@ impl Timer {
     /// assert!(timer.channel().recv().is_ok());
     /// ```
     pub fn reset_at(&self, deadline: Instant) -> bool {
+        self.reset_to(deadline.into())
+    }
+
+    fn reset_to(&self, deadline: Moment) -> bool {
         match &self.0 {
-            Kind::Channel(timer) => timer.set(deadline, None),
+            Kind::Channel(timer) => timer.set(deadline),
             Kind::Func(timer, _) => timer.set(deadline),
         }
     }
@@ -163,7 +167,7 @@ impl fmt::Debug for Timer {
 /// ```
 #[must_use]
 pub fn after(duration: Duration) -> Receiver<Instant> {
-    let timer = ChannelTimer::new();
+    let timer = ChannelTimer::new(home());
     timer.set(in_time(duration), None);
     timer.into_receiver()
 }

@@ -27,10 +27,14 @@
 //! * Set from outside, and the worker falls asleep: see `Seat::timer_set`.
 //! * The runtime's end and set: M5; one that is set later never fires.
 
+mod clock;
 mod heap;
 mod owned;
 
-pub use owned::{Alarm, Rung, Spawner, Stopper, Timer, WeakTimer};
+pub use clock::Moment;
+pub use owned::{Alarm, Rung, Spawner, Started, Stopper, Timer, TimerHome, WeakTimer};
+
+pub(crate) use clock::{NEVER, now};
 
 use self::heap::{Heap, Node};
 use self::owned::Shared;
@@ -40,35 +44,12 @@ use crate::seats::Seat;
 use crate::shim::Lock;
 use std::fmt;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// `Timers::earliest` when there is none.
-pub(crate) const NEVER: u64 = u64::MAX;
 /// So many are fired in one go, under one lock.
 const BATCH: usize = 64;
-
-fn base() -> Instant {
-    static BASE: OnceLock<Instant> = OnceLock::new();
-    *BASE.get_or_init(Instant::now)
-}
-
-/// Nanoseconds on the monotonic clock since the process first asked.
-pub(crate) fn now() -> u64 {
-    nanos(Instant::now())
-}
-
-fn nanos(at: Instant) -> u64 {
-    let since = at.saturating_duration_since(base());
-    // 2^64 ns are 584 years; a deadline beyond is never.
-    let whole = since.as_secs().checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(since.subsec_nanos().into()));
-    whole.unwrap_or(NEVER).min(NEVER - 1)
-}
-
-fn instant(nanos: u64) -> Instant {
-    base() + Duration::from_nanos(nanos)
-}
 
 /// What happens when it is time.
 #[derive(Debug)]
@@ -86,7 +67,7 @@ pub(crate) fn with_deadline(parker: NonNull<Parker>, at: Instant, f: impl FnOnce
     let processor = current::processor().expect("only goroutines set timers");
     // Kept over the suspension: the runtime has a live goroutine, us.
     let seat: *const Seat = processor.seat();
-    processor.seat_ref().timers.push(nanos(at), &node);
+    processor.seat_ref().timers.push(Moment::from(at).0, &node);
     f();
     // SAFETY: as above.
     unsafe { &*seat }.timers.cancel(&node);
@@ -102,7 +83,8 @@ pub(crate) struct Timers {
 #[derive(Debug)]
 struct State {
     heap: Heap<What>,
-    closed: bool,
+    /// M5: since when.
+    closed: Option<u64>,
 }
 
 // SAFETY: M1 and M2: the pointers are followed under the lock only, and while their timers exist.
@@ -126,7 +108,7 @@ impl fmt::Debug for Due {
 
 impl Timers {
     pub(crate) const fn new() -> Timers {
-        Timers { state: Lock::new(State { heap: Heap::new(), closed: false }), earliest: AtomicU64::new(NEVER) }
+        Timers { state: Lock::new(State { heap: Heap::new(), closed: None }), earliest: AtomicU64::new(NEVER) }
     }
 
     /// When the next one is due, in `now()`'s nanoseconds; [`NEVER`] if there is none. A snapshot.
@@ -186,7 +168,7 @@ impl Timers {
     pub(crate) fn close(&self) {
         let left: Vec<_> = {
             let mut state = self.state.lock();
-            state.closed = true;
+            state.closed = Some(now());
             let left = state.heap.extract(|what| matches!(what, What::Shared(_)));
             self.publish(&state);
             // SAFETY: M2: with the node the heap's reference is ours.
@@ -212,11 +194,11 @@ impl State {
             }
             What::Shared(shared) => {
                 // SAFETY: the node is the first field of the type that `shared` was made for.
-                let rung = unsafe { (shared.ring)(node, instant(at), instant(now)) };
+                let rung = unsafe { (shared.ring)(node, Moment(at), Moment(now)) };
                 due.woken.extend(rung.wake);
                 if let Some(at) = rung.again {
                     // Later than now, whatever was asked for: we would never get out of here.
-                    self.heap.change(nanos(at).max(now + 1), node);
+                    self.heap.change(at.0.max(now + 1), node);
                     if rung.call {
                         // SAFETY: M2; as above.
                         due.called.push(unsafe { (shared.share)(node) });
@@ -303,12 +285,5 @@ mod tests {
         assert!(!timers.fire(5, &mut due));
         assert_eq!(due.woken.len(), BATCH + 1);
         assert!(blockers.iter().all(|blocker| !blocker.disarm()));
-    }
-
-    #[test]
-    fn the_clock_goes_there_and_back() {
-        let at = base() + Duration::new(5, 7);
-        assert_eq!(nanos(at), 5_000_000_007);
-        assert_eq!(instant(nanos(at)), at);
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! The invariants are those of `timers` (M1 to M5).
 
-use super::{Node, Timers, What, nanos};
+use super::{Moment, Node, State, Timers, What};
 use crate::config::SpawnError;
 use crate::current;
 use crate::goroutine::Handle;
@@ -19,13 +19,12 @@ use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
 
 /// What a timer does when it is time. None of it is user code.
 pub trait Alarm: Send + Sync + Sized + 'static {
     /// It is time: `due` is when it should have been, `now` is when it is. Under the timers' lock (M3, M4): takes no
     /// lock but a channel's, wakes nobody, and drops nothing of a user's.
-    fn ring(&self, due: Instant, now: Instant) -> Rung;
+    fn ring(&self, due: Moment, now: Moment) -> Rung;
 
     /// After a [`Rung`] that wants it, with no lock held, on a worker but not on a goroutine: to start one, or to wake
     /// more.
@@ -43,7 +42,35 @@ pub struct Rung {
     /// Whether [`Alarm::call`] is to follow.
     pub call: bool,
     /// When it rings again; `None` if it is over.
-    pub again: Option<Instant>,
+    pub again: Option<Moment>,
+}
+
+/// What became of a timer that was started late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It will ring.
+    Pending,
+    /// It would have rung: its time has passed.
+    Due,
+    /// It won't ring: its runtime ended before its time came.
+    Ended,
+}
+
+/// Where timers are made: the seat to which they will belong. Keeps the seat's memory, not its runtime.
+#[derive(Clone, Debug)]
+pub struct TimerHome(Arc<CachePadded<Seat>>);
+
+impl TimerHome {
+    /// The current goroutine's; `None` if no goroutine calls.
+    #[inline]
+    #[must_use]
+    pub fn here() -> Option<TimerHome> {
+        current::processor().map(|processor| TimerHome(processor.shared.seats.shared(processor.index).clone()))
+    }
+
+    pub(crate) fn on(seat: Arc<CachePadded<Seat>>) -> TimerHome {
+        TimerHome(seat)
+    }
 }
 
 /// A timer, by reference: clones are the same timer. It rings though all its handles are gone.
@@ -79,7 +106,7 @@ unsafe impl<A: Send + Sync> Sync for Owned<A> {}
 #[derive(Debug)]
 pub(super) struct Shared {
     /// [`Alarm::ring`].
-    pub(super) ring: unsafe fn(NonNull<Node<What>>, Instant, Instant) -> Rung,
+    pub(super) ring: unsafe fn(NonNull<Node<What>>, Moment, Moment) -> Rung,
     /// Makes a reference beside the heap's.
     pub(super) share: unsafe fn(NonNull<Node<What>>) -> Arc<dyn Call>,
     /// Makes the heap's reference the caller's.
@@ -112,7 +139,7 @@ impl<A: Alarm> Owned<A> {
 
     /// # Safety
     /// The node is the first field of an `Owned<A>`, in the heap, whose lock the caller has.
-    unsafe fn ring(node: NonNull<Node<What>>, due: Instant, now: Instant) -> Rung {
+    unsafe fn ring(node: NonNull<Node<What>>, due: Moment, now: Moment) -> Rung {
         // SAFETY: by the caller, and M2.
         unsafe { node.cast::<Owned<A>>().as_ref() }.alarm.ring(due, now)
     }
@@ -141,19 +168,10 @@ impl<A: Alarm> Owned<A> {
 }
 
 impl<A: Alarm> Timer<A> {
-    /// A timer on the current goroutine's seat; the alarm comes back where there is none.
-    ///
-    /// # Errors
-    /// The alarm, if no goroutine calls.
-    pub fn here(alarm: A) -> Result<Timer<A>, A> {
-        match current::processor() {
-            Some(processor) => Ok(Timer::on(processor.shared.seats.shared(processor.index).clone(), alarm)),
-            None => Err(alarm),
-        }
-    }
-
-    pub(crate) fn on(seat: Arc<CachePadded<Seat>>, alarm: A) -> Timer<A> {
-        Timer(Arc::new(Owned { node: Node::new(What::Shared(Owned::<A>::SHARED)), seat, alarm }))
+    /// A timer that is not set.
+    #[must_use]
+    pub fn new(home: TimerHome, alarm: A) -> Timer<A> {
+        Timer(Arc::new(Owned { node: Node::new(What::Shared(Owned::<A>::SHARED)), seat: home.0, alarm }))
     }
 
     /// What it does.
@@ -176,41 +194,70 @@ impl<A: Alarm> Timer<A> {
 
     /// Lets it ring at `at`, and not when it would have otherwise. `first` runs before, under the lock, and is told
     /// whether the timer was pending; it may do what [`Alarm::ring`] may. If the runtime has ended, the timer won't ring.
-    pub fn set<R>(&self, at: Instant, first: impl FnOnce(&A, bool) -> R) -> R {
+    pub fn set<R>(&self, at: Moment, first: impl FnOnce(&A, bool) -> R) -> R {
         self.set_if(at, |alarm, pending| (first(alarm, pending), true))
     }
 
     /// As [`Timer::set`], but a timer that is pending is left alone.
-    pub fn set_unless_pending(&self, at: Instant) {
+    pub fn set_unless_pending(&self, at: Moment) {
         self.set_if(at, |_, pending| ((), !pending));
     }
 
-    fn set_if<R>(&self, at: Instant, first: impl FnOnce(&A, bool) -> (R, bool)) -> R {
-        let at = nanos(at);
-        let timers = self.0.timers();
+    fn set_if<R>(&self, at: Moment, first: impl FnOnce(&A, bool) -> (R, bool)) -> R {
         let (result, earlier) = {
-            let mut state = timers.state.lock();
-            let pending = self.0.node.is_in();
-            let (result, wanted) = first(&self.0.alarm, pending);
-            if !wanted || state.closed {
+            let mut state = self.0.timers().state.lock();
+            let (result, wanted) = first(&self.0.alarm, self.0.node.is_in());
+            if !wanted || state.closed.is_some() {
                 return result;
             }
-            if pending {
-                state.heap.change(at, self.node());
-            } else {
-                // The heap's reference (M2).
-                let node = Arc::into_raw(self.0.clone()).cast_mut();
-                state.heap.push(at, NonNull::new(node).expect("an Arc is not null").cast());
-            }
-            let before = timers.earliest();
-            timers.publish(&state);
-            (result, timers.earliest() < before)
+            (result, self.enter(&mut state, at))
         };
-        // On the seat's own worker there is nobody asleep, unless it has but one goroutine to run (S4).
-        if earlier && (!timers.are_mine() || self.0.seat.is_unattended()) {
-            self.0.seat.timer_set();
+        if earlier {
+            self.announce(at);
         }
         result
+    }
+
+    /// Sets a timer that was never set, as if that had been done when there was still time: one whose time has passed is
+    /// not set.
+    pub fn start(&self, at: Moment) -> Started {
+        let now = Moment::now();
+        let earlier = {
+            let mut state = self.0.timers().state.lock();
+            if at <= now && state.closed.is_none_or(|closed| at.0 <= closed) {
+                return Started::Due;
+            }
+            if state.closed.is_some() {
+                return Started::Ended;
+            }
+            self.enter(&mut state, at)
+        };
+        if earlier {
+            self.announce(at);
+        }
+        Started::Pending
+    }
+
+    /// Whether it is the earliest now, and was not.
+    fn enter(&self, state: &mut State, at: Moment) -> bool {
+        if self.0.node.is_in() {
+            state.heap.change(at.0, self.node());
+        } else {
+            // The heap's reference (M2).
+            let node = Arc::into_raw(self.0.clone()).cast_mut();
+            state.heap.push(at.0, NonNull::new(node).expect("an Arc is not null").cast());
+        }
+        let before = self.0.timers().earliest();
+        self.0.timers().publish(state);
+        self.0.timers().earliest() < before
+    }
+
+    /// Sees to it that somebody looks in time. Without the lock.
+    fn announce(&self, at: Moment) {
+        // On the seat's own worker there is nobody asleep, unless it has but one goroutine to run (S4).
+        if !self.0.timers().are_mine() || self.0.seat.is_unattended() {
+            self.0.seat.timer_set(at.0);
+        }
     }
 
     /// Takes it out: it won't ring unless it is set again. `then` runs under the lock and is told whether the timer was

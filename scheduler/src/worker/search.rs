@@ -75,7 +75,7 @@ impl Worker {
             }
             self.seat().announce_sleep(true);
             if self.processor.shared.phase() != STOPPING && self.seat().inbox.is_empty() {
-                sleep_until(self.seat().timers.earliest());
+                self.sleep_until(self.seat().timers.earliest());
             }
             self.seat().announce_sleep(false);
             if self.processor.shared.phase() == STOPPING {
@@ -153,7 +153,7 @@ impl Worker {
             self.seat().announce_sleep(true);
             let stopping = self.processor.shared.phase() == STOPPING;
             if !stopping && !self.anything_to_steal() && self.seat().inbox.is_empty() {
-                sleep_until(self.earliest_timer());
+                self.sleep_until(self.earliest_timer());
                 woken = true;
             }
             self.seat().announce_sleep(false);
@@ -172,6 +172,18 @@ impl Worker {
         let mine = self.processor.seat();
         let seats = self.processor.shared.seats.iter().filter(|seat| std::ptr::eq(*seat, mine) || !seat.is_asleep());
         seats.map(|seat| seat.timers.earliest()).min().unwrap_or(NEVER)
+    }
+
+    /// Parks the thread until it is unparked, at most until a time in the timers' nanoseconds.
+    fn sleep_until(&self, at: u64) {
+        self.seat().sleeps_until(at);
+        if at == NEVER {
+            return std::thread::park();
+        }
+        let now = timers::now();
+        if at > now {
+            std::thread::park_timeout(Duration::from_nanos(at - now));
+        }
     }
 
     fn anything_to_steal(&self) -> bool {
@@ -287,16 +299,5 @@ fn unharmed(f: impl FnOnce()) {
     if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
         // Its drop would be a user's code once more.
         std::mem::forget(payload);
-    }
-}
-
-/// Parks the thread until it is unparked, at most until a time in the timers' nanoseconds.
-fn sleep_until(at: u64) {
-    if at == NEVER {
-        return std::thread::park();
-    }
-    let now = timers::now();
-    if at > now {
-        std::thread::park_timeout(Duration::from_nanos(at - now));
     }
 }
