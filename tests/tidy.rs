@@ -71,6 +71,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["scheduler/src/asymmetric.rs", "scheduler/src/isolated/", "scheduler/src/stack/"]),
     ("lock_api", &["src/sync/"]),
     ("loom", &["scheduler/src/shim.rs", "src/sync/shim.rs"]),
+    ("shuttle", &["scheduler/src/shim.rs", "src/sync/shim.rs"]),
 ];
 
 /// Thread-locals of the crates' own: here only, as whoever else had one might look at it on another thread than it
