@@ -47,13 +47,13 @@ const SCHEDULER: &str = "
 ";
 
 /// The same for `src`. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
-/// which is made of locks.
+/// which is made of locks; a `SingleFlight` answers through a channel.
 const GORUN: &str = "
     local:
     join:
     go: join ^runtime
     runtime: join go
-    sync: join go ^context ^time
+    sync: join go ^chan ^context ^time
     scope: join go sync
     chan: sync
     select: chan

@@ -57,6 +57,24 @@ fn every_value_arrives_unbounded() {
     every_value_arrives(unbounded);
 }
 
+/// A place that becomes free is given to a waiting sender at once, not at the next receive.
+#[test]
+fn one_receive_frees_one_sender() {
+    model(|| {
+        let ledger = Ledger::default();
+        let (sender, receiver) = channel::<Value>(1);
+        let mut parties = Parties::default();
+        for maker in 0..2 {
+            let (sender, ledger) = (sender.clone(), ledger.clone());
+            parties.add(move || assert!(sender.send(ledger.make(maker)).is_ok()));
+        }
+        drop(receiver.recv());
+        parties.join();
+        drop(receiver);
+        ledger.all_gone();
+    });
+}
+
 /// A close in the middle: what was sent is received, what was not comes back to its sender.
 #[test]
 fn a_close_loses_nothing() {

@@ -204,45 +204,65 @@ fn who_gives_up_takes_nothing_along() {
     });
 }
 
-/// A send arm is chosen and its value is never made: the receiver that was promised it gets another's, whether it waits
-/// itself in a `recv`, in a select or in a future, and the close ends it all the same.
+/// Chooses a send arm whose value is never made, if there is time.
+fn break_a_promise(sender: &Sender<Value>) {
+    let none = || -> Value { resume_unwind(Box::new(())) };
+    let _broken = catch_unwind(AssertUnwindSafe(|| {
+        select! {
+            send(sender, none()) -> _ => unreachable!(),
+            default(SOON) => {}
+        }
+    }));
+}
+
+/// The receiver that was promised a value gets another's, whether it waits in a `recv`, in a select or in a future; nobody
+/// closes the channel and sets it free.
 #[test]
-fn a_broken_promise_holds_nobody_up() {
+fn a_broken_promise_holds_no_receiver_up() {
     for capacity in [0, 1] {
         model(move || {
             let (ledger, sent, received) = (Ledger::default(), Log::default(), Log::default());
             let (sender, receiver) = channel(capacity);
             let mut parties = Parties::default();
             let other = sender.clone();
-            parties.add(move || {
-                let none = || -> Value { resume_unwind(Box::new(())) };
-                let broken = catch_unwind(AssertUnwindSafe(|| {
-                    select! { send(other, none()) -> _ => unreachable!() }
-                }));
-                assert!(broken.is_err());
-            });
-            let (ledger_, log) = (ledger.clone(), sent.clone());
-            parties.add(move || send_some(&sender, &ledger_, &log, 0, 2));
+            parties.add(move || break_a_promise(&other));
+            let (other, ledger_, log) = (sender.clone(), ledger.clone(), sent.clone());
+            parties.add(move || send_some(&other, &ledger_, &log, 0, 3));
             let (one, log) = (receiver.clone(), received.clone());
-            parties.add(move || one.iter().for_each(|value: Value| log.add(value.number)));
-            let log = received.clone();
+            parties.add(move || log.add(one.recv().ok().unwrap().number));
+            let (one, log) = (receiver.clone(), received.clone());
+            parties.add(move || log.add(shuttle::future::block_on(one.recv_async()).ok().unwrap().number));
+            let (one, log) = (receiver.clone(), received.clone());
             parties.add(move || {
                 let never = gorun::never::<Value>();
-                loop {
-                    select! {
-                        recv(receiver) -> value => match value {
-                            Ok(value) => log.add(value.number),
-                            Err(_) => break,
-                        },
-                        recv(never) -> _ => unreachable!(),
-                    }
+                select! {
+                    recv(one) -> value => log.add(value.ok().unwrap().number),
+                    recv(never) -> _ => unreachable!(),
                 }
             });
             parties.join();
+            drop((sender, receiver));
             assert_eq!(sent.sorted(), received.sorted());
             ledger.all_gone();
         });
     }
+}
+
+/// The place that was kept for a value that never comes is given to who waits for it, without any receiver's doing.
+#[test]
+fn a_broken_promise_holds_no_sender_up() {
+    model(|| {
+        let ledger = Ledger::default();
+        let (sender, receiver) = channel(1);
+        let mut parties = Parties::default();
+        let other = sender.clone();
+        parties.add(move || break_a_promise(&other));
+        let ledger_ = ledger.clone();
+        parties.add(move || assert!(sender.send(ledger_.make(0)).is_ok()));
+        parties.join();
+        drop(receiver);
+        ledger.all_gone();
+    });
 }
 
 /// A close meets selects on both sides, one of which may have been chosen to send.

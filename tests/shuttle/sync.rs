@@ -1,6 +1,7 @@
 //! Locks and the rest of `sync`: exclusion, and nobody left waiting; among those who give up, too.
 
 use super::{Bare, Log, Parties, SOON, model};
+use gorun::context::background;
 use gorun::sync::{Barrier, Condvar, Mutex, Once, OnceLock, RwLock, Semaphore, SingleFlight, WaitGroup};
 use shuttle::thread;
 use std::collections::VecDeque;
@@ -140,6 +141,33 @@ fn a_semaphore_gives_out_no_more_than_it_has() {
         }
         parties.join();
         assert_eq!(shared.0.available_permits(), 3);
+    });
+}
+
+/// A context ends while its waiter is first in the queue, is handed its permits, or has not begun.
+#[test]
+fn a_semaphore_survives_contexts_that_end() {
+    model(|| {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let (context, cancel) = background().with_cancel();
+        let mut parties = Parties::default();
+        for n in [1, 2] {
+            let (patient, hasty, context) = (semaphore.clone(), semaphore.clone(), context.clone());
+            parties.add(move || {
+                let permit = patient.acquire(n);
+                thread::yield_now();
+                drop(permit);
+            });
+            parties.add(move || {
+                while let Ok(permit) = hasty.acquire_with(&context, n) {
+                    assert_eq!(permit.count(), n);
+                    thread::yield_now();
+                }
+            });
+        }
+        parties.add(move || cancel.cancel());
+        parties.join();
+        assert_eq!(semaphore.available_permits(), 2);
     });
 }
 
