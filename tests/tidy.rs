@@ -48,13 +48,13 @@ const SCHEDULER: &str = "
 ";
 
 /// The same for `src`. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
-/// which is made of locks.
+/// which is made of locks; a `SingleFlight` answers through a channel.
 const GORUN: &str = "
     local:
     join:
     go: join ^runtime
     runtime: join go
-    sync: join go ^context ^time
+    sync: join go ^chan ^context ^time
     scope: join go sync
     chan: sync
     select: chan
@@ -72,6 +72,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["scheduler/src/asymmetric.rs", "scheduler/src/isolated/", "scheduler/src/stack/"]),
     ("lock_api", &["src/sync/"]),
     ("loom", &["scheduler/src/shim.rs", "src/sync/shim.rs"]),
+    ("shuttle", &["scheduler/src/shim.rs", "src/sync/shim.rs"]),
 ];
 
 /// Thread-locals of the crates' own: here only, as whoever else had one might look at it on another thread than it

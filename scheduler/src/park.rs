@@ -124,7 +124,7 @@ impl Blocker {
             match deadline {
                 None => crate::shim::park_thread(),
                 Some(at) => {
-                    let now = if cfg!(loom) { at } else { Instant::now() };
+                    let now = if cfg!(any(loom, shuttle)) { at } else { Instant::now() };
                     let left = at.saturating_duration_since(now);
                     if left.is_zero() {
                         // SAFETY: it is our own parker. If the claim is lost, another one was won.

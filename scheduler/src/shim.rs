@@ -3,16 +3,22 @@
 //! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `goroutine/completion`) run on loom's atomics; everything
 //! else uses std's. loom takes SeqCst accesses for AcqRel ones, but knows SeqCst fences: where a protocol rests on the one
 //! order of SeqCst accesses, its model puts fences in their places.
+//!
+//! Under `--cfg shuttle` the claim word and the parking of plain threads are shuttle's: enough for whole primitives between
+//! shuttle's threads (`tests/shuttle`). No scheduler runs there, so the locks stay std's.
 
 #[cfg(not(loom))]
 pub(crate) use crossbeam_utils::Backoff;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::thread::{
     Thread, current as current_thread, park as park_thread, park_timeout as park_thread_timeout,
 };
@@ -20,8 +26,11 @@ pub(crate) use std::thread::{
 #[cfg(loom)]
 pub(crate) use loom::thread::{Thread, current as current_thread, park as park_thread};
 
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread::{Thread, current as current_thread, park as park_thread};
+
 /// In a model the time is over whenever it is looked at.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(crate) fn park_thread_timeout(_timeout: std::time::Duration) {
     unreachable!("a model's times are over");
 }

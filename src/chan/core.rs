@@ -10,11 +10,11 @@
 
 use super::state::{Side, Slot, State};
 use super::timed::SendingTimer;
+use crate::sync::shim::{AtomicU8, AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake};
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::OnceLock;
 
 /// The token of a wait that is over: what there was to exchange lies in the slot. With the number of the select's arm.
 pub(crate) fn settled(arm: usize) -> Token {
@@ -144,7 +144,7 @@ impl<T> Core<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
-        Locked { core: self, state: ManuallyDrop::new(crate::sync::lock(&self.state)) }
+        Locked { core: self, state: ManuallyDrop::new(lock(&self.state)) }
     }
 
     /// N1.
@@ -175,7 +175,7 @@ impl<T> Core<T> {
     pub(crate) fn tell_watchers(&self) {
         Wake::wake_all(std::iter::from_fn(|| {
             // Not through `lock`, whose end brought us here.
-            let mut state = crate::sync::lock(&self.state);
+            let mut state = lock(&self.state);
             [Side::Send, Side::Receive].into_iter().find_map(|side| {
                 let told =
                     state.may_proceed(side).then(|| state.watching[side as usize].claim_next(|_| (), |_, ()| ()));

@@ -25,6 +25,7 @@
 mod cancel;
 mod children;
 mod error;
+mod park;
 mod tree;
 mod values;
 

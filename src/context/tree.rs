@@ -22,11 +22,10 @@
 use super::children::{Child, Children, Place};
 use super::error::{Cause, ContextError};
 use crate::chan::{Receiver, Sender, channel};
-use crate::sync::lock;
+use crate::sync::shim::{AtomicU8, Mutex, Ordering, lock};
 use crate::time::{FuncTimer, WeakFuncTimer};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// What a done channel carries: nothing, ever.

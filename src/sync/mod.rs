@@ -37,7 +37,7 @@ mod raw_mutex;
 mod raw_rwlock;
 mod rwlock;
 mod semaphore;
-mod shim;
+pub(crate) mod shim;
 mod single_flight;
 mod wait;
 mod wait_group;

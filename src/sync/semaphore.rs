@@ -7,7 +7,8 @@
 
 use super::raw_mutex::Abort;
 use super::shim::Lock;
-use super::wait::{How, Waited, wait};
+use super::wait::{Waited, wait_by};
+use crate::context::{Context, ContextError};
 use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Wake, checkpoint, unwind_aborted};
 use std::fmt;
 use std::ops::Deref;
@@ -16,9 +17,9 @@ use std::time::{Duration, Instant};
 
 /// A limit on something that is counted: Go's `semaphore.Weighted`.
 ///
-/// First come, first served: who wants many is not overtaken by those who want few. (Go: "If there are already waiters,
-/// a Acquire for one token might be blocked" so that "large requests" are not starved.) A goroutine that waits is parked, a
-/// plain thread blocks. A release happens before the return of the acquisition that it makes possible.
+/// First come, first served: who wants many is not overtaken by those who want few. (To let them pass "could cause
+/// starvation for large requests", says Go's `semaphore.go`.) A goroutine that waits is parked, a plain thread blocks. A
+/// release happens before the return of the acquisition that it makes possible.
 ///
 /// ```
 /// use gorun::sync::Semaphore;
@@ -124,7 +125,7 @@ impl Semaphore {
         self.take_until(n, None);
     }
 
-    /// Takes `n` permits if they are free and nobody waits. Never waits.
+    /// Takes `n` permits if they are free and nobody waits, or none. Never waits. Go's `TryAcquire`.
     ///
     /// ```
     /// let semaphore = gorun::sync::Semaphore::new(1);
@@ -184,6 +185,48 @@ impl Semaphore {
         self.take_until(n, Some(deadline)).then(|| Permit { semaphore: self, n })
     }
 
+    /// As [`acquire`](Semaphore::acquire), until `context` ends at the latest: Go's `Weighted.Acquire`. A context that has
+    /// ended before has precedence over permits that are free. More permits than there are are waited for until the
+    /// context ends, and nobody waits behind that.
+    ///
+    /// # Errors
+    /// Why the context has ended; no permits were taken then, and those who waited behind are served, if there is enough
+    /// for them.
+    ///
+    /// ```
+    /// use gorun::context::{ContextError, background};
+    /// let semaphore = gorun::sync::Semaphore::new(1);
+    /// let (ctx, cancel) = background().with_cancel();
+    /// let permit = semaphore.acquire_with(&ctx, 1).unwrap();
+    /// cancel.cancel();
+    /// assert_eq!(semaphore.acquire_with(&ctx, 1).unwrap_err(), ContextError::Canceled);
+    /// # drop(permit);
+    /// ```
+    pub fn acquire_with(&self, context: &Context, n: usize) -> Result<Permit<&Semaphore>, ContextError> {
+        self.take_with(context, n)?;
+        Ok(Permit { semaphore: self, n })
+    }
+
+    /// As [`acquire_with`](Semaphore::acquire_with), with a permit that keeps the semaphore.
+    ///
+    /// # Errors
+    /// As `acquire_with`.
+    ///
+    /// ```
+    /// use gorun::sync::Semaphore;
+    /// let semaphore = std::sync::Arc::new(Semaphore::new(1));
+    /// let permit = Semaphore::acquire_owned_with(&semaphore, &gorun::context::background(), 1).unwrap();
+    /// gorun::go(move || drop(permit)).join().unwrap();
+    /// ```
+    pub fn acquire_owned_with(
+        this: &Arc<Semaphore>,
+        context: &Context,
+        n: usize,
+    ) -> Result<Permit<Arc<Semaphore>>, ContextError> {
+        this.take_with(context, n)?;
+        Ok(Permit { semaphore: this.clone(), n })
+    }
+
     /// Gives `n` permits back: those of permits that were [forgotten](Permit::forget). Never waits.
     ///
     /// # Panics
@@ -218,14 +261,35 @@ impl Semaphore {
     }
 
     fn take_until(&self, n: usize, deadline: Option<Instant>) -> bool {
+        self.take_by(n, |blocker| blocker.park(WaitReason::Semaphore, deadline))
+    }
+
+    fn take_with(&self, context: &Context, n: usize) -> Result<(), ContextError> {
+        context.check()?;
+        if n > self.size {
+            // Nobody closes it but the end of the context.
+            let _ended = context.done().recv();
+        } else {
+            let taken = self.take_by(n, |blocker| context.park(blocker, WaitReason::Semaphore));
+            match context.err() {
+                None => return Ok(()),
+                // Go: "Acquired the semaphore. Check that ctx isn't already done."
+                Some(_) if taken => self.release(n),
+                Some(_) => {}
+            }
+        }
+        context.check()
+    }
+
+    fn take_by(&self, n: usize, park: impl FnOnce(&Blocker) -> Token) -> bool {
         checkpoint();
         if self.state.lock().try_take(n) {
             return true;
         }
-        let how = How { reason: WaitReason::Semaphore, deadline, abort: Abort::Unwinds };
-        let waited = wait(
+        let waited = wait_by(
             &self.state,
-            how,
+            Abort::Unwinds,
+            park,
             n,
             |state| &mut state.queue,
             |state| state.try_take(n).then_some(()),

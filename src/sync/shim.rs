@@ -3,10 +3,23 @@
 //! Under `--cfg loom` the primitives run on loom's atomics and locks, and their waiters are loom's threads (the scheduler's
 //! shim sees to that). loom has no constants of its types, and these primitives are made in constants, so there each is
 //! made at its first use: a model runs on one OS thread.
+//!
+//! Under `--cfg shuttle` all of them, channels too, run on shuttle's (`tests/shuttle`). It has constants.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::AtomicU32;
 pub(crate) use std::sync::atomic::Ordering;
+#[cfg(not(shuttle))]
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicUsize},
+};
+
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicU32, AtomicUsize},
+};
 
 use std::time::{Duration, Instant};
 
@@ -17,24 +30,31 @@ const STARVED: Duration = Duration::from_millis(1);
 pub(super) fn has_starved(since: Instant) -> bool {
     #[cfg(loom)]
     return since.elapsed() > STARVED * 1_000_000 || model::STARVING.load(Ordering::SeqCst);
-    #[cfg(not(loom))]
+    #[cfg(shuttle)]
+    return since.elapsed() > STARVED * 1_000_000 || shuttle::rand::Rng::r#gen(&mut shuttle::rand::thread_rng());
+    #[cfg(not(any(loom, shuttle)))]
     return since.elapsed() > STARVED;
+}
+
+/// As [`crate::sync::lock`].
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// A lock for the few lines in which a primitive changes its queues. Never held over a wait or user code, so a poisoned
 /// state can't be seen half-changed.
 #[cfg(not(loom))]
 #[derive(Debug, Default)]
-pub(super) struct Lock<T>(std::sync::Mutex<T>);
+pub(super) struct Lock<T>(Mutex<T>);
 
 #[cfg(not(loom))]
 impl<T> Lock<T> {
     pub(super) const fn new(value: T) -> Lock<T> {
-        Lock(std::sync::Mutex::new(value))
+        Lock(Mutex::new(value))
     }
 
-    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
-        super::lock(&self.0)
+    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+        lock(&self.0)
     }
 }
 

@@ -1,17 +1,22 @@
 //! `SingleFlight`: of many who want the same at the same time one gets it for all, Go's `golang.org/x/sync/singleflight`.
 //!
-//! The table is under a lock that parks, as keys are compared by users' code. Each call is a [`OnceLock`]: who comes first
+//! The table is under a lock that parks, as keys are compared by users' code. Each call is a [`OnceLock`]: who has made it
 //! runs its function in it, and if that is ended by an abort the next one runs its own.
 //!
 //! * **D1.** A call that is over is not in the table: it is taken out before anybody sees its outcome.
 //! * **D2.** Who leaves a call that is not over, as the last, takes it out of the table.
+//! * **D3.** Nobody begins before who has made the call has begun, or is gone: its goroutine may have still to run.
 
 use super::mutex::Mutex;
 use super::once_lock::OnceLock;
+use super::wait_group::WaitGroup;
+use crate::chan::{Receiver, channel};
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -33,7 +38,20 @@ pub struct SingleFlight<K, V> {
     calls: Mutex<HashMap<K, Arc<Call<V>>>>,
 }
 
-type Call<V> = OnceLock<Outcome<V>>;
+struct Call<V> {
+    outcome: OnceLock<Outcome<V>>,
+    /// D3: one is counted until then.
+    unbegun: WaitGroup,
+}
+
+/// Counts down when dropped: who has made the call has begun.
+struct Begins(WaitGroup);
+
+impl Drop for Begins {
+    fn drop(&mut self) {
+        self.0.done();
+    }
+}
 
 struct Outcome<V> {
     /// Or the panic's message.
@@ -72,36 +90,43 @@ where
     /// assert_eq!(flights.run("key", || 2), (2, false)); // the other one was over
     /// ```
     pub fn run(&self, key: K, f: impl FnOnce() -> V) -> (V, bool) {
-        let call = {
-            let mut calls = self.calls.lock();
-            match calls.get(&key) {
-                Some(call) => call.clone(),
-                None => calls.entry(key.clone()).or_default().clone(),
-            }
-        };
-        let seat = Seat { flights: self, key: &key, call: &call };
-        let mut panic = None;
-        let outcome = call.get_or_init(|| {
-            let value = match catch_unwind(AssertUnwindSafe(f)) {
-                Ok(value) => Ok(value),
-                Err(payload) if gorun_scheduler::is_panic(&*payload) => {
-                    let text = message(&*payload).to_owned();
-                    panic = Some(payload);
-                    Err(text)
-                }
-                Err(goexit_or_abort) => resume_unwind(goexit_or_abort),
-            };
-            // D1. The references are the table's, ours, and those of the others.
-            let shared = seat.take_out().map_or(Arc::strong_count(&call) > 1, |count| count > 2);
-            Outcome { value, shared }
+        Seat::take(self, key).fly(f)
+    }
+
+    /// As [`run`](SingleFlight::run), in a goroutine, with a channel that will receive what it gives: for a `select!`. The
+    /// call counts as under way when this returns. Go's `DoChan`.
+    ///
+    /// The channel is closed afterwards; without a value, if `f` panics or is ended. (With Go a panic ends the process, and
+    /// "the returned channel will not be closed".) Without anybody to receive it `f` goes on, and the value is dropped.
+    ///
+    /// # Panics
+    /// As [`gorun::go`](crate::go); the call is not under way then. A cancellation point.
+    ///
+    /// ```
+    /// use gorun::sync::SingleFlight;
+    /// use std::{sync::Arc, time::Duration};
+    /// let flights = Arc::new(SingleFlight::new());
+    /// let [one, other] = ["a", "b"].map(|s| SingleFlight::run_chan(&flights, "key", move || { gorun::yield_now(); s }));
+    /// let value = gorun::select! {
+    ///     recv(one) -> value => value.unwrap().0,
+    ///     default(Duration::from_secs(60)) => "late",
+    /// };
+    /// assert_eq!(value, "a");
+    /// # let _either = other.recv();
+    /// ```
+    #[track_caller]
+    pub fn run_chan(this: &Arc<Self>, key: K, f: impl FnOnce() -> V + Send + 'static) -> Receiver<(V, bool)>
+    where
+        K: Send + 'static,
+        V: Send + Sync + 'static,
+    {
+        let seat = Seat::take(this.clone(), key);
+        let (sender, receiver) = channel(1);
+        crate::go(move || {
+            // Nobody may want it any more.
+            let _sent = sender.send(seat.fly(f));
         });
-        if let Some(payload) = panic {
-            resume_unwind(payload);
-        }
-        match &outcome.value {
-            Ok(value) => (value.clone(), outcome.shared),
-            Err(text) => resume_unwind(Box::new(text.clone())),
-        }
+        receiver
     }
 
     /// Lets the next call with `key` be a new one, though one is under way. Go's `Forget`. A cancellation point.
@@ -117,13 +142,79 @@ where
 }
 
 /// Somebody in a call.
-struct Seat<'a, K: Eq + Hash, V> {
-    flights: &'a SingleFlight<K, V>,
-    key: &'a K,
-    call: &'a Arc<Call<V>>,
+struct Seat<S, K, V>
+where
+    S: Deref<Target = SingleFlight<K, V>>,
+    K: Eq + Hash,
+{
+    flights: S,
+    key: K,
+    call: Arc<Call<V>>,
+    /// D3: if it has made the call.
+    begins: Cell<Option<Begins>>,
 }
 
-impl<K: Eq + Hash, V> Seat<'_, K, V> {
+impl<S, K, V> Seat<S, K, V>
+where
+    S: Deref<Target = SingleFlight<K, V>>,
+    K: Clone + Eq + Hash,
+    V: Clone,
+{
+    /// In the call that is under way, or in a new one.
+    fn take(flights: S, key: K) -> Seat<S, K, V> {
+        let (call, begins) = {
+            let mut calls = flights.calls.lock();
+            match calls.get(&key) {
+                Some(call) => (call.clone(), None),
+                None => {
+                    let unbegun = WaitGroup::new();
+                    unbegun.add(1);
+                    let begins = Begins(unbegun.clone());
+                    let call = Arc::new(Call { outcome: OnceLock::new(), unbegun });
+                    calls.insert(key.clone(), call.clone());
+                    (call, Some(begins))
+                }
+            }
+        };
+        Seat { flights, key, call, begins: Cell::new(begins) }
+    }
+
+    fn fly(&self, f: impl FnOnce() -> V) -> (V, bool) {
+        let begins = self.begins.take();
+        if begins.is_none() {
+            self.call.unbegun.wait();
+        }
+        let mut panic = None;
+        let outcome = self.call.outcome.get_or_init(|| {
+            drop(begins);
+            let value = match catch_unwind(AssertUnwindSafe(f)) {
+                Ok(value) => Ok(value),
+                Err(payload) if gorun_scheduler::is_panic(&*payload) => {
+                    let text = message(&*payload).to_owned();
+                    panic = Some(payload);
+                    Err(text)
+                }
+                Err(goexit_or_abort) => resume_unwind(goexit_or_abort),
+            };
+            // D1. The references are the table's, ours, and those of the others.
+            let shared = self.take_out().map_or(Arc::strong_count(&self.call) > 1, |count| count > 2);
+            Outcome { value, shared }
+        });
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+        match &outcome.value {
+            Ok(value) => (value.clone(), outcome.shared),
+            Err(text) => resume_unwind(Box::new(text.clone())),
+        }
+    }
+}
+
+impl<S, K, V> Seat<S, K, V>
+where
+    S: Deref<Target = SingleFlight<K, V>>,
+    K: Eq + Hash,
+{
     /// Takes the call out of the table, if it is there, and tells how many references there were.
     fn take_out(&self) -> Option<usize> {
         self.take_out_if(|_| true)
@@ -132,17 +223,21 @@ impl<K: Eq + Hash, V> Seat<'_, K, V> {
     fn take_out_if(&self, condition: impl Fn(usize) -> bool) -> Option<usize> {
         let (count, taken) = {
             let mut calls = self.flights.calls.lock_shielded();
-            let count = Arc::strong_count(self.call);
-            let is_ours = calls.get(self.key).is_some_and(|call| Arc::ptr_eq(call, self.call));
-            (count, if is_ours && condition(count) { calls.remove_entry(self.key) } else { None })
+            let count = Arc::strong_count(&self.call);
+            let is_ours = calls.get(&self.key).is_some_and(|call| Arc::ptr_eq(call, &self.call));
+            (count, if is_ours && condition(count) { calls.remove_entry(&self.key) } else { None })
         };
         taken.map(|_| count)
     }
 }
 
-impl<K: Eq + Hash, V> Drop for Seat<'_, K, V> {
+impl<S, K, V> Drop for Seat<S, K, V>
+where
+    S: Deref<Target = SingleFlight<K, V>>,
+    K: Eq + Hash,
+{
     fn drop(&mut self) {
-        if self.call.get().is_none() {
+        if self.call.outcome.get().is_none() {
             // D2: the table's, and ours.
             self.take_out_if(|count| count <= 2);
         }

@@ -36,6 +36,19 @@ pub(super) fn wait<T, S, R>(
     now: impl FnOnce(&mut T) -> Option<R>,
     leave: impl FnOnce(&mut T, bool) -> Vec<Wake>,
 ) -> Waited<R> {
+    wait_by(state, how.abort, |blocker| blocker.park(how.reason, how.deadline), slot, queue, now, leave)
+}
+
+/// As [`wait`], where `park` waits, and may have the wait ended by something else with a token of a time-out.
+pub(super) fn wait_by<T, S, R>(
+    state: &Lock<T>,
+    abort: Abort,
+    park: impl FnOnce(&Blocker) -> Token,
+    slot: S,
+    queue: impl Fn(&mut T) -> &mut WaitQueue<S>,
+    now: impl FnOnce(&mut T) -> Option<R>,
+    leave: impl FnOnce(&mut T, bool) -> Vec<Wake>,
+) -> Waited<R> {
     let blocker = Blocker::current();
     let waiter = Waiter::new(&blocker, Token::DONE, slot);
     {
@@ -43,14 +56,14 @@ pub(super) fn wait<T, S, R>(
         if let Some(answer) = now(&mut state) {
             return Waited::Not(answer);
         }
-        match how.abort {
+        match abort {
             Abort::Unwinds => blocker.arm(),
             Abort::Waits => blocker.arm_shielded(),
         }
         // SAFETY: W2: the waiter stays in this frame until it is claimed or removed below.
         unsafe { queue(&mut state).push_back(&waiter) };
     }
-    let token = blocker.park(how.reason, how.deadline);
+    let token = park(&blocker);
     if token == Token::DONE {
         return Waited::Woken;
     }

@@ -2,9 +2,9 @@
 //!
 //! The counter and the queue of waiters are under one lock; a waiter is woken by its claim, outside the lock.
 
-use super::lock;
+use super::shim::{Mutex, lock};
 use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Waits for a number of goroutines to finish. A clone is the same group.
 ///

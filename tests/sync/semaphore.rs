@@ -1,6 +1,7 @@
 //! `Semaphore`, by the documentation of Go's `golang.org/x/sync/semaphore`.
 
 use super::{HOUR, let_others_wait, on_one_worker, within};
+use gorun::context::{ContextError, background};
 use gorun::sync::Semaphore;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,8 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-// "Acquire acquires the semaphore with a weight of n, blocking until resources are available" (pkg.go.dev/golang.org/x/sync/
-// semaphore#Weighted.Acquire)
+// x/sync/semaphore, type Weighted: "Weighted provides a way to bound concurrent access to a resource."
 #[test]
 fn there_are_never_more_out_than_there_are() {
     within(|| {
@@ -42,9 +42,8 @@ fn there_are_never_more_out_than_there_are() {
     });
 }
 
-// "Waiters are served first come, first served": golang.org/x/sync/semaphore.go, notifyWaiters: "we could keep going (to try
-// to find a waiter for a smaller request), but under load that could cause starvation for large requests; instead, we leave
-// all remaining waiters blocked."
+// x/sync/semaphore, notifyWaiters in semaphore.go: "We could keep going (to try to find a waiter with a smaller request), but
+// under load that could cause starvation for large requests; instead, we leave all remaining waiters blocked."
 #[test]
 fn a_large_request_is_not_overtaken() {
     on_one_worker(|| {
@@ -73,18 +72,20 @@ fn a_large_request_is_not_overtaken() {
     });
 }
 
-// "On failure, returns ctx.Err() and leaves the semaphore unchanged." (#Weighted.Acquire) And who waited behind one that gives
-// up need not wait any longer.
+// x/sync/semaphore, Weighted.Acquire: "On failure, returns ctx.Err() and leaves the semaphore unchanged." And in semaphore.go:
+// "If we're at the front and there're extra tokens left, notify other waiters."
 #[test]
 fn who_gives_up_takes_nothing_and_lets_the_next_go() {
     on_one_worker(|| {
-        for way in 0..3 {
+        for way in 0..4 {
             let semaphore = Arc::new(Semaphore::new(3));
+            let (ctx, cancel) = background().with_cancel();
             let two = semaphore.acquire(2);
             let large = gorun::go({
                 let semaphore = semaphore.clone();
                 move || match way {
                     0 => drop(semaphore.acquire(3)),
+                    3 => assert_eq!(semaphore.acquire_with(&ctx, 3).unwrap_err(), ContextError::Canceled),
                     1 => assert!(semaphore.acquire_timeout(3, Duration::from_millis(1)).is_none()),
                     _ => assert!(semaphore.acquire_until(3, Instant::now()).is_none()),
                 }
@@ -100,6 +101,8 @@ fn who_gives_up_takes_nothing_and_lets_the_next_go() {
                 large.abort();
                 assert!(large.join().unwrap_err().is_aborted());
             } else {
+                assert!(way != 3 || !small.is_finished());
+                cancel.cancel();
                 large.join().unwrap();
             }
             small.join().unwrap();
@@ -133,8 +136,111 @@ fn what_can_never_be_had() {
     });
 }
 
-// "Release releases the semaphore with a weight of n." golang.org/x/sync/semaphore.go: panic("semaphore: released more than
-// held")
+// x/sync/semaphore, Weighted.Acquire: "Acquire acquires the semaphore with a weight of n, blocking until resources are
+// available or ctx is done. On success, returns nil."
+#[test]
+fn who_has_a_context_waits_until_there_are_enough_or_it_ends() {
+    on_one_worker(|| {
+        for canceled in [false, true] {
+            let semaphore = Arc::new(Semaphore::new(2));
+            let (ctx, cancel) = background().with_cancel();
+            let two = semaphore.acquire_with(&ctx, 2).unwrap();
+            let waiting = gorun::go({
+                let (semaphore, ctx) = (semaphore.clone(), ctx.clone());
+                move || Semaphore::acquire_owned_with(&semaphore, &ctx, 1).map(|permit| permit.count())
+            });
+            let_others_wait();
+            assert!(!waiting.is_finished());
+            if canceled {
+                cancel.cancel();
+                assert_eq!(waiting.join().unwrap(), Err(ContextError::Canceled));
+            } else {
+                drop(two);
+                assert_eq!(waiting.join().unwrap(), Ok(1));
+                assert_eq!(semaphore.available_permits(), 2);
+            }
+        }
+        let semaphore = Semaphore::new(1);
+        let _all = semaphore.acquire_with(&background(), 1).unwrap();
+        let (ctx, _cancel) = background().with_timeout(Duration::from_millis(2));
+        assert_eq!(semaphore.acquire_with(&ctx, 1).unwrap_err(), ContextError::DeadlineExceeded);
+    });
+}
+
+// x/sync/semaphore, Weighted.Acquire in semaphore.go: "We prefer to fail even if we could acquire the mutex without blocking."
+#[test]
+fn a_context_that_has_ended_goes_before_free_permits() {
+    on_one_worker(|| {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let (ctx, cancel) = background().with_cancel();
+        cancel.cancel();
+        assert_eq!(semaphore.acquire_with(&ctx, 1).unwrap_err(), ContextError::Canceled);
+        assert_eq!(semaphore.available_permits(), 1);
+        // "Acquired the semaphore. Check that ctx isn't already done." (there): it ends when the permit was handed over and
+        // its goroutine has not run yet.
+        let (ctx, cancel) = background().with_cancel();
+        let all = semaphore.acquire(1);
+        let waiting = gorun::go({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire_with(&ctx, 1).map(drop)
+        });
+        let_others_wait();
+        drop(all);
+        cancel.cancel();
+        assert_eq!(waiting.join().unwrap(), Err(ContextError::Canceled));
+        assert_eq!(semaphore.available_permits(), 1);
+    });
+}
+
+// x/sync/semaphore, Weighted.Acquire in semaphore.go: "Don't make other Acquire calls block on one that's doomed to fail."
+#[test]
+fn who_wants_more_than_there_are_waits_for_its_context_and_holds_up_nobody() {
+    on_one_worker(|| {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let (ctx, cancel) = background().with_cancel();
+        let doomed = gorun::go({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire_with(&ctx, 2).map(drop)
+        });
+        let_others_wait();
+        drop(semaphore.acquire_with(&background(), 1).unwrap());
+        assert!(!doomed.is_finished());
+        cancel.cancel();
+        assert_eq!(doomed.join().unwrap(), Err(ContextError::Canceled));
+    });
+}
+
+#[test]
+fn an_abort_ends_a_wait_with_a_context() {
+    on_one_worker(|| {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let (ctx, _cancel) = background().with_cancel();
+        let all = semaphore.acquire(1);
+        let waiting = gorun::go({
+            let (semaphore, ctx) = (semaphore.clone(), ctx.clone());
+            move || semaphore.acquire_with(&ctx, 1).map(drop)
+        });
+        let_others_wait();
+        waiting.abort();
+        assert!(waiting.join().unwrap_err().is_aborted());
+        drop(all);
+        assert_eq!(semaphore.available_permits(), 1);
+    });
+}
+
+// x/sync/semaphore, Weighted.TryAcquire: "On success, returns true. On failure, returns false and leaves the semaphore
+// unchanged."
+#[test]
+fn trying_takes_all_or_nothing() {
+    let semaphore = Semaphore::new(2);
+    let one = semaphore.try_acquire(1).unwrap();
+    assert!(semaphore.try_acquire(2).is_none());
+    assert_eq!(semaphore.available_permits(), 1);
+    drop(one);
+    assert_eq!(semaphore.try_acquire(2).unwrap().count(), 2);
+}
+
+// x/sync/semaphore, Weighted.Release in semaphore.go: panic("semaphore: released more than held")
 #[test]
 fn more_released_than_taken_panics_and_changes_nothing() {
     let semaphore = Arc::new(Semaphore::new(2));

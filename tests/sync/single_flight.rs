@@ -24,9 +24,9 @@ fn behind(gate: &gorun::Receiver<()>, value: usize) -> impl FnOnce() -> usize + 
     }
 }
 
-// "Do executes and returns the results of the given function, making sure that only one execution is in-flight for a given
+// x/sync/singleflight, Group.Do: "Do executes and returns the results of the given function, making sure that only one execution is in-flight for a given
 // key at a time. If a duplicate comes in, the duplicate caller waits for the original to complete and receives the same
-// results. The return value shared indicates whether v was given to multiple callers." (#Group.Do)
+// results. The return value shared indicates whether v was given to multiple callers."
 #[test]
 fn one_flies_for_all() {
     on_one_worker(|| {
@@ -44,8 +44,8 @@ fn one_flies_for_all() {
     });
 }
 
-// "Forget tells the singleflight to forget about a key. Future calls to Do for this key will call the function rather than
-// waiting for an earlier call to complete." (#Group.Forget)
+// x/sync/singleflight, Group.Forget: "Forget tells the singleflight to forget about a key. Future calls to Do for this key will call the function rather than
+// waiting for an earlier call to complete."
 #[test]
 fn what_is_forgotten_flies_on_alone() {
     on_one_worker(|| {
@@ -79,6 +79,48 @@ fn a_panic_reaches_all_who_wait() {
         assert_eq!(*first.join().unwrap_err().into_panic().unwrap().downcast::<&str>().unwrap(), "on purpose");
         assert_eq!(*other.join().unwrap_err().into_panic().unwrap().downcast::<String>().unwrap(), "on purpose");
         assert_eq!(flights.run("key".into(), || 2), (2, false));
+    });
+}
+
+// x/sync/singleflight, Group.DoChan: "DoChan is like Do but returns a channel that will receive the results when they are
+// ready." (Go: "The returned channel will not be closed." Here it is, as its sender has gone.)
+#[test]
+fn a_channel_receives_the_result() {
+    on_one_worker(|| {
+        let flights = Flights::default();
+        let (open, gate) = gorun::channel(0);
+        let first = SingleFlight::run_chan(&flights, "key".to_owned(), behind(&gate, 1));
+        // It is under way at once, before its goroutine has run.
+        let second = SingleFlight::run_chan(&flights, "key".to_owned(), || unreachable!());
+        let third = fly(&flights, || unreachable!());
+        assert!(first.try_recv().is_err() && second.try_recv().is_err());
+        drop(open);
+        assert_eq!(first.recv(), Ok((1, true)));
+        assert_eq!(second.recv(), Ok((1, true)));
+        assert_eq!(third.join().unwrap(), (1, true));
+        assert!(first.recv().is_err(), "closed");
+        assert_eq!(SingleFlight::run_chan(&flights, "key".into(), || 2).recv(), Ok((2, false)));
+        assert_eq!(format!("{flights:?}"), "SingleFlight { under_way: Some(0), .. }");
+    });
+}
+
+// singleflight.go, in doCall: "In order to prevent the waiting channels from being blocked forever".
+#[test]
+fn a_channel_is_closed_without_a_result() {
+    on_one_worker(|| {
+        let flights = Flights::default();
+        let ended = SingleFlight::run_chan(&flights, "key".to_owned(), || gorun::goexit());
+        // The next one that waits flies.
+        let next = SingleFlight::run_chan(&flights, "key".to_owned(), || 2);
+        assert!(ended.recv().is_err());
+        assert_eq!(next.recv().unwrap().0, 2);
+        let panicked =
+            SingleFlight::run_chan(&flights, "key".to_owned(), || std::panic::resume_unwind(Box::new("on purpose")));
+        let with_it = SingleFlight::run_chan(&flights, "key".to_owned(), || 3);
+        assert!(panicked.recv().is_err() && with_it.recv().is_err());
+        drop(SingleFlight::run_chan(&flights, "key".to_owned(), || 4));
+        assert_eq!(flights.run("key".into(), || 5).0, 4, "it flies though nobody wants it");
+        assert_eq!(format!("{flights:?}"), "SingleFlight { under_way: Some(0), .. }", "nothing is left");
     });
 }
 

@@ -97,7 +97,7 @@ pub struct Entry {
 }
 
 /// What `take_block` costs in memory, and a bound to keep.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(std::mem::size_of::<Goroutine>() <= 512);
 
 /// What a goroutine is born with.
