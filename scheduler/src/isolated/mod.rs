@@ -91,6 +91,15 @@ pub(crate) fn known() -> &'static Layout {
 ///
 /// # Errors
 /// The reason, when they can't.
+///
+/// The first call finds out, which takes about a millisecond; the answer stays the same.
+///
+/// ```
+/// match gorun_scheduler::isolation() {
+///     Ok(()) => println!("each goroutine has thread-locals of its own"),
+///     Err(why) => println!("goroutines stay on their threads: {why}"),
+/// }
+/// ```
 pub fn isolation() -> Result<(), Unsupported> {
     layout().map(drop).map_err(Clone::clone)
 }
