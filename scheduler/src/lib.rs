@@ -11,6 +11,10 @@
 //! * `exit`: the trampoline's return target and the exit path. `monitor`, `scheduler`: the whole.
 //!
 //! This crate is the runtime of gorun and has no stable interface of its own.
+//!
+//! # Examples
+//! Those of single functions hide what all of them need (`examples.txt`): a two-worker `SCHEDULER`, a `spec()` whose
+//! entry runs a boxed closure, the `Job`; `go(f)`, which spawns one, and `join(&handle)`, which waits for its end.
 
 mod asymmetric;
 mod carrier;

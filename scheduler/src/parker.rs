@@ -344,11 +344,16 @@ impl Wake {
     /// one after the other, as Go does, lets the last one run first.)
     ///
     /// ```
-    /// use gorun_scheduler::{WaitQueue, Wake};
-    /// let mut queue: WaitQueue<()> = WaitQueue::new();
+    /// use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake};
+    /// let (mut queue, blocker) = (WaitQueue::new(), Blocker::current());
+    /// let waiter = Waiter::new(&blocker, Token::DONE, ());
+    /// blocker.arm();
+    /// // SAFETY: the waiter stays in this frame until it has been claimed.
+    /// unsafe { queue.push_back(&waiter) };
     /// let woken: Vec<Wake> = std::iter::from_fn(|| queue.claim_next(|()| (), |(), ()| ())).map(|(_, wake)| wake).collect();
-    /// // Here the lock around the queue is released.
+    /// // Here the lock around a queue that others see is released.
     /// Wake::wake_all(woken);
+    /// assert_eq!(blocker.park(WaitReason::Other, None), Token::DONE);
     /// ```
     pub fn wake_all(wakes: impl IntoIterator<Item = Wake>) {
         let mut first = true;

@@ -200,6 +200,20 @@ impl Remote {
     }
 
     /// One of the seats, in turn, for a timer of who has no goroutine.
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// struct Tell(std::sync::mpsc::Sender<&'static str>);
+    /// impl Alarm for Tell {
+    ///     fn ring(&self, _due: Moment, _now: Moment) -> Rung {
+    ///         self.0.send("it is time").unwrap();
+    ///         Rung { wake: None, call: false, again: None }
+    ///     }
+    /// }
+    /// let (tx, rx) = std::sync::mpsc::channel();
+    /// Timer::new(SCHEDULER.remote().timer_home(), Tell(tx)).set(Moment::now(), |_, _| ());
+    /// assert_eq!(rx.recv(), Ok("it is time"));
+    /// ```
     #[must_use]
     pub fn timer_home(&self) -> TimerHome {
         TimerHome::on(self.0.seats.for_timer())
@@ -217,12 +231,12 @@ impl Remote {
         usize::try_from(self.0.live()).unwrap_or(usize::MAX)
     }
 
-    /// Counts, and what holds up workers. Costs a look at every worker's seat.
+    /// Counts, and what holds up workers. Costs a look at every worker's seat. A snapshot: what it says of one thing may be
+    /// of a moment before what it says of the next.
     ///
     /// ```
     #[doc = include_str!("examples.txt")]
-    /// join(&go(|| ()));
-    /// assert!(format!("{:?}", SCHEDULER.remote().metrics()).starts_with("Metrics"));
+    /// assert_eq!(SCHEDULER.remote().metrics().workers, 2);
     /// ```
     #[must_use]
     pub fn metrics(&self) -> Metrics {
