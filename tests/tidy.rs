@@ -1,4 +1,4 @@
-//! The shape of the project, checked: heads, sizes, who imports whom, who names which crate, tables and links.
+//! The shape of the project, checked: heads, sizes, who imports whom, who names which crate, examples, tables and links.
 //!
 //! Texts are read as a reader would, line by line; nothing is compiled. When a test here fails because the code has
 //! grown, what it says is what to write into the lists below, or a reason to think again.
@@ -79,6 +79,14 @@ const CRATES: &[(&str, &[&str])] = &[
 /// thinks.
 const THREAD_LOCALS: &[&str] =
     &["scheduler/src/current.rs", "scheduler/src/isolated/fork.rs", "scheduler/src/isolated/self_test.rs"];
+
+/// Files whose public functions need no example.
+const WITHOUT_EXAMPLES: &[&str] = &[
+    // Not documented either: what `select!` expands to.
+    "src/select/arm.rs",
+    // Stands for `isolated/mod.rs`, which has them, where that can't be had.
+    "scheduler/src/isolated/absent.rs",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -341,6 +349,47 @@ fn orderings_say_why() {
             }
         }
     }
+    nothing_wrong(wrong);
+}
+
+/// Whether the line begins a function of the public interface: `unreachable_pub` sees to it that `pub` means that.
+fn begins_pub_fn(line: &str) -> bool {
+    let Some(rest) = line.trim_start().strip_prefix("pub ") else { return false };
+    let rest = ["const ", "async ", "unsafe "].iter().fold(rest, |rest, word| rest.strip_prefix(word).unwrap_or(rest));
+    rest.starts_with("fn ")
+}
+
+/// What is callable has an example. Of traits all methods, as who implements one wants to see it done.
+#[test]
+fn every_public_function_has_an_example() {
+    let mut wrong = Vec::new();
+    let mut unused: BTreeSet<&str> = WITHOUT_EXAMPLES.iter().copied().collect();
+    for file in sources() {
+        let lines: Vec<&str> = file.text.lines().collect();
+        // In a public trait, or in a module that is hidden: until a `}` at the beginning of a line.
+        let (mut in_trait, mut hidden) = (false, false);
+        for (n, line) in file.code() {
+            let above = || lines[..n - 1].iter().rev().take_while(|l| l.trim_start().starts_with(['/', '#']));
+            let is_hidden = || above().any(|l| l.contains("doc(hidden)"));
+            match line {
+                "}" => (in_trait, hidden) = (false, false),
+                _ if line.starts_with("pub trait ") => in_trait = true,
+                _ if line.starts_with("pub mod ") && line.ends_with('{') => hidden = is_hidden(),
+                _ => {}
+            }
+            let exported = line.starts_with("macro_rules!") && above().any(|l| l.contains("macro_export"));
+            let is_public = begins_pub_fn(line) || exported || in_trait && line.starts_with("    fn ");
+            // A fence that says nothing of its language, or something of how it is run.
+            let has_example = || above().any(|l| l.contains("/// ```") && !l.contains("```text"));
+            if is_public && !hidden && !is_hidden() && !has_example() {
+                match WITHOUT_EXAMPLES.iter().find(|name| file.name == **name) {
+                    Some(name) => drop(unused.remove(name)),
+                    None => wrong.push(format!("{}:{n}: no example: {}", file.name, line.trim())),
+                }
+            }
+        }
+    }
+    wrong.extend(unused.into_iter().map(|name| format!("{name} has examples, or nothing that needs one")));
     nothing_wrong(wrong);
 }
 

@@ -250,6 +250,12 @@ impl CarrierList {
 ///
 /// # Panics
 /// When `f` panics, with its payload.
+///
+/// ```
+/// fn depth(n: u32) -> u32 { if n == 0 { 0 } else { std::hint::black_box(1 + depth(n - 1)) } }
+/// assert_eq!(gorun_scheduler::grow(64 << 20, || depth(100_000)), Ok(100_000));
+/// assert!(gorun_scheduler::grow(usize::MAX, || unreachable!()).is_err());
+/// ```
 pub fn grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError> {
     struct Taken(Option<Slot>);
     impl Drop for Taken {

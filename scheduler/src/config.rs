@@ -156,6 +156,12 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Environment`] when a variable is set to something it does not take.
+    ///
+    /// ```
+    /// let config = gorun_scheduler::Config { workers: 2, ..gorun_scheduler::Config::from_env()? };
+    /// assert!(config.stack_size > 0 && config.workers == 2);
+    /// # Ok::<(), gorun_scheduler::ConfigError>(())
+    /// ```
     pub fn from_env() -> Result<Config, ConfigError> {
         tell_of_unknown();
         let workers = variable(MAXPROCS, "a number of workers from 1 to 1024", |n| (1..=MAX_WORKERS).contains(&n))?;

@@ -63,6 +63,12 @@ impl Drop for ThreadRecord {
 /// destruction of its record.
 ///
 /// The record stays where it is until the goroutine, or the thread, ends.
+///
+/// ```
+/// // SAFETY: the record is ours, and stays while we run.
+/// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+/// assert_eq!(record.id(), gorun_scheduler::current_id().unwrap().get());
+/// ```
 #[inline]
 #[must_use]
 pub fn record() -> Option<NonNull<Locals>> {

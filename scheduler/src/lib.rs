@@ -11,6 +11,10 @@
 //! * `exit`: the trampoline's return target and the exit path. `monitor`, `scheduler`: the whole.
 //!
 //! This crate is the runtime of gorun and has no stable interface of its own.
+//!
+//! # Examples
+//! Those of single functions hide what all of them need (`examples.txt`): a two-worker `SCHEDULER`, a `spec()` whose
+//! entry runs a boxed closure, the `Job`; `go(f)`, which spawns one, and `join(&handle)`, which waits for its end.
 
 mod asymmetric;
 mod carrier;
@@ -65,13 +69,25 @@ pub use timers::{Alarm, Moment, Rung, Spawner, Started, Stopper, Timer, TimerHom
 pub use unwind::{Unwound, classify, goexit, is_panic, unwind_aborted};
 pub use wait_queue::{WaitQueue, Waiter};
 
-/// The goroutine that calls, if one does.
+/// The goroutine that calls, if one does; `None` on a plain thread.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// assert!(current_goroutine().is_none());
+/// join(&go(|| assert_eq!(current_goroutine().unwrap().name(), Some("example"))));
+/// ```
 #[must_use]
 pub fn current_goroutine() -> Option<Handle> {
     current::goroutine().map(Handle::of)
 }
 
-/// Whether a goroutine calls.
+/// Whether a goroutine calls, and not a plain thread.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// assert!(!in_goroutine());
+/// join(&go(|| assert!(in_goroutine())));
+/// ```
 #[inline]
 #[must_use]
 pub fn in_goroutine() -> bool {
@@ -80,6 +96,12 @@ pub fn in_goroutine() -> bool {
 
 /// A number that goroutines of one processor have in common, for who keeps something by processor; of a plain thread its
 /// own. The goroutine may be on another processor by the time it is used.
+///
+/// ```
+/// let caches: [&str; 4] = ["a", "b", "c", "d"];
+/// let mine = caches[gorun_scheduler::processor_hint() % caches.len()];
+/// assert!(caches.contains(&mine));
+/// ```
 #[inline]
 #[must_use]
 pub fn processor_hint() -> usize {
@@ -92,6 +114,17 @@ pub fn processor_hint() -> usize {
 
 /// Takes what the calling plain thread has stored through the exit path: handlers, then storage. The thread may store
 /// again afterwards. For threads that work for one caller after another; does nothing in a goroutine. Does not unwind.
+///
+/// ```
+/// use gorun_scheduler::{end_thread_storage, record};
+/// // SAFETY: the record is ours, and stays while we run.
+/// let record = unsafe { record().unwrap().as_ref() };
+/// let (tx, rx) = std::sync::mpsc::channel();
+/// record.at_exit(move || tx.send("over").unwrap());
+/// end_thread_storage(); // one caller's job is done
+/// assert_eq!(rx.recv(), Ok("over"));
+/// assert!(record.is_empty());
+/// ```
 pub fn end_thread_storage() {
     if !in_goroutine()
         && let Some(record) = record()
@@ -102,6 +135,13 @@ pub fn end_thread_storage() {
 }
 
 /// The number of the calling goroutine or plain thread. `None` on a thread whose record is gone.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// let mine = current_id().unwrap();
+/// assert_eq!(current_id(), Some(mine));
+/// join(&go(move || assert_ne!(current_id(), Some(mine))));
+/// ```
 #[must_use]
 pub fn current_id() -> Option<GoroutineId> {
     // SAFETY: the record is the caller's own and stays while it runs (T2).

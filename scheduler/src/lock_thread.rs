@@ -27,6 +27,17 @@ pub struct OsThreadLock {
 ///
 /// # Panics
 /// When a goroutine has 65,535 of them.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// join(&go(|| {
+///     let thread = || std::fs::read_link("/proc/thread-self").ok();
+///     let _locked = lock_os_thread();
+///     let before = thread();
+///     yield_now();
+///     assert_eq!(thread(), before);
+/// }));
+/// ```
 pub fn lock_os_thread() -> OsThreadLock {
     if let (Some(g), Some(processor)) = (current::goroutine(), current::processor()) {
         let locks = g.locks.get().checked_add(1).expect("fewer than 65,536 locks of one thread");

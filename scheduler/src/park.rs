@@ -44,7 +44,16 @@ pub struct Blocker {
 }
 
 impl Blocker {
-    /// Whoever calls.
+    /// Whoever calls: a goroutine, or a plain thread. It stays with its caller, and may be used for one wait after another.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Token, WaitReason};
+    /// let blocker = Blocker::current();
+    /// blocker.arm();
+    /// // Nobody can claim it: it is in no queue. So this is a sleep of a millisecond.
+    /// let until = std::time::Instant::now() + std::time::Duration::from_millis(1);
+    /// assert_eq!(blocker.park(WaitReason::Sleep, Some(until)), Token::TIMEOUT);
+    /// ```
     #[must_use]
     pub fn current() -> Blocker {
         match current::goroutine() {
@@ -56,7 +65,17 @@ impl Blocker {
         }
     }
 
-    /// Its claim word, for who will end the wait.
+    /// Its claim word, for who will end the wait; valid while the blocker is.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Parker, Token, WaitReason};
+    /// let blocker = Blocker::current();
+    /// blocker.arm();
+    /// // SAFETY: the blocker, and so its parker, outlives the call.
+    /// let wake = unsafe { Parker::claim(blocker.parker(), Token::DONE) };
+    /// wake.unwrap().wake();
+    /// assert_eq!(blocker.park(WaitReason::Other, None), Token::DONE);
+    /// ```
     #[must_use]
     pub fn parker(&self) -> NonNull<Parker> {
         self.parker
@@ -67,7 +86,19 @@ impl Blocker {
         unsafe { self.parker.as_ref() }
     }
 
-    /// Announces the wait. From now on a claim may end it; so before it enqueues itself anywhere.
+    /// Announces the wait. From now on a claim may end it; so before it enqueues itself anywhere. What follows is one
+    /// [`park`](Blocker::park), or a [`disarm`](Blocker::disarm) that succeeds.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Parker, Token};
+    /// let blocker = Blocker::current();
+    /// // SAFETY: the blocker, and so its parker, outlives the calls.
+    /// let claim = || unsafe { Parker::claim(blocker.parker(), Token::DONE) };
+    /// assert!(claim().is_none());
+    /// blocker.arm();
+    /// assert!(claim().is_some());
+    /// # let _ = blocker.park(gorun_scheduler::WaitReason::Other, None);
+    /// ```
     pub fn arm(&self) {
         // A goroutine that is being unwound, or is in its exit path, can't be aborted once more.
         let shielded = current::goroutine().is_some_and(|g| g.exiting.get()) || std::thread::panicking();
@@ -75,21 +106,65 @@ impl Blocker {
     }
 
     /// As [`Blocker::arm`], but an abort does not end this wait: where others hold borrows of our stack.
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// let goroutine = go(|| {
+    ///     let blocker = Blocker::current();
+    ///     blocker.arm_shielded();
+    ///     current_goroutine().unwrap().abort();
+    ///     let soon = std::time::Instant::now() + std::time::Duration::from_millis(1);
+    ///     assert_eq!(blocker.park(WaitReason::Scope, Some(soon)), Token::TIMEOUT);
+    /// });
+    /// join(&goroutine);
+    /// ```
     pub fn arm_shielded(&self) {
         self.word().arm(true);
     }
 
     /// Takes the announcement back, when the caller is in no queue. `false`: a claim (an abort's) came first, and
     /// [`Blocker::park`] has to be called, which returns at once.
+    ///
+    /// ```
+    /// let blocker = gorun_scheduler::Blocker::current();
+    /// blocker.arm();
+    /// // What we were going to wait for turns out to be there.
+    /// assert!(blocker.disarm());
+    /// ```
     #[must_use]
     pub fn disarm(&self) -> bool {
         self.word().disarm()
     }
 
-    /// Waits until claimed, or until `deadline`. Spurious returns do not happen.
+    /// Waits until claimed, or until `deadline`. Spurious returns do not happen. What the claimer did before its claim
+    /// happens before the return.
     ///
     /// After [`Token::TIMEOUT`] or [`Token::ABORT`] the caller takes itself out of its queues; after an abort it
     /// then calls [`unwind_aborted`].
+    ///
+    /// The wait must have been [armed](Blocker::arm).
+    ///
+    /// # Panics
+    /// On a goroutine, when the wait was not armed. (A plain thread would wait for ever.)
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter};
+    /// use std::{cell::Cell, sync::Mutex};
+    /// static QUEUE: Mutex<WaitQueue<Cell<u32>>> = Mutex::new(WaitQueue::new());
+    ///
+    /// let blocker = Blocker::current();
+    /// let waiter = Waiter::new(&blocker, Token::DONE, Cell::new(0));
+    /// blocker.arm();
+    /// // SAFETY: the waiter stays in this frame until it has been claimed.
+    /// unsafe { QUEUE.lock().unwrap().push_back(&waiter) };
+    /// let giver = std::thread::spawn(|| {
+    ///     let given = QUEUE.lock().unwrap().claim_next(|slot| slot.set(7), |_, ()| ());
+    ///     given.unwrap().1.wake();
+    /// });
+    /// assert_eq!(blocker.park(WaitReason::Other, None), Token::DONE);
+    /// assert_eq!(waiter.slot.get(), 7);
+    /// giver.join().unwrap();
+    /// ```
     #[must_use]
     pub fn park(&self, reason: WaitReason, deadline: Option<Instant>) -> Token {
         match (current::goroutine(), &self.thread) {
@@ -141,6 +216,16 @@ impl Blocker {
 /// A cancellation point: unwinds the goroutine if it is being aborted, and yields if it was asked to.
 ///
 /// Every blocking operation begins with one. Does nothing on a plain thread.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// let goroutine = go(|| {
+///     current_goroutine().unwrap().abort();
+///     checkpoint();
+///     unreachable!("it has been unwound");
+/// });
+/// join(&goroutine);
+/// ```
 #[inline]
 pub fn checkpoint() {
     if let Some(g) = current::goroutine()
@@ -155,6 +240,19 @@ pub fn checkpoint() {
 ///
 /// Only an isolated goroutine does: a pinned one may hold a lock of std's that a neighbour waits for on the same thread,
 /// and would never get on again; where it expects to wait (`checkpoint`) it has itself to blame.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// let sum = go(|| {
+///     let mut sum = 0_u64;
+///     for n in 0..1000 {
+///         sum += n;
+///         breathe(); // whoever waits for this worker gets it now and then
+///     }
+///     assert_eq!(sum, 499_500);
+/// });
+/// join(&sum);
+/// ```
 #[inline]
 pub fn breathe() {
     if let Some(g) = current::goroutine()
@@ -192,6 +290,17 @@ pub(crate) fn let_begin() {
 
 /// Lets others run. A goroutine goes to the end of its worker's queue; a plain thread yields to the kernel.
 /// A cancellation point.
+///
+/// Go's [`runtime.Gosched`](https://pkg.go.dev/runtime#Gosched).
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// static READY: AtomicBool = AtomicBool::new(false);
+/// let waits = go(|| while !READY.load(Ordering::Acquire) { yield_now() });
+/// join(&go(|| READY.store(true, Ordering::Release)));
+/// join(&waits);
+/// ```
 pub fn yield_now() {
     match current::goroutine() {
         None => std::thread::yield_now(),

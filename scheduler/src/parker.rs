@@ -62,6 +62,10 @@ impl Token {
     ///
     /// # Panics
     /// Panics if `index` is above 2^28.
+    ///
+    /// ```
+    /// assert_eq!(gorun_scheduler::Token::case(3).index(), Some(3));
+    /// ```
     #[must_use]
     pub fn case(index: usize) -> Token {
         let index = u32::try_from(index).ok().filter(|i| *i <= 1 << 28);
@@ -69,6 +73,12 @@ impl Token {
     }
 
     /// The case index, if this is the token of a case.
+    ///
+    /// ```
+    /// use gorun_scheduler::Token;
+    /// assert_eq!(Token::case(0).index(), Some(0));
+    /// assert_eq!(Token::TIMEOUT.index(), None);
+    /// ```
     #[must_use]
     pub fn index(self) -> Option<usize> {
         self.0.checked_sub(3).map(|i| i as usize)
@@ -202,6 +212,18 @@ impl Parker {
     ///
     /// # Safety
     /// P3: `this` points to a parker that can't go away during the call.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Parker, Token, WaitReason};
+    /// let blocker = Blocker::current();
+    /// blocker.arm();
+    /// // SAFETY: the blocker, and so its parker, outlives the calls.
+    /// let claim = |token| unsafe { Parker::claim(blocker.parker(), token) };
+    /// let first = claim(Token::case(0)).expect("it waits");
+    /// assert!(claim(Token::case(1)).is_none(), "one winner");
+    /// first.wake();
+    /// assert_eq!(blocker.park(WaitReason::Select, None), Token::case(0));
+    /// ```
     #[must_use = "the claimed waiter sleeps until it is woken"]
     pub unsafe fn claim(this: NonNull<Parker>, token: Token) -> Option<Wake> {
         // SAFETY: P3.
@@ -295,7 +317,17 @@ impl Wake {
         Wake(waker.map_or(Woken::Nobody, Woken::Task))
     }
 
-    /// Makes the waiter runnable.
+    /// Makes the waiter runnable. With no lock held: a future's waker is anybody's code.
+    ///
+    /// ```
+    /// # use gorun_scheduler::{Blocker, Parker, Token, WaitReason};
+    /// # let blocker = Blocker::current();
+    /// # blocker.arm();
+    /// // SAFETY: the blocker outlives the call.
+    /// let wake = unsafe { Parker::claim(blocker.parker(), Token::DONE) }.unwrap();
+    /// wake.wake();
+    /// assert_eq!(blocker.park(WaitReason::Other, None), Token::DONE);
+    /// ```
     #[inline]
     pub fn wake(self) {
         match self.0 {
@@ -310,6 +342,19 @@ impl Wake {
     ///
     /// The first one goes before what is runnable there already, as with [`Wake::wake`], the others behind it. (Waking
     /// one after the other, as Go does, lets the last one run first.)
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake};
+    /// let (mut queue, blocker) = (WaitQueue::new(), Blocker::current());
+    /// let waiter = Waiter::new(&blocker, Token::DONE, ());
+    /// blocker.arm();
+    /// // SAFETY: the waiter stays in this frame until it has been claimed.
+    /// unsafe { queue.push_back(&waiter) };
+    /// let woken: Vec<Wake> = std::iter::from_fn(|| queue.claim_next(|()| (), |(), ()| ())).map(|(_, wake)| wake).collect();
+    /// // Here the lock around a queue that others see is released.
+    /// Wake::wake_all(woken);
+    /// assert_eq!(blocker.park(WaitReason::Other, None), Token::DONE);
+    /// ```
     pub fn wake_all(wakes: impl IntoIterator<Item = Wake>) {
         let mut first = true;
         for wake in wakes {

@@ -48,6 +48,14 @@ impl Scheduler {
     ///
     /// # Errors
     /// When the configuration makes no sense or the kernel refuses a thread.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Config, Scheduler};
+    /// let scheduler = Scheduler::start(Config { workers: 1, ..Config::from_env()? })?;
+    /// assert_eq!(scheduler.remote().workers(), 1);
+    /// assert!(Scheduler::start(Config { workers: 0, ..Config::from_env()? }).is_err());
+    /// # Ok::<(), gorun_scheduler::ConfigError>(())
+    /// ```
     pub fn start(config: Config) -> Result<Scheduler, ConfigError> {
         let class_and_mode = config.check()?;
         stack::set_describe(describe_overflow);
@@ -66,13 +74,29 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// A way to spawn from anywhere.
+    /// A way to spawn from anywhere. It keeps the scheduler's memory, but does not keep it running.
+    ///
+    /// ```
+    /// # use gorun_scheduler::{Config, Scheduler};
+    /// let scheduler = Scheduler::start(Config { workers: 1, ..Config::from_env()? })?;
+    /// let remote = scheduler.remote();
+    /// assert_eq!(std::thread::spawn(move || remote.num_goroutines()).join().unwrap(), 0);
+    /// # Ok::<(), gorun_scheduler::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn remote(&self) -> Remote {
         Remote(self.shared.clone())
     }
 
     /// The configured grace period.
+    ///
+    /// ```
+    /// # use gorun_scheduler::{Config, Scheduler};
+    /// # use std::time::Duration;
+    /// let config = Config { workers: 1, grace: Duration::from_secs(3), ..Config::from_env()? };
+    /// assert_eq!(Scheduler::start(config)?.grace(), Duration::from_secs(3));
+    /// # Ok::<(), gorun_scheduler::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn grace(&self) -> Duration {
         self.shared.config.grace
@@ -86,6 +110,16 @@ impl Scheduler {
     ///
     /// # Panics
     /// When called on a goroutine of this very scheduler, which it would have to wait for.
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// let scheduler = Scheduler::start(Config { workers: 1, ..Config::from_env().unwrap() }).unwrap();
+    /// let waits: Job = Box::new(|| loop { yield_now() });
+    /// // SAFETY: the entry takes a `Job` out of the payload.
+    /// let waits = unsafe { scheduler.remote().spawn(&spec(), |payload| payload.cast::<Job>().write(waits)) }.unwrap();
+    /// scheduler.shut_down(std::time::Duration::from_secs(10)).unwrap();
+    /// assert!(waits.completion().is_finished());
+    /// ```
     pub fn shut_down(mut self, grace: Duration) -> Result<(), LeftBehind> {
         self.end(grace)
     }
@@ -150,6 +184,15 @@ impl Remote {
     ///
     /// # Errors
     /// When the goroutine can't be had: see [`SpawnError`].
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// let remote = SCHEDULER.remote();
+    /// let job: Job = Box::new(|| assert!(in_goroutine()));
+    /// // SAFETY: the entry takes a `Job` out of the payload, and that is Send.
+    /// let goroutine = unsafe { remote.spawn(&spec(), |payload| payload.cast::<Job>().write(job)) }.unwrap();
+    /// join(&goroutine);
+    /// ```
     pub unsafe fn spawn(&self, spec: &Spec, write: impl FnOnce(*mut u8)) -> Result<Handle, SpawnError> {
         let processor = crate::current::processor().filter(|p| Arc::ptr_eq(&p.shared, &self.0));
         // SAFETY: by the caller; the processor is the current one and of this runtime.
@@ -157,36 +200,79 @@ impl Remote {
     }
 
     /// One of the seats, in turn, for a timer of who has no goroutine.
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// struct Tell(std::sync::mpsc::Sender<&'static str>);
+    /// impl Alarm for Tell {
+    ///     fn ring(&self, _due: Moment, _now: Moment) -> Rung {
+    ///         self.0.send("it is time").unwrap();
+    ///         Rung { wake: None, call: false, again: None }
+    ///     }
+    /// }
+    /// let (tx, rx) = std::sync::mpsc::channel();
+    /// Timer::new(SCHEDULER.remote().timer_home(), Tell(tx)).set(Moment::now(), |_, _| ());
+    /// assert_eq!(rx.recv(), Ok("it is time"));
+    /// ```
     #[must_use]
     pub fn timer_home(&self) -> TimerHome {
         TimerHome::on(self.0.seats.for_timer())
     }
 
     /// Live goroutines. A snapshot, never too low.
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// let goroutine = go(|| assert!(Remote::current().unwrap().num_goroutines() >= 1));
+    /// join(&goroutine);
+    /// ```
     #[must_use]
     pub fn num_goroutines(&self) -> usize {
         usize::try_from(self.0.live()).unwrap_or(usize::MAX)
     }
 
-    /// Counts, and what holds up workers. Costs a look at every worker's seat.
+    /// Counts, and what holds up workers. Costs a look at every worker's seat. A snapshot: what it says of one thing may be
+    /// of a moment before what it says of the next.
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// assert_eq!(SCHEDULER.remote().metrics().workers, 2);
+    /// ```
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         metrics::look(&self.0)
     }
 
     /// Workers that run goroutines at a time.
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// assert_eq!(SCHEDULER.remote().workers(), 2);
+    /// ```
     #[must_use]
     pub fn workers(&self) -> usize {
         self.0.config.workers
     }
 
     /// Whose thread-locals its goroutines see, unless they say otherwise.
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// let whose = SCHEDULER.remote().thread_locals();
+    /// assert!(whose == ThreadLocals::Pinned || isolation().is_ok());
+    /// ```
     #[must_use]
     pub fn thread_locals(&self) -> ThreadLocals {
         self.0.mode
     }
 
-    /// The runtime of the current goroutine.
+    /// The runtime of the current goroutine; `None` on a plain thread.
+    ///
+    /// ```
+    #[doc = include_str!("examples.txt")]
+    /// assert!(Remote::current().is_none());
+    /// join(&go(|| assert_eq!(Remote::current().unwrap().workers(), 2)));
+    /// ```
     #[must_use]
     pub fn current() -> Option<Remote> {
         crate::current::processor().map(|p| Remote(p.shared.clone()))

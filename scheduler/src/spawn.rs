@@ -44,6 +44,17 @@ pub struct Spec {
 ///
 /// # Errors
 /// When the goroutine can't be had: see [`SpawnError`].
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// assert!(unsafe { spawn_here(&spec(), |_| unreachable!()) }.is_none(), "no goroutine calls");
+/// join(&go(|| {
+///     let job: Job = Box::new(|| assert!(in_goroutine()));
+///     // SAFETY: the entry takes a `Job` out of the payload, and that is Send.
+///     let child = unsafe { spawn_here(&spec(), |payload| payload.cast::<Job>().write(job)) };
+///     join(&child.unwrap().unwrap());
+/// }));
+/// ```
 pub unsafe fn spawn_here(spec: &Spec, write: impl FnOnce(*mut u8)) -> Option<Result<Handle, SpawnError>> {
     // A goroutine that does nothing but spawn lets what it spawned have its turn.
     crate::park::breathe();

@@ -32,32 +32,76 @@ pub(crate) unsafe fn take_waker(this: NonNull<Parker>) -> Wake {
 }
 
 impl Task {
-    /// One that does not wait.
+    /// One that does not wait. It must not move once its [`parker`](Task::parker) is in a queue.
+    ///
+    /// ```
+    /// assert!(gorun_scheduler::Task::new().claimed().is_none());
+    /// ```
     #[must_use]
     pub fn new() -> Task {
         Task { parker: Parker::new(Kind::Task), waker: Cell::new(None), _pinned: PhantomPinned }
     }
 
     /// Its claim word, for its waiter.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Task, Token, WaitQueue, Waiter};
+    /// let (task, waiter) = (Task::new(), Waiter::idle(()));
+    /// assert!(task.arm(std::task::Waker::noop().clone()).is_none());
+    /// waiter.assign(task.parker(), Token::DONE);
+    /// let mut queue = WaitQueue::new();
+    /// // SAFETY: task and waiter stay here until they have been claimed.
+    /// unsafe { queue.push_back(&waiter) };
+    /// let ((), wake) = queue.claim_next(|()| (), |(), ()| ()).unwrap();
+    /// wake.wake();
+    /// assert_eq!(task.claimed(), Some(Token::DONE));
+    /// ```
     #[must_use]
     pub fn parker(&self) -> NonNull<Parker> {
         NonNull::from(self).cast()
     }
 
-    /// Announces a wait, at whose end `waker` is to be woken. Gives back what waker there was.
+    /// Announces a wait, at whose end `waker` is to be woken. Gives back what waker there was. Under the queue's lock.
+    ///
+    /// ```
+    /// use gorun_scheduler::Task;
+    /// let task = Task::new();
+    /// let waker = std::task::Waker::noop();
+    /// assert!(task.arm(waker.clone()).is_none());
+    /// assert!(task.claimed().is_none(), "it waits");
+    /// ```
     #[must_use = "a waker is dropped outside the lock"]
     pub fn arm(&self, waker: Waker) -> Option<Waker> {
         self.parker.arm(true);
         self.waker.replace(Some(waker))
     }
 
-    /// Changes the waker of a wait that goes on. Gives back the one that is no longer needed.
+    /// Changes the waker of a wait that goes on: a future that is polled again. Gives back the one that is no longer
+    /// needed. Under the queue's lock.
+    ///
+    /// ```
+    /// use gorun_scheduler::Task;
+    /// let (task, waker) = (Task::new(), std::task::Waker::noop());
+    /// assert!(task.arm(waker.clone()).is_none());
+    /// let old = task.change_waker(waker.clone()).unwrap();
+    /// assert!(old.will_wake(waker));
+    /// ```
     #[must_use = "a waker is dropped outside the lock"]
     pub fn change_waker(&self, waker: Waker) -> Option<Waker> {
         self.waker.replace(Some(waker))
     }
 
     /// The token, if the wait has ended. It may be armed again then.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Parker, Task, Token};
+    /// let task = Task::new();
+    /// drop(task.arm(std::task::Waker::noop().clone()));
+    /// assert_eq!(task.claimed(), None);
+    /// // SAFETY: the task outlives the call, and nobody else has its address.
+    /// unsafe { Parker::claim(task.parker(), Token::case(1)) }.unwrap().wake();
+    /// assert_eq!(task.claimed(), Some(Token::case(1)));
+    /// ```
     #[must_use]
     pub fn claimed(&self) -> Option<Token> {
         self.parker.claimed()

@@ -21,6 +21,14 @@ pub enum Unwound {
 }
 
 /// Sorts what `catch_unwind` caught at the foot of a goroutine.
+///
+/// ```
+/// use gorun_scheduler::{Unwound, classify, unwind_aborted};
+/// let panicked = std::panic::catch_unwind(|| panic!("no")).unwrap_err();
+/// assert!(matches!(classify(panicked), Unwound::Panic(_)));
+/// let aborted = std::panic::catch_unwind(|| -> () { unwind_aborted() }).unwrap_err();
+/// assert!(matches!(classify(aborted), Unwound::Aborted));
+/// ```
 #[must_use]
 pub fn classify(payload: Box<dyn Any + Send>) -> Unwound {
     if payload.is::<Goexit>() {
@@ -33,15 +41,38 @@ pub fn classify(payload: Box<dyn Any + Send>) -> Unwound {
 }
 
 /// Whether a caught payload is a panic of the user's, and neither `goexit` nor an abort on its way.
+///
+/// ```
+/// use gorun_scheduler::{is_panic, unwind_aborted};
+/// let panicked = std::panic::catch_unwind(|| panic!("no")).unwrap_err();
+/// assert!(is_panic(&*panicked));
+/// let aborted = std::panic::catch_unwind(|| -> () { unwind_aborted() }).unwrap_err();
+/// assert!(!is_panic(&*aborted), "to be passed on with resume_unwind");
+/// ```
 #[must_use]
 pub fn is_panic(payload: &(dyn Any + Send)) -> bool {
     !payload.is::<Goexit>() && !payload.is::<Aborted>()
 }
 
-/// Ends the current goroutine: unwinds its stack, then takes the exit path, as Go's `runtime.Goexit`.
+/// Ends the current goroutine: unwinds its stack, then takes the exit path, as Go's
+/// [`runtime.Goexit`](https://pkg.go.dev/runtime#Goexit). `catch_unwind` sees it pass, and must hand it on.
 ///
 /// # Panics
 /// When the caller is no goroutine: a plain thread, main outside `run`, or a job of `blocking`.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// let (tx, rx) = std::sync::mpsc::channel();
+/// join(&go(move || {
+///     struct Tell(std::sync::mpsc::Sender<&'static str>);
+///     impl Drop for Tell {
+///         fn drop(&mut self) { self.0.send("dropped").unwrap() }
+///     }
+///     let _tell = Tell(tx);
+///     goexit();
+/// }));
+/// assert_eq!(rx.recv(), Ok("dropped"));
+/// ```
 #[track_caller]
 pub fn goexit() -> ! {
     assert!(
@@ -51,7 +82,23 @@ pub fn goexit() -> ! {
     resume_unwind(Box::new(Goexit))
 }
 
-/// Goes on with an abort after the operation that was interrupted has cleaned up after itself.
+/// Goes on with an abort after the operation that was interrupted has cleaned up after itself: unwinds, without the
+/// panic hook's being called.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// let goroutine = go(|| {
+///     let blocker = Blocker::current();
+///     blocker.arm();
+///     current_goroutine().unwrap().abort();
+///     if blocker.park(WaitReason::Other, None) == Token::ABORT {
+///         // Here the waiter is taken out of its queues.
+///         unwind_aborted();
+///     }
+///     unreachable!("nobody else claims it");
+/// });
+/// join(&goroutine);
+/// ```
 pub fn unwind_aborted() -> ! {
     resume_unwind(Box::new(Aborted))
 }

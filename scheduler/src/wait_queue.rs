@@ -30,14 +30,26 @@ pub struct Waiter<S> {
 }
 
 impl<S> Waiter<S> {
-    /// A waiter for the current goroutine or thread, in no queue yet.
+    /// A waiter for the current goroutine or thread, in no queue yet: `token` is what its wait ends with, `slot` what is
+    /// exchanged.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Token, Waiter};
+    /// let waiter = Waiter::new(&Blocker::current(), Token::DONE, "slot");
+    /// assert!(!waiter.is_queued());
+    /// ```
     pub fn new(blocker: &crate::park::Blocker, token: Token, slot: S) -> Waiter<S> {
         let waiter = Waiter::idle(slot);
         waiter.assign(blocker.parker(), token);
         waiter
     }
 
-    /// A waiter for nobody yet: [`Waiter::assign`] comes before any queue.
+    /// A waiter for nobody yet: [`Waiter::assign`] comes before any queue. For one that lies in a structure of its own.
+    ///
+    /// ```
+    /// let waiter = gorun_scheduler::Waiter::idle(7);
+    /// assert_eq!(waiter.slot, 7);
+    /// ```
     pub const fn idle(slot: S) -> Waiter<S> {
         Waiter {
             parker: Cell::new(NonNull::dangling()),
@@ -51,6 +63,14 @@ impl<S> Waiter<S> {
     }
 
     /// Says whose wait it is and which token ends it. Only while it is in no queue.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Token, Waiter};
+    /// let (blocker, cases) = (Blocker::current(), [Waiter::idle(()), Waiter::idle(())]);
+    /// for (index, waiter) in cases.iter().enumerate() {
+    ///     waiter.assign(blocker.parker(), Token::case(index));
+    /// }
+    /// ```
     pub fn assign(&self, parker: NonNull<Parker>, token: Token) {
         debug_assert!(!self.queued.get());
         self.parker.set(parker);
@@ -58,6 +78,13 @@ impl<S> Waiter<S> {
     }
 
     /// Whether it is in a queue. Only under the queue's lock.
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// assert!(waiter.is_queued());
+    /// unsafe { queue.remove(&waiter) };
+    /// assert!(!waiter.is_queued());
+    /// ```
     pub fn is_queued(&self) -> bool {
         self.queued.get()
     }
@@ -81,13 +108,26 @@ impl<S> Default for WaitQueue<S> {
 }
 
 impl<S> WaitQueue<S> {
-    /// An empty queue.
+    /// An empty queue. To be put under the lock of what it belongs to.
+    ///
+    /// ```
+    /// use gorun_scheduler::WaitQueue;
+    /// static WAITING: std::sync::Mutex<WaitQueue<()>> = std::sync::Mutex::new(WaitQueue::new());
+    /// assert!(WAITING.lock().unwrap().is_empty());
+    /// ```
     #[must_use]
     pub const fn new() -> WaitQueue<S> {
         WaitQueue { head: ptr::null(), tail: ptr::null() }
     }
 
-    /// Whether nobody waits.
+    /// Whether nobody is in it. Who is may have ended its wait already: only a claim tells.
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// assert!(!queue.is_empty());
+    /// unsafe { queue.remove(&waiter) };
+    /// assert!(queue.is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.head.is_null()
@@ -98,6 +138,20 @@ impl<S> WaitQueue<S> {
     /// # Safety
     /// W2: the waiter stays where it is, and alive, until it was removed or claimed by this queue; and it was assigned
     /// a parker, for which P3 holds.
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter};
+    /// let (mut queue, blocker) = (WaitQueue::new(), Blocker::current());
+    /// let waiter = Waiter::new(&blocker, Token::DONE, ());
+    /// blocker.arm();
+    /// // SAFETY: the waiter stays in this frame until it has been removed.
+    /// unsafe { queue.push_back(&waiter) };
+    /// let soon = std::time::Instant::now() + std::time::Duration::from_millis(1);
+    /// if blocker.park(WaitReason::Other, Some(soon)) == Token::TIMEOUT {
+    ///     // SAFETY: it is in no other queue.
+    ///     assert!(unsafe { queue.remove(&waiter) }, "nobody has claimed it");
+    /// }
+    /// ```
     pub unsafe fn push_back(&mut self, waiter: &Waiter<S>) {
         debug_assert!(!waiter.queued.get() && waiter.parker.get() != NonNull::dangling());
         waiter.prev.set(self.tail);
@@ -115,6 +169,15 @@ impl<S> WaitQueue<S> {
     ///
     /// # Safety
     /// As [`WaitQueue::push_back`].
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// let late = Waiter::new(&blocker, Token::DONE, Cell::new(2));
+    /// // SAFETY: it stays in this frame until it has been removed.
+    /// unsafe { queue.push_front(&late) };
+    /// assert_eq!(queue.front().unwrap().get(), 2);
+    /// unsafe { assert!(queue.remove(&late) && queue.remove(&waiter)) };
+    /// ```
     pub unsafe fn push_front(&mut self, waiter: &Waiter<S>) {
         debug_assert!(!waiter.queued.get() && waiter.parker.get() != NonNull::dangling());
         waiter.prev.set(ptr::null());
@@ -129,6 +192,13 @@ impl<S> WaitQueue<S> {
     }
 
     /// The slot of the first, whether or not its wait has ended meanwhile.
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// assert_eq!(queue.front().unwrap().get(), 0);
+    /// unsafe { queue.remove(&waiter) };
+    /// assert!(queue.front().is_none());
+    /// ```
     pub fn front(&self) -> Option<&S> {
         // SAFETY: W2.
         unsafe { self.head.as_ref() }.map(|waiter| &waiter.slot)
@@ -138,6 +208,15 @@ impl<S> WaitQueue<S> {
     ///
     /// # Safety
     /// `waiter` is in this queue or in none.
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// // SAFETY: it is in no other queue.
+    /// unsafe {
+    ///     assert!(queue.remove(&waiter));
+    ///     assert!(!queue.remove(&waiter), "it was in none");
+    /// }
+    /// ```
     pub unsafe fn remove(&mut self, waiter: &Waiter<S>) -> bool {
         if !waiter.queued.replace(false) {
             return false;
@@ -163,12 +242,31 @@ impl<S> WaitQueue<S> {
     ///
     /// Waiters that were claimed by somebody else (a timeout, another case of their select) are taken out on
     /// the way; they find themselves no longer queued.
+    ///
+    /// What `exchange` does happens before the waiter's return from [`park`](crate::Blocker::park).
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// // Here the lock is taken,
+    /// let ((), wake) = queue.claim_next(|slot| slot.set(7), |slot, ()| slot.set(0)).expect("one waits");
+    /// // and here released.
+    /// wake.wake();
+    /// assert_eq!(blocker.park(WaitReason::Other, None), Token::DONE);
+    /// assert_eq!(waiter.slot.get(), 7);
+    /// ```
     pub fn claim_next<R>(&mut self, mut exchange: impl FnMut(&S) -> R, undo: impl FnMut(&S, R)) -> Option<(R, Wake)> {
         self.claim_next_as(|slot, token| (exchange(slot), token), undo)
     }
 
     /// As [`WaitQueue::claim_next`], where `exchange` also says with which token the wait ends: it is given the
     /// waiter's own.
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// let ((), wake) = queue.claim_next_as(|_, _own| ((), Token::case(4)), |_, ()| ()).expect("one waits");
+    /// wake.wake();
+    /// assert_eq!(blocker.park(WaitReason::Other, None).index(), Some(4));
+    /// ```
     pub fn claim_next_as<R>(
         &mut self,
         mut exchange: impl FnMut(&S, Token) -> (R, Token),
@@ -196,6 +294,17 @@ impl<S> WaitQueue<S> {
     /// # Safety
     /// A waiter whose wait ends with the token that `token` makes of its own takes the lock before it leaves, and takes
     /// itself out of `other` unless it was taken out of that: W2 goes on there.
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// // A condition variable's waiter goes on as one of its mutex's.
+    /// let mut lockers = WaitQueue::new();
+    /// // SAFETY: the waiter looks whether it is in `lockers` before it leaves, below.
+    /// let moved = unsafe { queue.claim_next_into(&mut lockers, |own| own, |_, wake| wake.wake()) };
+    /// assert!(moved && queue.is_empty());
+    /// assert_eq!(blocker.park(WaitReason::Condvar, None), Token::DONE);
+    /// assert!(unsafe { lockers.remove(&waiter) });
+    /// ```
     pub unsafe fn claim_next_into(
         &mut self,
         other: &mut WaitQueue<S>,
@@ -221,6 +330,14 @@ impl<S> WaitQueue<S> {
     /// Takes out the first waiter of a queue in which nobody but this queue's owner may end a wait: `exchange`, then a
     /// claim, which finds nothing to do when the waiter does not wait yet (or any more): it will take the lock then,
     /// and see.
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// let ((), wake) = queue.take_first(|slot| slot.set(7)).expect("one is in it");
+    /// wake.expect("it waits").wake();
+    /// assert_eq!(blocker.park(WaitReason::Other, None), Token::DONE);
+    /// assert_eq!((waiter.slot.get(), queue.take_first(|_| ()).is_none()), (7, true));
+    /// ```
     pub fn take_first<R>(&mut self, exchange: impl FnOnce(&S) -> R) -> Option<(R, Option<Wake>)> {
         // SAFETY: W2.
         let waiter = unsafe { self.head.as_ref() }?;

@@ -66,7 +66,14 @@ impl Completion {
         self.0.store(EMPTY, Ordering::Relaxed);
     }
 
-    /// Whether the result is there.
+    /// Whether the result is there. If so, all that the goroutine did happens before.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| ());
+    /// join(&goroutine);
+    /// assert!(goroutine.completion().is_finished());
+    /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
         // Acquire: C1.
@@ -128,6 +135,16 @@ impl Completion {
     ///
     /// # Safety
     /// C4.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| ());
+    /// // SAFETY: the handle is ours alone.
+    /// if !unsafe { goroutine.completion().detach() } {
+    ///     // It ended before: the result is ours to drop, as the entry's `drop_result` would have.
+    ///     assert!(goroutine.completion().is_finished());
+    /// }
+    /// ```
     #[must_use]
     pub unsafe fn detach(&self) -> bool {
         loop {
@@ -155,6 +172,15 @@ impl Completion {
     ///
     /// # Safety
     /// C4.
+    ///
+    /// What the goroutine did happens before a return of [`Token::DONE`].
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| ());
+    /// // SAFETY: the handle is ours alone.
+    /// assert_eq!(unsafe { goroutine.completion().wait(WaitReason::Join, false, None) }, Token::DONE);
+    /// ```
     #[must_use]
     pub unsafe fn wait(&self, reason: WaitReason, shielded: bool, deadline: Option<Instant>) -> Token {
         if self.is_finished() {
@@ -216,6 +242,16 @@ impl Completion {
     ///
     /// # Safety
     /// C4.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| ());
+    /// // SAFETY: the handle is ours alone.
+    /// while !unsafe { goroutine.completion().poll_register(std::task::Waker::noop()) } {
+    ///     std::thread::yield_now(); // an executor would wait for the waker to be woken
+    /// }
+    /// assert!(goroutine.completion().is_finished());
+    /// ```
     #[must_use]
     pub unsafe fn poll_register(&self, waker: &Waker) -> bool {
         if self.is_finished() {

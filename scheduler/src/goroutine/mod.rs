@@ -64,6 +64,10 @@ impl GoroutineId {
     }
 
     /// The number itself.
+    ///
+    /// ```
+    /// assert!(gorun_scheduler::current_id().unwrap().get() > 0);
+    /// ```
     #[must_use]
     pub fn get(self) -> u64 {
         self.0.get()
@@ -333,13 +337,23 @@ impl Handle {
         true
     }
 
-    /// Its number.
+    /// Its number, also after its end.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// join(&go(|| assert_eq!(Some(current_goroutine().unwrap().id()), current_id())));
+    /// ```
     #[must_use]
     pub fn id(&self) -> GoroutineId {
         GoroutineId::new(self.block().locals.id())
     }
 
     /// Its name, if it was given one.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// assert_eq!(go(|| ()).name(), Some("example")); // by its `Spec`
+    /// ```
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         // SAFETY: written before `publish`, cleared only after the last reference (G2), and we hold one.
@@ -347,6 +361,11 @@ impl Handle {
     }
 
     /// Whose thread-locals it sees.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// assert_eq!(go(|| ()).thread_locals(), SCHEDULER.remote().thread_locals());
+    /// ```
     #[must_use]
     pub fn thread_locals(&self) -> ThreadLocals {
         self.block().mode.get()
@@ -356,18 +375,38 @@ impl Handle {
     ///
     /// # Panics
     /// Never: every goroutine has a spawn site.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// assert_eq!(go(|| ()).spawned_at().line(), line!());
+    /// ```
     #[must_use]
     pub fn spawned_at(&self) -> &'static Location<'static> {
         self.block().site.get().expect("a live block has a spawn site")
     }
 
     /// Where the result lies once [`Handle::completion`] says that it is there.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| ());
+    /// join(&goroutine);
+    /// // SAFETY: it has ended, and its entry leaves a byte.
+    /// assert_eq!(unsafe { goroutine.payload().read() }, 0);
+    /// ```
     #[must_use]
     pub fn payload(&self) -> *mut u8 {
         self.block().payload()
     }
 
     /// The state of its result.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| ());
+    /// join(&goroutine);
+    /// assert!(goroutine.completion().is_finished());
+    /// ```
     #[must_use]
     pub fn completion(&self) -> &Completion {
         &self.block().done
@@ -377,6 +416,13 @@ impl Handle {
     /// its exit path. A goroutine that has not begun never will. Too late for one that is in its exit path.
     ///
     /// Without unwinding (`panic = "abort"`) only goroutines that have not begun can be aborted.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| loop { yield_now() });
+    /// goroutine.abort();
+    /// join(&goroutine);
+    /// ```
     pub fn abort(&self) {
         let g = self.block();
         // SeqCst: the flag, then the word; the worker's commit writes the word, then reads the flag. One of the
@@ -391,6 +437,14 @@ impl Handle {
     }
 
     /// Whether it has been asked to end.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| loop { yield_now() });
+    /// assert!(!goroutine.is_aborting());
+    /// goroutine.abort();
+    /// assert!(goroutine.is_aborting());
+    /// ```
     #[must_use]
     pub fn is_aborting(&self) -> bool {
         // Relaxed: a snapshot.

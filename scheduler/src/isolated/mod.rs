@@ -87,10 +87,18 @@ pub(crate) fn known() -> &'static Layout {
     layout_if_known().expect("a block exists, so the layout is known")
 }
 
-/// Whether goroutines can have thread-locals of their own in this process, or why not.
+/// Whether goroutines can have thread-locals of their own in this process, or why not. The first call finds out, which
+/// takes about a millisecond; the answer stays the same.
 ///
 /// # Errors
 /// The reason, when they can't.
+///
+/// ```
+/// use gorun_scheduler::{Config, Scheduler, ThreadLocals, isolation};
+/// let isolated = Config { workers: 1, thread_locals: Some(ThreadLocals::Isolated), ..Config::from_env()? };
+/// assert_eq!(Scheduler::start(isolated).is_ok(), isolation().is_ok());
+/// # Ok::<(), gorun_scheduler::ConfigError>(())
+/// ```
 pub fn isolation() -> Result<(), Unsupported> {
     layout().map(drop).map_err(Clone::clone)
 }

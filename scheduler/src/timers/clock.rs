@@ -27,6 +27,12 @@ pub struct Moment(pub(super) u64);
 
 impl Moment {
     /// The present.
+    ///
+    /// ```
+    /// use gorun_scheduler::Moment;
+    /// let before = Moment::now();
+    /// assert!(before <= Moment::now());
+    /// ```
     #[inline]
     #[must_use]
     pub fn now() -> Moment {
@@ -34,6 +40,13 @@ impl Moment {
     }
 
     /// So much later.
+    ///
+    /// ```
+    /// use gorun_scheduler::Moment;
+    /// use std::time::{Duration, Instant};
+    /// let now = Moment::now();
+    /// assert_eq!(Instant::from(now.after(Duration::from_secs(2))) - Instant::from(now), Duration::from_secs(2));
+    /// ```
     #[inline]
     #[must_use]
     pub fn after(self, duration: Duration) -> Moment {
@@ -43,7 +56,13 @@ impl Moment {
         Moment(self.0.saturating_add(seconds * 1_000_000_000 + u64::from(duration.subsec_nanos())).min(LAST))
     }
 
-    /// As a number: the later the larger. Below `u64::MAX - 255`.
+    /// As a number: the later the larger. Below `u64::MAX - 255`. For a word that several threads change.
+    ///
+    /// ```
+    /// use gorun_scheduler::Moment;
+    /// let now = Moment::now();
+    /// assert!(now.after(std::time::Duration::from_nanos(5)).number() - now.number() == 5);
+    /// ```
     #[inline]
     #[must_use]
     pub fn number(self) -> u64 {
@@ -51,6 +70,12 @@ impl Moment {
     }
 
     /// What [`Moment::number`] gave.
+    ///
+    /// ```
+    /// use gorun_scheduler::Moment;
+    /// let now = Moment::now();
+    /// assert_eq!(Moment::from_number(now.number()), now);
+    /// ```
     #[inline]
     #[must_use]
     pub fn from_number(number: u64) -> Moment {

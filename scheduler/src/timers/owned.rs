@@ -24,13 +24,57 @@ use std::sync::{Arc, Weak};
 pub trait Alarm: Send + Sync + Sized + 'static {
     /// It is time: `due` is when it should have been, `now` is when it is. Under the timers' lock (M3, M4): takes no
     /// lock but a channel's, wakes nobody, and drops nothing of a user's.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use std::time::Duration;
+    /// static RUNG: AtomicU32 = AtomicU32::new(0);
+    /// struct ThreeTimes;
+    /// impl Alarm for ThreeTimes {
+    ///     fn ring(&self, due: Moment, now: Moment) -> Rung {
+    ///         assert!(due <= now);
+    ///         let times = RUNG.fetch_add(1, Ordering::Release) + 1;
+    ///         Rung { wake: None, call: false, again: (times < 3).then(|| now.after(Duration::from_millis(1))) }
+    ///     }
+    /// }
+    /// Timer::new(SCHEDULER.remote().timer_home(), ThreeTimes).set(Moment::now(), |_, _| ());
+    /// while RUNG.load(Ordering::Acquire) < 3 { std::thread::yield_now() }
+    /// ```
     fn ring(&self, due: Moment, now: Moment) -> Rung;
 
-    /// After a [`Rung`] that wants it, with no lock held, on a worker but not on a goroutine: to start one, or to wake
-    /// more.
+    /// After a [`Rung`] that wants it, with no lock held, on a worker but not on a goroutine: to start one
+    /// ([`Spawner::spawn`]), or to wake more.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// struct Tell(std::sync::mpsc::Sender<bool>);
+    /// impl Alarm for Tell {
+    ///     fn ring(&self, _due: Moment, _now: Moment) -> Rung { Rung { wake: None, call: true, again: None } }
+    ///     fn call(timer: Timer<Tell>, _spawner: &Spawner<'_>) { timer.alarm().0.send(in_goroutine()).unwrap() }
+    /// }
+    /// let (tx, rx) = std::sync::mpsc::channel();
+    /// Timer::new(SCHEDULER.remote().timer_home(), Tell(tx)).set(Moment::now(), |_, _| ());
+    /// assert_eq!(rx.recv(), Ok(false));
+    /// ```
     fn call(_timer: Timer<Self>, _spawner: &Spawner<'_>) {}
 
     /// The runtime has ended while the timer was pending: it won't ring. With no lock held.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// # use std::time::Duration;
+    /// struct Tell(std::sync::mpsc::Sender<&'static str>);
+    /// impl Alarm for Tell {
+    ///     fn ring(&self, _due: Moment, _now: Moment) -> Rung { unreachable!() }
+    ///     fn end(&self) { self.0.send("never").unwrap() }
+    /// }
+    /// let (tx, rx) = std::sync::mpsc::channel();
+    /// let scheduler = Scheduler::start(Config { workers: 1, ..Config::from_env().unwrap() }).unwrap();
+    /// Timer::new(scheduler.remote().timer_home(), Tell(tx)).set(Moment::now().after(Duration::from_secs(3600)), |_, _| ());
+    /// scheduler.shut_down(Duration::from_secs(10)).unwrap();
+    /// assert_eq!(rx.recv(), Ok("never"));
+    /// ```
     fn end(&self) {}
 }
 
@@ -62,6 +106,12 @@ pub struct TimerHome(Arc<CachePadded<Seat>>);
 
 impl TimerHome {
     /// The current goroutine's; `None` if no goroutine calls.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// assert!(TimerHome::here().is_none());
+    /// join(&go(|| assert!(TimerHome::here().is_some())));
+    /// ```
     #[inline]
     #[must_use]
     pub fn here() -> Option<TimerHome> {
@@ -83,7 +133,16 @@ pub struct WeakTimer<A>(Weak<Owned<A>>);
 pub struct Stopper(Arc<dyn Call>);
 
 impl Stopper {
-    /// It won't ring.
+    /// It won't ring unless it is set again. Takes the timers' lock; does not wait for an [`Alarm::call`].
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// let timer = Timer::new(home, Never);
+    /// timer.set(later, |_, _| ());
+    /// timer.stopper().stop();
+    /// assert!(!timer.stop(|_, was_pending| was_pending));
+    /// ```
     pub fn stop(&self) {
         self.0.clone().stop();
     }
@@ -169,24 +228,59 @@ impl<A: Alarm> Owned<A> {
 
 impl<A: Alarm> Timer<A> {
     /// A timer that is not set.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// let timer = Timer::new(home, Never);
+    /// assert!(!timer.stop(|_, was_pending| was_pending));
+    /// ```
     #[must_use]
     pub fn new(home: TimerHome, alarm: A) -> Timer<A> {
         Timer(Arc::new(Owned { node: Node::new(What::Shared(Owned::<A>::SHARED)), seat: home.0, alarm }))
     }
 
-    /// What it does.
+    /// What it does: what the timer was made of.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// struct Named(&'static str);
+    /// impl Alarm for Named {
+    ///     fn ring(&self, _due: Moment, _now: Moment) -> Rung { unreachable!() }
+    /// }
+    /// assert_eq!(Timer::new(home, Named("tea")).alarm().0, "tea");
+    /// ```
     #[must_use]
     pub fn alarm(&self) -> &A {
         &self.0.alarm
     }
 
     /// The same timer, for one who can only stop it.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// let timer = Timer::new(home, Never);
+    /// timer.set(later, |_, _| ());
+    /// let stopper: Stopper = timer.stopper(); // whatever the alarm's type
+    /// stopper.stop();
+    /// ```
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper(self.0.clone())
     }
 
-    /// A reference that does not keep it.
+    /// A reference that does not keep it. For an alarm that belongs to what the timer is to reach.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// let timer = Timer::new(home, Never);
+    /// let weak = timer.downgrade();
+    /// drop(timer);
+    /// assert!(weak.upgrade().is_none(), "it was not pending");
+    /// ```
     #[must_use]
     pub fn downgrade(&self) -> WeakTimer<A> {
         WeakTimer(Arc::downgrade(&self.0))
@@ -194,11 +288,28 @@ impl<A: Alarm> Timer<A> {
 
     /// Lets it ring at `at`, and not when it would have otherwise. `first` runs before, under the lock, and is told
     /// whether the timer was pending; it may do what [`Alarm::ring`] may. If the runtime has ended, the timer won't ring.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// let timer = Timer::new(home, Never);
+    /// assert!(!timer.set(later, |_, was_pending| was_pending));
+    /// assert!(timer.set(later.after(Duration::from_secs(1)), |_, was_pending| was_pending));
+    /// ```
     pub fn set<R>(&self, at: Moment, first: impl FnOnce(&A, bool) -> R) -> R {
         self.set_if(at, |alarm, pending| (first(alarm, pending), true))
     }
 
     /// As [`Timer::set`], but a timer that is pending is left alone.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// let timer = Timer::new(home, Never);
+    /// timer.set_unless_pending(later);
+    /// timer.set_unless_pending(Moment::now()); // changes nothing: it would ring
+    /// assert!(timer.stop(|_, was_pending| was_pending));
+    /// ```
     pub fn set_unless_pending(&self, at: Moment) {
         self.set_if(at, |_, pending| ((), !pending));
     }
@@ -220,6 +331,14 @@ impl<A: Alarm> Timer<A> {
 
     /// Sets a timer that was never set, as if that had been done when there was still time: one whose time has passed is
     /// not set.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// let timer = Timer::new(home.clone(), Never);
+    /// assert_eq!(timer.start(later), Started::Pending);
+    /// assert_eq!(Timer::new(home, Never).start(Moment::now()), Started::Due);
+    /// ```
     pub fn start(&self, at: Moment) -> Started {
         let now = Moment::now();
         let earlier = {
@@ -262,6 +381,15 @@ impl<A: Alarm> Timer<A> {
 
     /// Takes it out: it won't ring unless it is set again. `then` runs under the lock and is told whether the timer was
     /// pending; it may do what [`Alarm::ring`] may.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// let timer = Timer::new(home, Never);
+    /// timer.set(later, |_, _| ());
+    /// assert!(timer.stop(|_, was_pending| was_pending));
+    /// assert!(!timer.stop(|_, was_pending| was_pending));
+    /// ```
     pub fn stop<R>(&self, then: impl FnOnce(&A, bool) -> R) -> R {
         let timers = self.0.timers();
         let (result, _dropped_unlocked) = {
@@ -285,7 +413,19 @@ impl<A: Alarm> Timer<A> {
 }
 
 impl<A> WeakTimer<A> {
-    /// The timer, if somebody keeps it.
+    /// The timer, if somebody keeps it: a handle, or its being pending.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    #[doc = include_str!("owned.txt")]
+    /// let weak = {
+    ///     let timer = Timer::new(home, Never);
+    ///     timer.set(later, |_, _| ());
+    ///     timer.downgrade()
+    /// };
+    /// weak.upgrade().expect("it is pending").stop(|_, _| ());
+    /// assert!(weak.upgrade().is_none());
+    /// ```
     #[must_use]
     pub fn upgrade(&self) -> Option<Timer<A>> {
         self.0.upgrade().map(Timer)
@@ -328,6 +468,23 @@ impl Spawner<'_> {
     ///
     /// # Errors
     /// When the goroutine can't be had: see [`SpawnError`].
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// struct Start(std::sync::mpsc::Sender<bool>);
+    /// impl Alarm for Start {
+    ///     fn ring(&self, _due: Moment, _now: Moment) -> Rung { Rung { wake: None, call: true, again: None } }
+    ///     fn call(timer: Timer<Start>, spawner: &Spawner<'_>) {
+    ///         let tell = timer.alarm().0.clone();
+    ///         let job: Job = Box::new(move || tell.send(in_goroutine()).unwrap());
+    ///         // SAFETY: the entry takes a `Job` out of the payload, and that is Send.
+    ///         unsafe { spawner.spawn(&spec(), |payload| payload.cast::<Job>().write(job)) }.unwrap();
+    ///     }
+    /// }
+    /// let (tx, rx) = std::sync::mpsc::channel();
+    /// Timer::new(SCHEDULER.remote().timer_home(), Start(tx)).set(Moment::now(), |_, _| ());
+    /// assert_eq!(rx.recv(), Ok(true));
+    /// ```
     pub unsafe fn spawn(&self, spec: &Spec, write: impl FnOnce(*mut u8)) -> Result<Handle, SpawnError> {
         // SAFETY: by the caller; the processor is the current one.
         unsafe { spawn_on(&self.0.shared, Some(self.0), spec, write) }

@@ -121,7 +121,16 @@ pub struct Look<'a, V> {
 }
 
 impl<V> Look<'_, V> {
-    /// The value.
+    /// The value. It stays until the look ends, be it deleted meanwhile.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// record.set(7, "user", String::from("ann"));
+    /// let look = record.look::<_, String>(7, &"user").unwrap();
+    /// assert!(record.delete(7, &"user"));
+    /// assert_eq!(look.value(), "ann");
+    /// ```
     #[inline]
     #[must_use]
     pub fn value(&self) -> &V {
@@ -194,10 +203,19 @@ impl Locals {
         );
     }
 
-    /// Stores `value` under `key`, as the newest; what was there is dropped.
+    /// Stores `value` under `key`, as the newest; what was there is dropped. `hash` is the key's, and the same with each call
+    /// for it.
     ///
     /// # Panics
     /// In the `Eq` of a key, when the exit path is over its bound, and when the old value's destructor does.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// record.set(7, "user", "ann");
+    /// record.set(7, "user", "bob");
+    /// assert_eq!(record.remove(7, &"user"), Some("bob"));
+    /// ```
     #[inline]
     pub fn set<K: Eq + 'static, V: 'static>(&self, hash: u32, key: K, value: V) {
         self.check_at_rest();
@@ -226,6 +244,17 @@ impl Locals {
     }
 
     /// The value under `key`, if there is one and it is a V.
+    ///
+    /// # Panics
+    /// When `K`'s `Eq` does.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// record.set(7, "user", "ann");
+    /// assert_eq!(*record.look::<_, &str>(7, &"user").unwrap().value(), "ann");
+    /// assert!(record.look::<_, u32>(7, &"user").is_none(), "it is no u32");
+    /// ```
     #[inline]
     #[must_use]
     pub fn look<K: Eq + 'static, V: 'static>(&self, hash: u32, key: &K) -> Option<Look<'_, V>> {
@@ -241,15 +270,32 @@ impl Locals {
     }
 
     /// Whether there is a value under `key`.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// assert!(!record.has(7, &"user"));
+    /// record.set(7, "user", "ann");
+    /// assert!(record.has(7, &"user"));
+    /// ```
     #[must_use]
     pub fn has<K: Eq + 'static>(&self, hash: u32, key: &K) -> bool {
         self.find(hash, key, PairKind::<K, ()>::KIND).is_some()
     }
 
-    /// Drops the value under `key`, if there is one: at once, or at the end of the last look at it.
+    /// Drops the value under `key`, if there is one: at once, or at the end of the last look at it. Says whether there was
+    /// one.
     ///
     /// # Panics
     /// In the `Eq` of a key, and when the value's destructor does.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// record.set(7, "user", "ann");
+    /// assert!(record.delete(7, &"user"));
+    /// assert!(!record.delete(7, &"user"));
+    /// ```
     pub fn delete<K: Eq + 'static>(&self, hash: u32, key: &K) -> bool {
         self.check_at_rest();
         let entry = self.find(hash, key, PairKind::<K, ()>::KIND);
@@ -263,6 +309,14 @@ impl Locals {
     ///
     /// # Panics
     /// In the `Eq` of a key, when the value is being looked at, and when the key's destructor does.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// record.set(7, "user", "ann");
+    /// assert_eq!(record.remove::<_, u32>(7, &"user"), None);
+    /// assert_eq!(record.remove(7, &"user"), Some("ann"));
+    /// ```
     #[must_use]
     pub fn remove<K: Eq + 'static, V: 'static>(&self, hash: u32, key: &K) -> Option<V> {
         self.check_at_rest();

@@ -133,12 +133,33 @@ impl Kind {
     }
 
     /// Of a typed key's values.
+    ///
+    /// ```
+    /// use gorun_scheduler::Kind;
+    /// static KIND: Kind = Kind::typed::<String>(); // beside the key's index
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// // SAFETY: the kind is that of key 1, here and everywhere.
+    /// let name = unsafe { record.begin(1).unwrap().finish(&KIND, String::from("ann")).as_ref() };
+    /// assert_eq!(name, "ann");
+    /// ```
     #[must_use]
     pub const fn typed<T: 'static>() -> Kind {
         Kind::of::<T>(Role::Key)
     }
 
     /// Of a typed key's values that children inherit through `hook`.
+    ///
+    /// ```
+    #[doc = include_str!("../../examples.txt")]
+    /// static KIND: Kind = Kind::inheriting(|depth: &u32| depth + 1);
+    /// join(&go(|| {
+    ///     let record = || unsafe { record().unwrap().as_ref() };
+    ///     // SAFETY: the kind is that of key 1, here and everywhere.
+    ///     unsafe { record().begin(1).unwrap().finish(&KIND, 0_u32) };
+    ///     join(&go(move || assert_eq!(unsafe { record().value(1).unwrap().cast::<u32>().read() }, 1)));
+    /// }));
+    /// ```
     #[must_use]
     pub const fn inheriting<T: Send + 'static>(hook: fn(&T) -> T) -> Kind {
         // SAFETY: a function pointer is erased, to be cast back in `inherit_as::<T>` before it is called.

@@ -42,6 +42,13 @@ static EXIT_OVERRUNS: AtomicU64 = AtomicU64::new(0);
 static ON_OVERRUN: Lock<fn(u64)> = Lock::new(report_overrun);
 
 /// How many exits of the process went through the cleaning exit. For observing: an untouched goroutine adds none.
+///
+/// ```
+#[doc = include_str!("../../examples.txt")]
+/// let before = cleaning_exits();
+/// join(&go(|| unsafe { record().unwrap().as_ref() }.at_exit(|| ())));
+/// assert!(cleaning_exits() > before);
+/// ```
 #[must_use]
 pub fn cleaning_exits() -> u64 {
     // Relaxed: a statistic.
@@ -49,6 +56,13 @@ pub fn cleaning_exits() -> u64 {
 }
 
 /// How many panics of handlers and destructors exits have caught.
+///
+/// ```
+#[doc = include_str!("../../examples.txt")]
+/// let before = exit_panics();
+/// join(&go(|| unsafe { record().unwrap().as_ref() }.at_exit(|| panic!("in a handler"))));
+/// assert!(exit_panics() > before);
+/// ```
 #[must_use]
 pub fn exit_panics() -> u64 {
     // Relaxed: a statistic.
@@ -56,6 +70,10 @@ pub fn exit_panics() -> u64 {
 }
 
 /// How many exits went over [`EXIT_ROUNDS`].
+///
+/// ```
+/// assert_eq!(gorun_scheduler::exit_overruns(), 0); // nobody's destructors store for ever
+/// ```
 #[must_use]
 pub fn exit_overruns() -> u64 {
     // Relaxed: a statistic.
@@ -64,6 +82,22 @@ pub fn exit_overruns() -> u64 {
 
 /// Has `hook` called, once per exit that goes over [`EXIT_ROUNDS`], with the number of the goroutine or thread.
 /// Without one, a line is written to stderr. Returns the hook before.
+///
+/// ```
+#[doc = include_str!("../../examples.txt")]
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// static WHOSE: AtomicU64 = AtomicU64::new(0);
+/// struct Again;
+/// impl Drop for Again {
+///     fn drop(&mut self) {
+///         if exit_overruns() == 0 { unsafe { record().unwrap().as_ref() }.set(7, "again", Again) }
+///     }
+/// }
+/// on_exit_overrun(|id| WHOSE.store(id, Ordering::Release));
+/// let goroutine = go(|| unsafe { record().unwrap().as_ref() }.set(7, "again", Again));
+/// join(&goroutine);
+/// assert_eq!(WHOSE.load(Ordering::Acquire), goroutine.id().get());
+/// ```
 pub fn on_exit_overrun(hook: fn(u64)) -> fn(u64) {
     std::mem::replace(&mut ON_OVERRUN.lock(), hook)
 }
@@ -142,7 +176,15 @@ impl Locals {
         (self.target.get())(self);
     }
 
-    /// Whether the target is the cleaning exit.
+    /// Whether the target is the cleaning exit: whether anything was stored or registered.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// assert!(!record.is_patched());
+    /// record.at_exit(|| ());
+    /// assert!(record.is_patched());
+    /// ```
     #[must_use]
     pub fn is_patched(&self) -> bool {
         self.target.get() as usize == cleaning_exit as *const () as usize
@@ -174,6 +216,19 @@ impl Locals {
     ///
     /// # Panics
     /// When the exit path is over its bound of rounds; in a handler that ends a chain of [`HANDLER_DEPTH`] of them.
+    ///
+    /// ```
+    #[doc = include_str!("../../examples.txt")]
+    /// let (tx, rx) = std::sync::mpsc::channel();
+    /// join(&go(move || {
+    ///     // SAFETY: the record is ours, and stays while we run.
+    ///     let record = unsafe { record().unwrap().as_ref() };
+    ///     let last = tx.clone();
+    ///     record.at_exit(move || last.send("last").unwrap());
+    ///     record.at_exit(move || tx.send("first").unwrap());
+    /// }));
+    /// assert_eq!(rx.iter().collect::<Vec<_>>(), ["first", "last"]);
+    /// ```
     pub fn at_exit<F: FnOnce() + 'static>(&self, f: F) {
         assert!(
             self.phase.get() != Phase::Refusing,
@@ -288,6 +343,15 @@ impl Locals {
     ///
     /// # Panics
     /// When a typed value is being looked at; and with the first panic of a destructor, after the rest ran.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// record.at_exit(|| ());
+    /// record.set(7, "user", "ann");
+    /// record.reset();
+    /// assert!(!record.has(7, &"user") && record.is_patched(), "the handler is still there");
+    /// ```
     pub fn reset(&self) {
         self.check_unborrowed("reset");
         let mut first = None;
@@ -304,6 +368,15 @@ impl Locals {
     ///
     /// # Panics
     /// As [`Locals::reset`].
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// record.at_exit(|| unreachable!());
+    /// record.set(7, "user", "ann");
+    /// record.unload();
+    /// assert!(record.is_empty() && !record.is_patched());
+    /// ```
     pub fn unload(&self) {
         self.check_unborrowed("unload");
         let mut first = None;

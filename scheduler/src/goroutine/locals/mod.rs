@@ -86,6 +86,10 @@ pub enum Unavailable {
 
 impl Locals {
     /// A record that holds nothing.
+    ///
+    /// ```
+    /// assert!(gorun_scheduler::Locals::new().is_empty());
+    /// ```
     #[must_use]
     pub const fn new() -> Locals {
         Locals {
@@ -106,7 +110,13 @@ impl Locals {
         }
     }
 
-    /// The number of the goroutine or thread.
+    /// The number of the goroutine or thread; 0 for a record that is nobody's.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// assert_eq!(record.id(), gorun_scheduler::current_id().unwrap().get());
+    /// ```
     #[inline]
     #[must_use]
     pub fn id(&self) -> u64 {
@@ -119,6 +129,17 @@ impl Locals {
     }
 
     /// The value of the key with this index, if it has one.
+    ///
+    /// ```
+    /// use gorun_scheduler::Kind;
+    /// static KIND: Kind = Kind::typed::<u32>();
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// assert_eq!(record.value(1), None);
+    /// // SAFETY: the kind is that of key 1, here and everywhere.
+    /// unsafe { record.begin(1).unwrap().finish(&KIND, 7_u32) };
+    /// assert_eq!(unsafe { record.value(1).unwrap().cast::<u32>().read() }, 7);
+    /// ```
     #[inline]
     #[must_use]
     pub fn value(&self, index: u32) -> Option<NonNull<u8>> {
@@ -165,6 +186,16 @@ impl Locals {
     ///
     /// # Errors
     /// [`Unavailable`] when the key can have no value now.
+    ///
+    /// ```
+    /// use gorun_scheduler::Unavailable;
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// let begun = record.begin(1).unwrap();
+    /// assert_eq!(record.begin(1).unwrap_err(), Unavailable::Initialising);
+    /// drop(begun); // the initialiser panicked
+    /// assert!(record.begin(1).is_ok());
+    /// ```
     pub fn begin(&self, index: u32) -> Result<Begun<'_>, Unavailable> {
         match self.word(index) {
             UNSET if self.phase.get() == Phase::Refusing => Err(Unavailable::Destroyed),
@@ -177,7 +208,17 @@ impl Locals {
         }
     }
 
-    /// Keeps the typed values from being dropped while the result lives.
+    /// Keeps the typed values from being dropped while the result lives: [`reset`](Locals::reset) and
+    /// [`unload`](Locals::unload) panic.
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// let borrow = record.borrow();
+    /// assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| record.reset())).is_err());
+    /// drop(borrow);
+    /// record.reset();
+    /// ```
     #[inline]
     #[must_use]
     pub fn borrow(&self) -> Borrow<'_> {
@@ -189,6 +230,16 @@ impl Locals {
     ///
     /// # Safety
     /// `kind` is that of the key with this index, and its type is T.
+    ///
+    /// ```
+    /// use gorun_scheduler::Kind;
+    /// static KIND: Kind = Kind::typed::<u32>();
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// // SAFETY: the kind is that of key 1, here and everywhere.
+    /// let seen = unsafe { record.scoped(&KIND, 1, 7_u32, || record.value(1).map(|value| value.cast::<u32>().read())) };
+    /// assert_eq!((seen, record.value(1)), (Some(7), None));
+    /// ```
     pub unsafe fn scoped<T, R>(&self, kind: &'static Kind, index: u32, value: T, f: impl FnOnce() -> R) -> R {
         struct Restore<'a> {
             record: &'a Locals,
@@ -271,6 +322,15 @@ impl Locals {
     }
 
     /// Whether it holds nothing and its target is the bare exit (L6).
+    ///
+    /// ```
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// record.set(7, "user", "ann");
+    /// assert!(!record.is_empty());
+    /// record.unload();
+    /// assert!(record.is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         // SAFETY: L1, as in `far_word`.
@@ -292,6 +352,10 @@ impl Locals {
     ///
     /// # Panics
     /// When the record is not empty (L6).
+    ///
+    /// ```
+    /// gorun_scheduler::Locals::new().assert_empty();
+    /// ```
     pub fn assert_empty(&self) {
         assert!(self.is_empty(), "a record to be used again is not empty: {self:?}");
     }
@@ -327,6 +391,16 @@ impl Begun<'_> {
     ///
     /// # Safety
     /// `kind` is that of the key with this index, and its type is T.
+    ///
+    /// ```
+    /// use gorun_scheduler::Kind;
+    /// static KIND: Kind = Kind::typed::<&str>();
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// // SAFETY: the kind is that of key 1, here and everywhere.
+    /// let value = unsafe { record.begin(1).unwrap().finish(&KIND, "ann") };
+    /// assert_eq!(record.value(1), Some(value.cast()));
+    /// ```
     pub unsafe fn finish<T>(self, kind: &'static Kind, value: T) -> NonNull<T> {
         // SAFETY: by the caller.
         let entry = unsafe { self.record.new_entry(kind, self.index, value) };
