@@ -158,6 +158,37 @@ fn what_destructors_store_in_turns_is_gone_before_the_end() {
 }
 
 #[test]
+fn what_a_keys_destructor_is_the_first_to_use_is_dropped_once_and_there() {
+    let Some(runtime) = runtime(ThreadLocals::Isolated, 1) else { return };
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            DROPS.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    thread_local! {
+        static LATE: Late = const { Late };
+    }
+    // pthread keys' destructors come after those of thread-locals.
+    unsafe extern "C" fn destroy(_: *mut libc::c_void) {
+        LATE.with(|_| ());
+    }
+    let mut key = 0;
+    // SAFETY: a function of the type asked for.
+    assert_eq!(unsafe { libc::pthread_key_create(&raw mut key, Some(destroy)) }, 0);
+    runtime.run(|| {
+        for n in 1..=20 {
+            // SAFETY: our key; the value is not looked at.
+            let set = move || unsafe { libc::pthread_setspecific(key, std::ptr::dangling::<u8>().cast()) };
+            assert_eq!(gorun::go(set).join().unwrap(), 0);
+            // Neither left to the next goroutine on this stack, nor dropped by it once more.
+            assert_eq!(DROPS.load(Ordering::SeqCst), n);
+        }
+    });
+}
+
+#[test]
 fn a_pinned_goroutine_stays_on_its_thread() {
     within(|| {
         let runtime = runtime(ThreadLocals::Pinned, 4).expect("pinned is everywhere");
@@ -274,5 +305,100 @@ fn a_goroutine_may_fork() {
             status
         };
         assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status}");
+    });
+}
+
+/// Says that it is being dropped, and waits there until it may go on.
+struct WaitsInDrop(gorun::Sender<()>, gorun::Receiver<()>);
+
+impl Drop for WaitsInDrop {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking());
+        self.0.send(()).unwrap();
+        assert!(self.1.recv().is_err());
+        assert!(std::thread::panicking());
+    }
+}
+
+/// A goroutine that waits in a destructor, in a panic, until the sender is dropped.
+fn waits_in_a_panic() -> (gorun::JoinHandle<()>, gorun::Sender<()>) {
+    let (tell, told) = gorun::channel(0);
+    let (open, gate) = gorun::channel(0);
+    let panics = gorun::go(move || {
+        let _waits = WaitsInDrop(tell, gate);
+        std::panic::resume_unwind(Box::new("first"));
+    });
+    told.recv().unwrap();
+    (panics, open)
+}
+
+#[test]
+fn pinned_neighbours_of_one_that_panics_panic_and_catch_as_usual() {
+    let runtime = runtime(ThreadLocals::Pinned, 1).expect("pinned is everywhere");
+    runtime.run(|| {
+        let (panics, open) = waits_in_a_panic();
+        for n in 0..100_usize {
+            // They see the other's panic. Their own ones reach whom they should, caught or joined, waited in or not.
+            assert!(std::thread::panicking());
+            let caught = std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new(n)));
+            assert_eq!(caught.unwrap_err().downcast_ref(), Some(&n));
+            let (second, open) = waits_in_a_panic();
+            let third = gorun::go(move || std::panic::resume_unwind(Box::new(n)));
+            assert_eq!(third.join().map(|()| 0).unwrap_err().into_panic().unwrap().downcast_ref(), Some(&n));
+            drop(open);
+            assert!(second.join().unwrap_err().is_panic());
+        }
+        drop(open);
+        assert!(panics.join().unwrap_err().is_panic());
+        assert!(!std::thread::panicking(), "counted in and out");
+    });
+}
+
+#[test]
+fn an_abort_of_a_pinned_neighbour_of_one_that_panics_comes_later() {
+    let runtime = runtime(ThreadLocals::Pinned, 1).expect("pinned is everywhere");
+    runtime.run(|| {
+        let (panics, open) = waits_in_a_panic();
+        let (go_on, waits) = gorun::channel(0);
+        let (begun, begins) = gorun::channel(0);
+        let reached = Arc::new(AtomicUsize::new(0));
+        let seen = reached.clone();
+        let neighbour = gorun::go(move || {
+            begun.send(()).unwrap();
+            waits.recv().unwrap();
+            seen.fetch_add(1, Ordering::SeqCst);
+            // Nobody panics any more: this one is ended by the abort.
+            let _ = waits.recv();
+            seen.fetch_add(1, Ordering::SeqCst);
+        });
+        begins.recv().unwrap();
+        gorun::yield_now();
+        neighbour.abort();
+        drop(open);
+        assert!(panics.join().unwrap_err().is_panic());
+        go_on.send(()).unwrap();
+        assert!(neighbour.join().unwrap_err().is_aborted());
+        assert_eq!(reached.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn isolated_neighbours_of_one_that_panics_see_nothing_of_it() {
+    let Some(runtime) = runtime(ThreadLocals::Isolated, 1) else { return };
+    runtime.run(|| {
+        let (panics, open) = waits_in_a_panic();
+        assert!(!std::thread::panicking());
+        let (begun, begins) = gorun::channel(0);
+        let (_tx, rx) = gorun::channel::<()>(0);
+        let neighbour = gorun::go(move || {
+            begun.send(()).unwrap();
+            rx.recv()
+        });
+        begins.recv().unwrap();
+        gorun::yield_now();
+        neighbour.abort();
+        assert!(neighbour.join().unwrap_err().is_aborted(), "while the other one still waits");
+        drop(open);
+        assert!(panics.join().unwrap_err().is_panic());
     });
 }

@@ -1,5 +1,5 @@
-//! What a parked goroutine costs in memory: `cost isolated|pinned nothing|allocate|libraries [GOROUTINES]`, and what
-//! switching costs: `cost isolated|pinned switch`.
+//! What a parked goroutine costs in memory: `cost isolated|pinned nothing|allocate|libraries|tracing [GOROUTINES]`, and
+//! what switching costs: `cost isolated|pinned switch`.
 //!
 //! The former starts 100,000 (unless told otherwise) that each do something and then wait, and prints the resident memory for each;
 //! then lets them end, and does it again twice: the second and third number tell what is used again. Once for each
@@ -11,23 +11,23 @@ use gorun_compat::status_kib;
 use regex::Regex;
 use std::collections::HashMap;
 use std::hint::black_box;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Once};
 use std::time::Instant;
 
 #[global_allocator]
 static GLOBAL: gorun_compat::Allocator = gorun_compat::ALLOCATOR;
 
-type Kept = Vec<Box<[u8]>>;
+type Kept = (Vec<Box<[u8]>>, Option<tracing::Span>);
 
 fn nothing() -> Kept {
-    Kept::new()
+    (Vec::new(), None)
 }
 
 /// Some small values come and go, one is kept.
 fn allocate() -> Kept {
-    let all: Kept = (1..=50).map(|n| vec![n; 16 * usize::from(n)].into()).collect();
+    let all: Vec<Box<[u8]>> = (1..=50).map(|n| vec![n; 16 * usize::from(n)].into()).collect();
     black_box(&all);
-    vec![vec![1; 64].into()]
+    (vec![vec![1; 64].into()], None)
 }
 
 /// A regular expression, a map, a buffer.
@@ -39,7 +39,16 @@ fn libraries() -> Kept {
     let mut buffer = Vec::with_capacity(8 << 10);
     buffer.extend(map.into_iter().flat_map(|(key, value)| (key + &value).into_bytes()));
     black_box(&buffer);
-    vec![vec![1; 64].into()]
+    (vec![vec![1; 64].into()], None)
+}
+
+/// An event in a span, formatted; the span stays open. At most 4,096 isolated ones: see `tests/tracing_limit.rs`.
+fn tracing() -> Kept {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing_subscriber::fmt().with_writer(std::io::sink).init());
+    let span = tracing::info_span!("one", number = 7);
+    span.in_scope(|| tracing::info!("an event"));
+    (Vec::new(), Some(span))
 }
 
 fn main() {
@@ -56,6 +65,7 @@ fn main() {
         Some("nothing") => nothing,
         Some("allocate") => allocate,
         Some("libraries") => libraries,
+        Some("tracing") => tracing,
         _ => usage(),
     };
     let n: usize = arguments.get(2).map_or(Some(100_000), |n| n.parse().ok()).unwrap_or_else(|| usage());
@@ -126,6 +136,6 @@ fn switch(mode: ThreadLocals) {
 }
 
 fn usage() -> ! {
-    eprintln!("usage: cost isolated|pinned nothing|allocate|libraries|switch [GOROUTINES]");
+    eprintln!("usage: cost isolated|pinned nothing|allocate|libraries|tracing|switch [GOROUTINES]");
     std::process::exit(2)
 }

@@ -101,6 +101,52 @@ fn sqlite() {
 }
 
 #[test]
+fn sqlite_that_sleeps_until_another_goroutine_commits() {
+    // It waits in C, on the only worker, for what a goroutine that waits in gorun has locked.
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("busy-{}.db", std::process::id()));
+    for &mode in BOTH {
+        let _ = std::fs::remove_file(&path);
+        let open = {
+            let path = path.clone();
+            move || {
+                let db = rusqlite::Connection::open(&path).expect("a database");
+                db.busy_timeout(std::time::Duration::from_secs(30)).expect("a number");
+                db
+            }
+        };
+        open().execute_batch("create table t (n integer)").expect("a table");
+        let runtime = gorun::runtime::Builder::new().workers(1).thread_locals(mode).build().expect("a runtime");
+        let told = runtime.run(move || {
+            let (commit, waits) = gorun::channel::<()>(0);
+            let (tell, told) = gorun::channel(2);
+            let (other, tell_too) = (open.clone(), tell.clone());
+            // A pinned one that has begun here would stay behind the sleeper for good: that is what isolated ones are for.
+            let holder = move || {
+                let db = open();
+                db.execute_batch("begin immediate; insert into t values (1)").expect("the lock");
+                tell.send("locked").expect("open");
+                assert!(waits.recv().is_err());
+                db.execute_batch("commit").expect("the lock was ours");
+                tell.send("committed").expect("open");
+            };
+            let holder = gorun::Builder::new().thread_locals(ISOLATED[0]).go(holder).expect("a goroutine");
+            assert_eq!(told.recv(), Ok("locked"));
+            let sleeper = gorun::go(move || {
+                // Whoever begins now finds the worker asleep.
+                gorun::go(move || drop(commit));
+                other().execute("insert into t values (2)", []).expect("the lock, in the end");
+                tell_too.send("inserted").expect("open");
+            });
+            sleeper.join().expect("no panic");
+            holder.join().expect("no panic");
+            [told.recv(), told.recv()]
+        });
+        assert_eq!(told, [Ok("committed"), Ok("inserted")]);
+    }
+    let _ = std::fs::remove_file(&path);
+}
+
+#[test]
 fn zstd() {
     at_once(BOTH, SOME, |i| {
         let text: Vec<u8> = (0..5000_usize).flat_map(|n| (n % (50 + i)).to_le_bytes()).collect();

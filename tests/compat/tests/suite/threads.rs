@@ -152,3 +152,29 @@ fn a_system_call_for_all_threads() {
         }
     });
 }
+
+#[test]
+fn the_processor_is_the_threads() {
+    // glibc reads it from the rseq area of the control block, which the kernel keeps up to date for threads only.
+    // One at a time: pinned ones that have begun on one thread lock it together.
+    at_once(BOTH, 1, |_| {
+        let locked = gorun::lock_os_thread();
+        // SAFETY: sets of processors of ours; the thread gets its own set back.
+        unsafe {
+            let mut before: libc::cpu_set_t = std::mem::zeroed();
+            let size = size_of::<libc::cpu_set_t>();
+            assert_eq!(libc::sched_getaffinity(0, size, &raw mut before), 0);
+            let all: Vec<_> = (0..libc::CPU_SETSIZE as usize).filter(|cpu| libc::CPU_ISSET(*cpu, &before)).collect();
+            for turn in 0..4 {
+                let cpu = all[turn % all.len()];
+                let mut one: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(cpu, &mut one);
+                assert_eq!(libc::sched_setaffinity(0, size, &raw const one), 0);
+                suspend();
+                assert_eq!(libc::sched_getcpu(), cpu as i32);
+            }
+            assert_eq!(libc::sched_setaffinity(0, size, &raw const before), 0);
+        }
+        drop(locked);
+    });
+}
