@@ -21,7 +21,7 @@
 //! that runtime ends the timer does not fire any more: its channel closes, its function is never called.
 //!
 //! # Cost
-//! A pending timer is an entry in a heap of the worker that made it. Stopping it, or dropping the last receiver of its
+//! A pending timer is an entry in a queue of the worker that made it. Stopping it, or dropping the last receiver of its
 //! channel, takes it out at once; a million pending ones are no trouble. A [`Timer`] is not even that before somebody
 //! asks for its channel.
 //!
