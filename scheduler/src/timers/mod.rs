@@ -35,7 +35,7 @@ mod queue;
 pub use clock::Moment;
 pub use owned::{Alarm, Rung, Spawner, Started, Stopper, Timer, TimerHome, WeakTimer};
 
-pub(crate) use clock::{NEVER, now};
+pub(crate) use clock::{NEVER, now, wake_in_time};
 
 use self::owned::Shared;
 use self::queue::{Node, Queue};
