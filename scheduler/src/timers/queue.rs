@@ -83,14 +83,30 @@ impl<W> Run<W> {
     /// The time of the entry that was removed.
     fn remove(&mut self, which: usize, place: usize) -> u64 {
         let i = self.index_of(place);
-        let (was, entry) = &mut self.entries[i];
-        let was = *was;
-        *entry = None;
-        self.gaps += 1;
-        // M7.
+        let was = self.entries[i].0;
+        if i == 0 {
+            self.pop_front();
+        } else if i + 1 == self.entries.len() {
+            self.entries.pop_back();
+        } else {
+            self.entries[i].1 = None;
+            self.gaps += 1;
+        }
+        if self.gaps > 0 {
+            self.see_to_gaps(which);
+        }
+        was
+    }
+
+    fn pop_front(&mut self) {
+        self.entries.pop_front();
+        self.first = self.first.wrapping_add(1);
+    }
+
+    /// M7.
+    fn see_to_gaps(&mut self, which: usize) {
         while self.entries.front().is_some_and(|(_, node)| node.is_none()) {
-            self.entries.pop_front();
-            self.first = self.first.wrapping_add(1);
+            self.pop_front();
             self.gaps -= 1;
         }
         while self.entries.back().is_some_and(|(_, node)| node.is_none()) {
@@ -100,7 +116,6 @@ impl<W> Run<W> {
         if self.gaps > FEW_GAPS && self.gaps > self.entries.len() / 2 {
             self.close_gaps(which);
         }
-        was
     }
 
     #[cold]
@@ -118,6 +133,8 @@ pub(super) struct Queue<W> {
     fronts: [u64; RUNS],
     backs: [u64; RUNS],
     runs: [Run<W>; RUNS],
+    /// From here on they are empty.
+    used: usize,
     heap: Heap<W>,
     /// The time of the earliest entry, [`NEVER`] if there is none.
     earliest: u64,
@@ -129,6 +146,7 @@ impl<W> Queue<W> {
             fronts: [NEVER; RUNS],
             backs: [0; RUNS],
             runs: [const { Run::new() }; RUNS],
+            used: 0,
             heap: Heap::new(),
             earliest: NEVER,
         }
@@ -141,7 +159,7 @@ impl<W> Queue<W> {
 
     fn find_earliest(&self) -> u64 {
         let heap = self.heap.first().map_or(NEVER, |(at, _)| at);
-        self.fronts.iter().fold(heap, |least, at| least.min(*at))
+        self.fronts[..self.used].iter().fold(heap, |least, at| least.min(*at))
     }
 
     /// The one whose entry is the earliest.
@@ -151,12 +169,8 @@ impl<W> Queue<W> {
         {
             return Some((at, node));
         }
-        match self.fronts.iter().position(|front| *front == self.earliest) {
-            // Nothing is in.
-            _ if self.earliest == NEVER => None,
-            Some(which) => self.runs[which].entries.front().and_then(|(at, node)| Some((*at, (*node)?))),
-            None => None,
-        }
+        let which = self.fronts[..self.used].iter().position(|front| *front == self.earliest)?;
+        self.runs[which].entries.front().and_then(|(at, node)| Some((*at, (*node)?)))
     }
 
     /// Puts `node`, which is the first, where it belongs if it was put off: whether it was.
@@ -177,11 +191,10 @@ impl<W> Queue<W> {
         if self.heap.len() < FEW {
             return self.heap.push(at, node);
         }
-        // The run that ends the latest of those that end before: the others are left to those that come earlier.
-        let best = self.backs.iter().fold(None, |best, back| best.max((*back <= at).then_some(*back)));
-        let Some(which) = best.and_then(|best| self.backs.iter().position(|back| *back == best)) else {
-            return self.heap.push(at, node);
-        };
+        // The first run that it fits into. A run takes what the ones before it could not: the longer durations come to lie in
+        // the first ones, where they leave the others alone.
+        let Some(which) = self.backs.iter().position(|back| *back <= at) else { return self.heap.push(at, node) };
+        self.used = self.used.max(which + 1);
         self.runs[which].add(which, at, node);
         self.backs[which] = at;
         self.fronts[which] = self.fronts[which].min(at);
@@ -199,6 +212,9 @@ impl<W> Queue<W> {
             let was = run.remove(which, place);
             self.fronts[which] = run.entries.front().map_or(NEVER, |(at, _)| *at);
             self.backs[which] = run.entries.back().map_or(0, |(at, _)| *at);
+            while self.used > 0 && self.fronts[self.used - 1] == NEVER {
+                self.used -= 1;
+            }
             was
         };
         if was == self.earliest {
@@ -260,6 +276,8 @@ mod tests {
     /// M7, and the summaries.
     fn check<W>(queue: &Queue<W>) {
         assert_eq!(queue.earliest(), queue.find_earliest());
+        assert!(queue.fronts[queue.used..].iter().all(|front| *front == NEVER));
+        assert!(queue.used == 0 || queue.fronts[queue.used - 1] != NEVER);
         for (which, run) in queue.runs.iter().enumerate() {
             assert!(run.entries.iter().map(|(at, _)| at).is_sorted());
             assert_eq!(run.entries.iter().filter(|(_, node)| node.is_none()).count(), run.gaps);
