@@ -284,7 +284,10 @@ fn start_worker(shared: &Arc<Shared>, index: usize, queue: RunQueue) -> std::io:
     let shared = shared.clone();
     let name = format!("{}-worker-{index}", shared.config.thread_name);
     // The processor is built on its worker's thread: it is not Send.
-    std::thread::Builder::new().name(name).spawn(move || Worker::new(Processor::new(shared, index, queue)).run())
+    std::thread::Builder::new().name(name).spawn(move || {
+        crate::timers::wake_in_time();
+        Worker::new(Processor::new(shared, index, queue)).run();
+    })
 }
 
 /// For the overflow report. In a signal handler: reads memory, allocates nothing.

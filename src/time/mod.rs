@@ -14,14 +14,14 @@
 //!
 //! Everything works from goroutines and from plain threads. The clock is [`Instant`]'s: setting the wall clock changes
 //! nothing, and on Linux it stands still while the machine is suspended. Nothing is early; how late it can be is up to
-//! the kernel's timers (some 50 us) and to what else there is to run.
+//! the kernel (some 15 us until a thread that sleeps runs; 50 us more on a plain thread) and to what else there is to run.
 //!
 //! # Which runtime
 //! A timer belongs to the runtime of the goroutine that makes it, or to the default one if a plain thread does. When
 //! that runtime ends the timer does not fire any more: its channel closes, its function is never called.
 //!
 //! # Cost
-//! A pending timer is an entry in a heap of the worker that made it. Stopping it, or dropping the last receiver of its
+//! A pending timer is an entry in a queue of the worker that made it. Stopping it, or dropping the last receiver of its
 //! channel, takes it out at once; a million pending ones are no trouble. A [`Timer`] is not even that before somebody
 //! asks for its channel.
 //!

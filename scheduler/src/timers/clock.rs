@@ -20,6 +20,14 @@ pub(crate) fn now() -> u64 {
     Moment::now().0
 }
 
+/// Lets the kernel wake the calling thread when it asked to be woken, and not up to 50 us later, for the sake of waking
+/// several threads at once. Where there is no such thing, or it is forbidden, nothing changes.
+pub(crate) fn wake_in_time() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: sets a number of the thread's. 0 would mean the default.
+    let _forbidden = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
+}
+
 /// A point in time on [`Instant`]'s clock, in nanoseconds; between the first call of the process that asked for one and
 /// 584 years later. What is before or after is taken for the first or the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +114,17 @@ mod tests {
         assert_eq!(Moment::from(at), Moment(5_000_000_007));
         assert_eq!(Instant::from(Moment::from(at)), at);
         assert_eq!(Moment::from_number(Moment::from(at).number()), Moment::from(at));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_worker_asks_for_no_slack() {
+        let slack = std::thread::spawn(|| {
+            wake_in_time();
+            // SAFETY: reads a number of the thread's.
+            unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) }
+        });
+        assert_eq!(slack.join().unwrap(), 1);
     }
 
     #[test]

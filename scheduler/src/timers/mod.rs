@@ -1,26 +1,26 @@
-//! Time: a heap of timers per seat, for the deadlines of waits and for timers that are nobody's wait.
+//! Time: a queue of timers per seat, for the deadlines of waits and for timers that are nobody's wait.
 //!
 //! A wait's timer lies on the waiter's stack ([`with_deadline`], called by `park`); the others are shared objects
 //! ([`Timer`] in `owned`, used by `gorun::time`). Both are fired by `worker`: its own seat's at every scheduling
 //! round that asks the clock, other seats' when they are overdue. Workers sleep until their seat's earliest, on the
 //! kernel's nanosecond clock.
 //!
-//! * **M1.** What belongs to a timer's being pending changes only under the lock of its seat's heap. Any thread may
+//! * **M1.** What belongs to a timer's being pending changes only under the lock of its seat's queue. Any thread may
 //!   take that lock; it is held for a handful of timers at a time.
-//! * **M2.** A timer in the heap exists: a wait's is taken out, by firing or by cancelling, before its waiter leaves
-//!   [`with_deadline`]; of a shared one the heap has a reference of its own.
-//! * **M3.** What a timer does to others when it fires (a claim, a value into a channel) happens under the heap's lock.
+//! * **M2.** A timer in the queue exists: a wait's is taken out, by firing or by cancelling, before its waiter leaves
+//!   [`with_deadline`]; of a shared one the queue has a reference of its own.
+//! * **M3.** What a timer does to others when it fires (a claim, a value into a channel) happens under the queue's lock.
 //!   So once a stop has the lock, either it takes the timer out and nothing will happen, or all of it has happened.
 //!   Wake-ups, and whatever allocates or drops, come after unlocking.
-//! * **M4.** Under the heap's lock a channel's lock may be taken, and never the other way round.
-//! * **M5.** Once the heap is closed, at its runtime's end, no shared timer is in it and none comes in.
+//! * **M4.** Under the queue's lock a channel's lock may be taken, and never the other way round.
+//! * **M5.** Once the queue is closed, at its runtime's end, no shared timer is in it and none comes in.
 //!
 //! # The bad interleavings
 //!
 //! * Stop and fire: without M3 a worker takes the timer out, the stop finds it gone and empties its channel, then the
 //!   worker puts the value in: a value received after the stop. With M3 the value is there when the stop looks.
 //! * Reset and fire: the same with the timer then set anew; the old value would look like the new one's.
-//! * Drop and fire: the last handle goes while a worker has the timer in its hands. The heap's reference passes to the
+//! * Drop and fire: the last handle goes while a worker has the timer in its hands. The queue's reference passes to the
 //!   worker when it takes the timer out, and is dropped after unlocking.
 //! * A wait's end and fire: the waiter was claimed by another and wants its stack back, while a worker looks at the
 //!   timer on it. The waiter needs the lock first (M2), and the claim under the lock fails or has woken it (P3).
@@ -30,14 +30,15 @@
 mod clock;
 mod heap;
 mod owned;
+mod queue;
 
 pub use clock::Moment;
 pub use owned::{Alarm, Rung, Spawner, Started, Stopper, Timer, TimerHome, WeakTimer};
 
-pub(crate) use clock::{NEVER, now};
+pub(crate) use clock::{NEVER, now, wake_in_time};
 
-use self::heap::{Heap, Node};
 use self::owned::Shared;
+use self::queue::{Node, Queue};
 use crate::current;
 use crate::parker::{Parker, Token, Wake};
 use crate::seats::Seat;
@@ -82,7 +83,7 @@ pub(crate) struct Timers {
 
 #[derive(Debug)]
 struct State {
-    heap: Heap<What>,
+    queue: Queue<What>,
     /// M5: since when.
     closed: Option<u64>,
 }
@@ -108,7 +109,7 @@ impl fmt::Debug for Due {
 
 impl Timers {
     pub(crate) const fn new() -> Timers {
-        Timers { state: Lock::new(State { heap: Heap::new(), closed: None }), earliest: AtomicU64::new(NEVER) }
+        Timers { state: Lock::new(State { queue: Queue::new(), closed: None }), earliest: AtomicU64::new(NEVER) }
     }
 
     /// When the next one is due, in `now()`'s nanoseconds; [`NEVER`] if there is none. A snapshot.
@@ -120,14 +121,14 @@ impl Timers {
 
     fn push(&self, at: u64, node: &Node<What>) {
         let mut state = self.state.lock();
-        state.heap.push(at, NonNull::from(node));
+        state.queue.push(at, NonNull::from(node));
         self.publish(&state);
     }
 
     fn cancel(&self, node: &Node<What>) {
         let mut state = self.state.lock();
         if node.is_in() {
-            state.heap.remove(NonNull::from(node));
+            state.queue.remove(NonNull::from(node));
             self.publish(&state);
         }
     }
@@ -154,7 +155,7 @@ impl Timers {
     }
 
     fn publish(&self, state: &State) {
-        let earliest = state.heap.first().map_or(NEVER, |(at, _)| at);
+        let earliest = state.queue.earliest();
         // Relaxed: see `earliest`; who sets a timer from outside adds a fence.
         self.earliest.store(earliest, Ordering::Relaxed);
     }
@@ -169,9 +170,9 @@ impl Timers {
         let left: Vec<_> = {
             let mut state = self.state.lock();
             state.closed = Some(now());
-            let left = state.heap.extract(|what| matches!(what, What::Shared(_)));
+            let left = state.queue.extract(|what| matches!(what, What::Shared(_)));
             self.publish(&state);
-            // SAFETY: M2: with the node the heap's reference is ours.
+            // SAFETY: M2: with the node the queue's reference is ours.
             left.into_iter().filter_map(|node| unsafe { adopt(node) }).collect()
         };
         left.iter().for_each(|timer| timer.end());
@@ -181,14 +182,14 @@ impl Timers {
 impl State {
     /// One step: fires one, or moves one that was put off. `false`: nothing is due.
     fn fire_next(&mut self, now: u64, due: &mut Due) -> bool {
-        let Some((at, node)) = self.heap.first().filter(|(at, _)| *at <= now) else { return false };
-        if self.heap.move_first() {
+        let Some((at, node)) = self.queue.first().filter(|(at, _)| *at <= now) else { return false };
+        if self.queue.move_if_put_off(at, node) {
             return true;
         }
         // SAFETY: M2.
         match &unsafe { node.as_ref() }.what {
             What::Wait(parker) => {
-                self.heap.remove(node);
+                self.queue.remove(node);
                 // SAFETY: P3: its owner can't leave without our lock.
                 due.woken.extend(unsafe { Parker::claim(*parker, Token::TIMEOUT) });
             }
@@ -198,16 +199,16 @@ impl State {
                 due.woken.extend(rung.wake);
                 if let Some(at) = rung.again {
                     // Later than now, whatever was asked for: we would never get out of here.
-                    self.heap.change(at.0.max(now + 1), node);
+                    self.queue.change(at.0.max(now + 1), node);
                     if rung.call {
                         // SAFETY: M2; as above.
                         due.called.push(unsafe { (shared.share)(node) });
                     }
                     return true;
                 }
-                self.heap.remove(node);
+                self.queue.remove(node);
                 let list = if rung.call { &mut due.called } else { &mut due.over };
-                // SAFETY: M2: with the node the heap's reference is ours.
+                // SAFETY: M2: with the node the queue's reference is ours.
                 list.push(unsafe { (shared.adopt)(node) });
             }
         }
@@ -215,7 +216,7 @@ impl State {
     }
 }
 
-/// The heap's reference to a shared timer, after it was taken out.
+/// The queue's reference to a shared timer, after it was taken out.
 ///
 /// # Safety
 /// It was taken out by the caller, and not by another before.

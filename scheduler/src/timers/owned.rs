@@ -156,19 +156,19 @@ struct Owned<A> {
     alarm: A,
 }
 
-// SAFETY: M1: the node changes under the lock of the seat's heap only; the rest is Send and Sync.
+// SAFETY: M1: the node changes under the lock of the seat's queue only; the rest is Send and Sync.
 unsafe impl<A: Send + Sync> Send for Owned<A> {}
 // SAFETY: as above.
 unsafe impl<A: Send + Sync> Sync for Owned<A> {}
 
-/// What the heap can do with a shared timer of which it has the node.
+/// What the queue can do with a shared timer of which it has the node.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// [`Alarm::ring`].
     pub(super) ring: unsafe fn(NonNull<Node<What>>, Moment, Moment) -> Rung,
-    /// Makes a reference beside the heap's.
+    /// Makes a reference beside the queue's.
     pub(super) share: unsafe fn(NonNull<Node<What>>) -> Arc<dyn Call>,
-    /// Makes the heap's reference the caller's.
+    /// Makes the queue's reference the caller's.
     pub(super) adopt: unsafe fn(NonNull<Node<What>>) -> Arc<dyn Call>,
 }
 
@@ -197,17 +197,17 @@ impl<A: Alarm> Owned<A> {
     const SHARED: &'static Shared = &Shared { ring: Self::ring, share: Self::share, adopt: Self::adopt };
 
     /// # Safety
-    /// The node is the first field of an `Owned<A>`, in the heap, whose lock the caller has.
+    /// The node is the first field of an `Owned<A>`, in the queue, whose lock the caller has.
     unsafe fn ring(node: NonNull<Node<What>>, due: Moment, now: Moment) -> Rung {
         // SAFETY: by the caller, and M2.
         unsafe { node.cast::<Owned<A>>().as_ref() }.alarm.ring(due, now)
     }
 
     /// # Safety
-    /// The node is the first field of an `Owned<A>`, in the heap, whose lock the caller has.
+    /// The node is the first field of an `Owned<A>`, in the queue, whose lock the caller has.
     unsafe fn share(node: NonNull<Node<What>>) -> Arc<dyn Call> {
         let owned = node.cast::<Owned<A>>().as_ptr();
-        // SAFETY: it came from `Arc::into_raw` in `set`, and the heap's reference stays.
+        // SAFETY: it came from `Arc::into_raw` in `set`, and the queue's reference stays.
         unsafe {
             Arc::increment_strong_count(owned);
             Arc::from_raw(owned)
@@ -215,7 +215,7 @@ impl<A: Alarm> Owned<A> {
     }
 
     /// # Safety
-    /// The node is the first field of an `Owned<A>`, and the heap's reference is the caller's.
+    /// The node is the first field of an `Owned<A>`, and the queue's reference is the caller's.
     unsafe fn adopt(node: NonNull<Node<What>>) -> Arc<dyn Call> {
         // SAFETY: it came from `Arc::into_raw` in `set`.
         unsafe { Arc::from_raw(node.cast::<Owned<A>>().as_ptr()) }
@@ -360,11 +360,11 @@ impl<A: Alarm> Timer<A> {
     /// Whether it is the earliest now, and was not.
     fn enter(&self, state: &mut State, at: Moment) -> bool {
         if self.0.node.is_in() {
-            state.heap.change(at.0, self.node());
+            state.queue.change(at.0, self.node());
         } else {
-            // The heap's reference (M2).
+            // The queue's reference (M2).
             let node = Arc::into_raw(self.0.clone()).cast_mut();
-            state.heap.push(at.0, NonNull::new(node).expect("an Arc is not null").cast());
+            state.queue.push(at.0, NonNull::new(node).expect("an Arc is not null").cast());
         }
         let before = self.0.timers().earliest();
         self.0.timers().publish(state);
@@ -396,9 +396,9 @@ impl<A: Alarm> Timer<A> {
             let mut state = timers.state.lock();
             let pending = self.0.node.is_in();
             let taken = pending.then(|| {
-                state.heap.remove(self.node());
+                state.queue.remove(self.node());
                 timers.publish(&state);
-                // SAFETY: M2: with the node the heap's reference is ours.
+                // SAFETY: M2: with the node the queue's reference is ours.
                 unsafe { Owned::<A>::adopt(self.node()) }
             });
             (then(&self.0.alarm, pending), taken)
