@@ -69,7 +69,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["src/blocking.rs"]),
     ("crossbeam_deque", &["scheduler/src/run_queue.rs"]),
     ("crossbeam_utils", &["scheduler/src/seats.rs", "scheduler/src/shim.rs", "scheduler/src/timers/owned.rs"]),
-    ("libc", &["scheduler/src/asymmetric.rs", "scheduler/src/isolated/", "scheduler/src/stack/"]),
+    (
+        "libc",
+        &[
+            "scheduler/src/asymmetric.rs",
+            "scheduler/src/isolated/",
+            "scheduler/src/stack/",
+            "scheduler/src/timers/clock.rs",
+        ],
+    ),
     ("lock_api", &["src/sync/"]),
     ("loom", &["scheduler/src/shim.rs", "src/sync/shim.rs"]),
     ("shuttle", &["scheduler/src/shim.rs", "src/sync/shim.rs"]),
