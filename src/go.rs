@@ -19,7 +19,7 @@ use std::sync::Arc;
 ///
 /// # Panics
 /// When the goroutine can't be had: out of address space, memory or mappings, or the runtime is shut down.
-/// [`Builder::go`] gives an error instead.
+/// [`Builder::go`] gives an error instead. And when the inherit hook of a goroutine-local does.
 ///
 /// ```
 /// let handle = gorun::go(|| "hello");
@@ -114,7 +114,8 @@ impl Builder {
     /// [`SpawnError`] when the goroutine can't be had; `f` is dropped then.
     ///
     /// # Panics
-    /// When the default runtime has to start and can't: the text says why.
+    /// When the default runtime has to start and can't: the text says why. When the inherit hook of a goroutine-local
+    /// does; `f` is dropped then.
     ///
     /// ```
     /// let sum = gorun::Builder::new().name("sum").go(|| (1..=4).sum::<i32>())?;

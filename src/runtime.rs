@@ -251,10 +251,11 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts a goroutine on this runtime.
+    /// As [`gorun::go`](crate::go), on this runtime, whoever calls. When the inherit hook of a goroutine-local panics, so
+    /// does this.
     ///
     /// # Errors
-    /// [`SpawnError`] when the goroutine can't be had.
+    /// [`SpawnError`] when the goroutine can't be had; `f` is dropped then.
     ///
     /// ```
     /// let runtime = gorun::runtime::Builder::new().workers(1).build()?;

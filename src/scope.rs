@@ -128,6 +128,9 @@ impl<'scope> Scope<'scope, '_> {
     /// # Errors
     /// As [`Builder::go`].
     ///
+    /// # Panics
+    /// As [`Builder::go`].
+    ///
     /// ```
     /// let text = String::from("borrowed");
     /// let length = gorun::scope(|s| {

@@ -138,6 +138,9 @@ impl Context {
     /// The deadline belongs to the runtime of the goroutine that calls, or to the default one, as timers do; when that
     /// ends before, the context is not canceled by its deadline.
     ///
+    /// # Panics
+    /// When a plain thread calls and the default runtime has to start and can't: the text says why.
+    ///
     /// ```
     /// use gorun::context::{ContextError, background};
     /// let (ctx, _cancel) = background().with_deadline(std::time::Instant::now());
@@ -150,6 +153,9 @@ impl Context {
 
     /// As [`with_deadline`](Context::with_deadline); `cause` is the cause if it is the deadline that cancels, and not
     /// the [`CancelFunc`].
+    ///
+    /// # Panics
+    /// As [`with_deadline`](Context::with_deadline).
     ///
     /// ```
     /// let past = std::time::Instant::now();
@@ -168,6 +174,9 @@ impl Context {
 
     /// [`with_deadline`](Context::with_deadline) in `timeout` from now.
     ///
+    /// # Panics
+    /// As [`with_deadline`](Context::with_deadline).
+    ///
     /// ```
     /// use gorun::context::{ContextError, background};
     /// let (ctx, _cancel) = background().with_timeout(std::time::Duration::from_millis(2));
@@ -181,6 +190,9 @@ impl Context {
     }
 
     /// As [`with_timeout`](Context::with_timeout); `cause` is the cause if it is the deadline that cancels.
+    ///
+    /// # Panics
+    /// As [`with_deadline`](Context::with_deadline).
     ///
     /// ```
     /// let (ctx, _cancel) = gorun::context::background().with_timeout_cause(std::time::Duration::ZERO, "too slow");
@@ -319,8 +331,8 @@ impl Context {
         self.node.as_ref().and_then(|node| node.cause())
     }
 
-    /// When it will be canceled at the latest: the earliest deadline of those on the way to this context. `None` if there is
-    /// none. For those who would rather not begin what can't be done in time.
+    /// When it will be canceled at the latest: the earliest deadline of those on the way to this context. `None` if there
+    /// is none. For those who would rather not begin what can't be done in time.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -340,6 +352,9 @@ impl Context {
     ///
     /// The goroutine belongs to the runtime of the goroutine that calls `after_func`, or to the default one, and inherits
     /// no goroutine-locals. A context that can't be canceled drops `f` at once.
+    ///
+    /// # Panics
+    /// As [`with_deadline`](Context::with_deadline).
     ///
     /// ```
     /// let (tx, rx) = gorun::channel(1);

@@ -12,6 +12,9 @@
 //! The grammar is crossbeam-channel's. One difference to Go: the value of a `send` arm is made when the arm has been
 //! chosen, and not before, so an arm that is not taken has no effect at all.
 //!
+//! The operation that is chosen happens as if it had been called by itself: what a channel's send and receive promise of
+//! ordering holds for it. Those that are not chosen order nothing.
+//!
 //! `run` has the protocol, `arm` one operation.
 
 mod arm;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 ///
 /// If making it panics, all who look at it panic, then and later. An abort or a [`goexit`](crate::goexit) of the goroutine
 /// that was making it is none of the value's faults: the next one to look makes it. For that the function has to be `Fn`;
-/// with std it is `FnOnce`.
+/// with std it is `FnOnce`. What was done to make the value happens before each look at it.
 ///
 /// ```
 /// use std::collections::HashMap;

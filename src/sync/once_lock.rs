@@ -9,6 +9,8 @@ use std::fmt;
 
 /// A value that is written once: std's `OnceLock`, whose waiters are parked.
 ///
+/// What was done to make the value happens before each return of a method that gives it.
+///
 /// ```
 /// static CONFIG: gorun::sync::OnceLock<String> = gorun::sync::OnceLock::new();
 /// let readers: Vec<_> = (0..4).map(|_| gorun::go(|| CONFIG.get_or_init(|| "read once".into()).len())).collect();

@@ -25,7 +25,8 @@ impl Ticker {
     /// A ticker; the first tick comes after one `period`.
     ///
     /// # Panics
-    /// When `period` is zero.
+    /// When `period` is zero. When a plain thread calls and the default runtime has to start and can't: the text says
+    /// why.
     ///
     /// ```
     /// use gorun::time::{Duration, Instant, Ticker};
@@ -100,6 +101,9 @@ impl fmt::Debug for Ticker {
 
 /// The channel of a [`Ticker`], for those that are never stopped; dropping the receiver stops it all the same. With a
 /// zero `period`, a channel that never gets anything.
+///
+/// # Panics
+/// When a plain thread calls and the default runtime has to start and can't: the text says why.
 ///
 /// ```
 /// for _ in gorun::time::tick(std::time::Duration::from_millis(1)).iter().take(3) {}

@@ -36,7 +36,8 @@ impl Error for Elapsed {}
 /// goroutine and select between its channel and [`after`](super::after), as in Go; it then goes on by itself.
 ///
 /// A result that is there when `f` has ended is given even if it is late. A panic in `f` goes on in the caller, and so
-/// does [`goexit`](crate::goexit). A cancellation point: if the caller is aborted, so is `f`.
+/// does [`goexit`](crate::goexit). What `f` did happens before the return, whichever it is. A cancellation point: if the
+/// caller is aborted, so is `f`.
 ///
 /// # Errors
 /// [`Elapsed`] when the time was up first. `f` may not even have begun.

@@ -36,6 +36,9 @@ enum Kind {
 impl Timer {
     /// A timer that sends the time to its channel when `duration` has passed.
     ///
+    /// # Panics
+    /// When a plain thread calls and the default runtime has to start and can't: the text says why.
+    ///
     /// ```
     /// use gorun::time::{Duration, Timer};
     /// let (_work, done) = gorun::channel::<()>(0);
@@ -51,6 +54,9 @@ impl Timer {
     }
 
     /// A timer that sends the time to its channel at `deadline`; at once, if that has passed.
+    ///
+    /// # Panics
+    /// When a plain thread calls and the default runtime has to start and can't: the text says why.
     ///
     /// ```
     /// use gorun::time::{Instant, Timer};
@@ -159,6 +165,9 @@ impl fmt::Debug for Timer {
 /// A channel that gets the time, once, when `duration` has passed: [`Timer::new`] without the handle. Dropping the
 /// receiver stops the timer.
 ///
+/// # Panics
+/// When a plain thread calls and the default runtime has to start and can't: the text says why.
+///
 /// ```
 /// use gorun::time::{Duration, Instant, after};
 /// let start = Instant::now();
@@ -178,6 +187,9 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
 ///
 /// The goroutine inherits no goroutine-locals. The call of `after_func` or `reset` happens before the call of `f`. A
 /// panic in `f` ends its goroutine. When no goroutine can be had for want of memory the call is late, until one can.
+///
+/// # Panics
+/// When a plain thread calls and the default runtime has to start and can't: the text says why.
 ///
 /// ```
 /// use gorun::time::{Duration, after_func};
