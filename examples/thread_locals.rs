@@ -7,7 +7,7 @@
 //! thread's cell and the next one panics, the count of panics goes below zero, and a thread-local's address that the
 //! compiler kept over the wait is somebody else's. Here each goroutine has thread-locals of its own.
 //!
-//! Run with `cargo run --release --example thread_locals`.
+//! `docs/thread-locals.md` says why, and what that costs. Run with `cargo run --release --example thread_locals`.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 

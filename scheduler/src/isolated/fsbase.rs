@@ -11,12 +11,13 @@ pub(super) fn usable() -> Result<(), Unsupported> {
     if std::env::var_os("GORUN_NO_FSGSBASE").is_some_and(|v| v == "1") {
         return Err(Unsupported::new("GORUN_NO_FSGSBASE is set"));
     }
+    // First: valgrind hides the bit as well.
+    if under_valgrind() {
+        return Err(Unsupported::new("valgrind can't execute wrfsbase"));
+    }
     // SAFETY: getauxval has no preconditions.
     if unsafe { libc::getauxval(libc::AT_HWCAP2) } & HWCAP2_FSGSBASE == 0 {
         return Err(Unsupported::new("the kernel does not let user space set the FS base (FSGSBASE, Linux 5.9)"));
-    }
-    if under_valgrind() {
-        return Err(Unsupported::new("valgrind can't execute wrfsbase"));
     }
     for sanitizer in [c"__asan_init", c"__tsan_init", c"__msan_init"] {
         // SAFETY: a name with its terminator.

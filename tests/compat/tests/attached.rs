@@ -1,9 +1,9 @@
 //! A debugger and profilers attached to a program of goroutines that change threads: it runs as without, and they see the
-//! running goroutine's frames.
+//! running goroutine's frames. Under valgrind, which can't stand it, goroutines are pinned.
 //!
 //! Each test runs this very program again, under the tool, where it is installed and allowed; where not, says so.
 
-use gorun::runtime::{Builder, ThreadLocals};
+use gorun::runtime::{Builder, ThreadLocals, isolation};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -55,6 +55,10 @@ fn program() {
         return;
     }
     for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
+        if let (ThreadLocals::Isolated, Err(reason)) = (mode, isolation()) {
+            println!("no isolation: {reason}");
+            continue;
+        }
         let runtime = Builder::new().workers(4).thread_locals(mode).build().expect("this platform has it");
         // Pinned ones hold their borrow alone on their thread.
         let crowd = if mode == ThreadLocals::Isolated { 200 } else { 1 };
@@ -70,7 +74,10 @@ fn program() {
 fn under(tool: &str, arguments: &[&str], refused: &[&str]) -> Option<String> {
     let mut command = Command::new(tool);
     command.args(arguments).arg(std::env::current_exe().expect("a path"));
-    command.args(["--exact", "program", "--test-threads=1"]).env(CHILD, "1").env("GORUN_TEST_MIGRATE", "1");
+    command
+        .args(["--exact", "program", "--test-threads=1", "--nocapture"])
+        .env(CHILD, "1")
+        .env("GORUN_TEST_MIGRATE", "1");
     let output = match command.output() {
         Ok(output) => output,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -85,6 +92,7 @@ fn under(tool: &str, arguments: &[&str], refused: &[&str]) -> Option<String> {
         return None;
     }
     assert!(said.contains("1 passed"), "under {tool}: {said}");
+    assert_eq!(said.contains("no isolation"), tool == "valgrind", "under {tool}: {said}");
     Some(said)
 }
 
@@ -119,4 +127,10 @@ fn strace_follows_the_threads() {
     let arguments = ["-f", "-qq", "-e", "trace=gettid"];
     let Some(said) = under("strace", &arguments, &["Operation not permitted"]) else { return };
     assert!(said.contains("gettid()"));
+}
+
+#[test]
+fn valgrind_has_pinned_goroutines_and_the_reason() {
+    let Some(said) = under("valgrind", &["--error-exitcode=9"], &[]) else { return };
+    assert!(said.contains("no isolation: valgrind"), "{said}");
 }
