@@ -19,9 +19,15 @@ fn timed(f: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
+/// A timer that is more than a time: its channel has been asked for.
+fn with_channel(timer: Timer) -> Timer {
+    let _channel = timer.channel();
+    timer
+}
+
 /// `n` pending timers, at times that are not in order.
 fn pending(n: u64) -> Vec<Timer> {
-    (0..n).map(|i| Timer::new(LONG + Duration::from_micros(i * 7919 % 1_000_003))).collect()
+    (0..n).map(|i| with_channel(Timer::new(LONG + Duration::from_micros(i * 7919 % 1_000_003)))).collect()
 }
 
 fn timers(c: &mut Criterion) {
@@ -31,7 +37,7 @@ fn timers(c: &mut Criterion) {
             b.iter_custom(|n| {
                 on_goroutine(n, |n| {
                     let others = pending(others);
-                    let timer = Timer::new(LONG);
+                    let timer = with_channel(Timer::new(LONG));
                     let at = Instant::now() + LONG;
                     let time = timed(|| {
                         for _ in 0..n {
@@ -46,7 +52,7 @@ fn timers(c: &mut Criterion) {
         });
     }
     group.bench_function("start + stop, from another thread", |b| {
-        let timer = Timer::new(LONG);
+        let timer = with_channel(Timer::new(LONG));
         let at = Instant::now() + LONG;
         b.iter(|| (black_box(timer.reset_at(at)), black_box(timer.stop())));
     });
@@ -64,8 +70,15 @@ fn timers(c: &mut Criterion) {
             })
         });
     });
-    group.bench_function("new + drop", |b| {
-        b.iter_custom(|n| on_goroutine(n, |n| timed(|| (0..n).for_each(|_| drop(black_box(Timer::new(LONG)))))))
+    group.bench_function("new + stop, nobody asks for its channel", |b| {
+        b.iter_custom(|n| {
+            on_goroutine(n, |n| timed(|| (0..n).for_each(|_| _ = black_box(black_box(Timer::new(LONG)).stop()))))
+        });
+    });
+    group.bench_function("new + channel + drop", |b| {
+        b.iter_custom(|n| {
+            on_goroutine(n, |n| timed(|| (0..n).for_each(|_| drop(black_box(with_channel(Timer::new(LONG)))))))
+        });
     });
     group.bench_function("after + fire + receive", |b| {
         b.iter_custom(|n| {

@@ -27,9 +27,13 @@ use std::time::{Duration, Instant};
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// Where a timer of the caller's is made.
-#[inline]
 pub(super) fn home() -> TimerHome {
-    TimerHome::here().unwrap_or_else(|| default_remote().timer_home())
+    TimerHome::here().unwrap_or_else(default_home)
+}
+
+/// Where a plain thread's is.
+pub(super) fn default_home() -> TimerHome {
+    default_remote().timer_home()
 }
 
 /// Sends the time.

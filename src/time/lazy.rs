@@ -12,7 +12,7 @@
 //! stopped it in between. Hence the maker exchanges the time for `MADE`: the stop comes before, and the timer is not set,
 //! or it comes after and waits for the maker.
 
-use super::alarm::{ChannelTimer, home};
+use super::alarm::{ChannelTimer, default_home};
 use crate::chan::Receiver;
 use gorun_scheduler::{Moment, TimerHome};
 use std::sync::OnceLock;
@@ -26,7 +26,8 @@ const MADE: u64 = u64::MAX - 1;
 
 pub(super) struct LazyTimer {
     at: AtomicU64,
-    home: TimerHome,
+    /// `None` if a plain thread has made it.
+    home: Option<TimerHome>,
     made: OnceLock<ChannelTimer>,
 }
 
@@ -34,7 +35,7 @@ impl LazyTimer {
     /// One that is pending.
     #[inline]
     pub(super) fn new(at: Moment) -> LazyTimer {
-        LazyTimer { at: AtomicU64::new(at.number()), home: home(), made: OnceLock::new() }
+        LazyTimer { at: AtomicU64::new(at.number()), home: TimerHome::here(), made: OnceLock::new() }
     }
 
     pub(super) fn channel(&self) -> &Receiver<Instant> {
@@ -69,7 +70,7 @@ impl LazyTimer {
 
     fn made(&self) -> &ChannelTimer {
         self.made.get_or_init(|| {
-            let timer = ChannelTimer::new(self.home.clone());
+            let timer = ChannelTimer::new(self.home.clone().unwrap_or_else(default_home));
             // Relaxed: as above.
             let at = self.at.swap(MADE, Ordering::Relaxed);
             if at != STOPPED {

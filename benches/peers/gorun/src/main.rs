@@ -341,6 +341,15 @@ fn timer_churn(row: Row<'_>) {
             }
         })
     });
+    row.variant("its channel asked for").per_op("ns_per_op", N, || {
+        on(|| {
+            for _ in 0..N {
+                let timer = Timer::new(HOUR);
+                let _channel = timer.channel();
+                black_box(timer.stop());
+            }
+        })
+    });
     row.variant("reset + stop of one timer").per_op("ns_per_op", N, || {
         on(|| {
             let timer = Timer::new(HOUR);
