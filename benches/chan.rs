@@ -1,6 +1,8 @@
 //! What it costs to hand a value over: channels between goroutines of one worker, of several, and between goroutines
 //! and threads, with crossbeam-channel's between plain threads beside them.
 
+#![expect(clippy::disallowed_methods, reason = "crossbeam-channel is compared with, on plain threads")]
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gorun::runtime::Builder;
 use std::hint::black_box;

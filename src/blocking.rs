@@ -125,6 +125,7 @@ impl Pool {
         Pool { jobs, waiting, counts: Mutex::default(), keep_alive }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the queue has no bound, so there is always room")]
     fn submit(&'static self, job: Job) {
         let start = {
             let mut counts = lock(&self.counts);
@@ -156,6 +157,7 @@ impl Pool {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "on a thread of the pool")]
     fn serve(&self) {
         loop {
             lock(&self.counts).idle += 1;
@@ -194,11 +196,12 @@ mod tests {
 
     #[test]
     fn a_thread_that_gives_up_waiting_leaves_no_job_behind() {
-        // Each thread leaves as soon as it finds nothing: about when the next job comes.
-        let pool: &'static Pool = Box::leak(Box::new(Pool::new(Duration::from_micros(1))));
+        // Each thread leaves as soon as it finds nothing: about when the next job comes, a little sooner or later.
+        let pool: &'static Pool = Box::leak(Box::new(Pool::new(Duration::ZERO)));
         let (told, tells) = mpsc::channel::<()>();
         let told: *const mpsc::Sender<()> = Box::leak(Box::new(told));
-        for n in 0..20_000 {
+        for n in 0..30_000 {
+            (0..n % 300).for_each(|_| std::hint::spin_loop());
             pool.submit(Job { run: tell, data: told.cast() });
             assert_eq!(tells.recv_timeout(Duration::from_secs(60)), Ok(()), "job {n}");
         }

@@ -42,13 +42,20 @@
 //! [`runtime::Builder::spare_workers`]; [`blocking`] is for those who want to be explicit, [`lock_os_thread`] for code
 //! that needs a thread to itself.
 
+#![warn(clippy::disallowed_types)]
+
+#[allow(unsafe_code, reason = "the job lies on the stack of its waiting caller")]
 mod blocking;
 pub mod chan;
 pub mod context;
+#[allow(unsafe_code, reason = "hands a closure to the scheduler with its type erased")]
 mod go;
+#[allow(unsafe_code, reason = "the payload is a closure, then a result; both without their type below")]
 mod join;
 pub mod local;
+#[allow(unsafe_code, reason = "run lends its caller's borrows to the main goroutine")]
 pub mod runtime;
+#[allow(unsafe_code, reason = "goroutines with borrows, which end before the scope does")]
 mod scope;
 pub mod select;
 pub mod sync;

@@ -8,6 +8,7 @@ use gorun::{blocking, goroutine_local, local};
 use std::cell::{Cell, OnceCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Barrier};
 
 goroutine_local! {
     static N: Cell<u32> = const { Cell::new(0) };
@@ -91,25 +92,16 @@ fn on_a_plain_thread_the_job_is_the_caller() {
 fn jobs_hold_no_worker_and_wait_for_no_other_job() {
     within(|| {
         one_worker().build().unwrap().run(|| {
-            let mut handles = Vec::new();
-            let mut go_on: Option<Sender<()>> = None;
-            // Each job waits for the one that is begun after it.
-            for n in 0..50 {
-                let (tx, rx) = channel();
-                let before = go_on.replace(tx);
-                let is_last = n == 49;
-                handles.push(gorun::go(move || {
-                    blocking(move || {
-                        if !is_last {
-                            rx.recv().unwrap();
-                        }
-                        if let Some(before) = before {
-                            before.send(()).unwrap();
-                        }
-                    });
-                }));
-            }
-            handles.into_iter().for_each(|h| h.join().unwrap());
+            // None goes on before all are there.
+            let all = Arc::new(Barrier::new(50));
+            let handles: Vec<_> = (0..50)
+                .map(|_| {
+                    let all = all.clone();
+                    gorun::go(move || blocking(|| all.wait().is_leader()))
+                })
+                .collect();
+            let leaders = handles.into_iter().map(|h| h.join().unwrap()).filter(|leads| *leads).count();
+            assert_eq!(leaders, 1);
         });
     });
 }

@@ -2,6 +2,8 @@
 //!
 //! What happens in which order is settled by channels and by runtimes of one worker, never by waiting a while.
 
+#![allow(unsafe_code, reason = "a value that is not Send, returned to who never takes it")]
+
 mod common;
 
 use common::stuck::{compute, flag};

@@ -1,6 +1,8 @@
 //! What only a process of its own can show: overflow reports, environment, exhaustion. Each test runs this very binary
 //! again, with itself as the only test and a variable that says so.
 
+#![allow(unsafe_code, reason = "limits of the process, by system calls")]
+
 use gorun::runtime::{Builder, ThreadLocals, isolation};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
@@ -224,6 +226,7 @@ fn without_isolation_goroutines_are_pinned_and_the_reason_can_be_had() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "on a thread for blocking calls, which never ends")]
 fn run_names_on_stderr_what_it_leaves_behind() {
     let line = line!() + 6;
     if is_child() {

@@ -1,5 +1,7 @@
 //! Whose thread-locals a goroutine sees, in both modes: its own wherever it runs, or its worker's for good.
 
+#![allow(unsafe_code, reason = "what C sees of threads")]
+
 mod common;
 
 use common::{GENEROUS, kernel_thread, within};

@@ -16,40 +16,65 @@
 //! Those of single functions hide what all of them need (`examples.txt`): a two-worker `SCHEDULER`, a `spec()` whose
 //! entry runs a boxed closure, the `Job`; `go(f)`, which spawns one, and `join(&handle)`, which waits for its end.
 
+#![warn(clippy::disallowed_types)]
+
+#[allow(unsafe_code, reason = "a system call")]
 mod asymmetric;
+#[allow(unsafe_code, reason = "the switch itself")]
 mod carrier;
 mod config;
+#[allow(unsafe_code, reason = "who runs here, by pointer")]
 mod current;
+#[allow(unsafe_code, reason = "runs and drops the payload")]
 mod exit;
+#[allow(unsafe_code, reason = "shared blocks whose fields have one owner at a time")]
 mod goroutine;
 mod idle;
+#[allow(unsafe_code, reason = "a stack linked through the blocks")]
 mod inbox;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "thread-local blocks by address, glibc's own functions")]
 mod isolated;
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+#[allow(unsafe_code, reason = "stands in for unsafe functions")]
 #[path = "isolated/absent.rs"]
 mod isolated;
 mod lock_thread;
+#[allow(unsafe_code, reason = "the running goroutine of each worker, by pointer")]
 mod metrics;
+#[allow(unsafe_code, reason = "the running goroutine of each worker, by pointer")]
 mod monitor;
+#[allow(unsafe_code, reason = "a goroutine in a word")]
 mod next_slot;
+#[allow(unsafe_code, reason = "a goroutine's claim word, by pointer")]
 mod park;
+#[allow(unsafe_code, reason = "claims reach the waiter by pointer")]
 mod parker;
+#[allow(unsafe_code, reason = "carriers and seats by pointer")]
 mod processor;
+#[allow(unsafe_code, reason = "the runtime of a goroutine, by pointer")]
 mod ready;
 mod run_queue;
+#[allow(unsafe_code, reason = "passes the erased closure on")]
 mod scheduler;
 mod seats;
 mod shared;
 mod shim;
 mod spares;
+#[allow(unsafe_code, reason = "passes the erased closure on")]
 mod spawn;
+#[allow(unsafe_code, reason = "maps memory, sets guard pages, handles a signal; its tests too")]
 mod stack;
+#[allow(unsafe_code, reason = "from the claim word back to the task")]
 mod task;
+#[allow(unsafe_code, reason = "timers by pointer: on waiters' stacks, and shared ones without their type")]
 mod timers;
 mod unwind;
+#[allow(unsafe_code, reason = "a list through the waiters' stacks")]
 mod wait_queue;
+#[allow(unsafe_code, reason = "owns free carriers by pointer")]
 mod warm;
+#[allow(unsafe_code, reason = "resumes what it owns")]
 mod worker;
 
 pub use carrier::grow;
@@ -125,6 +150,7 @@ pub fn processor_hint() -> usize {
 /// assert_eq!(rx.recv(), Ok("over"));
 /// assert!(record.is_empty());
 /// ```
+#[allow(unsafe_code, reason = "reads the current record")]
 pub fn end_thread_storage() {
     if !in_goroutine()
         && let Some(record) = record()
@@ -143,6 +169,7 @@ pub fn end_thread_storage() {
 /// join(&go(move || assert_ne!(current_id(), Some(mine))));
 /// ```
 #[must_use]
+#[allow(unsafe_code, reason = "reads the current record")]
 pub fn current_id() -> Option<GoroutineId> {
     // SAFETY: the record is the caller's own and stays while it runs (T2).
     record().map(|record| GoroutineId::new(unsafe { record.as_ref() }.id()))

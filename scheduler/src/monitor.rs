@@ -26,6 +26,7 @@ struct Last {
     looks: u32,
 }
 
+#[expect(clippy::disallowed_methods, reason = "the monitor's own thread")]
 pub(crate) fn run(shared: &Arc<Shared>) {
     shared.monitor.set(std::thread::current()).expect("a runtime has one monitor");
     let mut last = Vec::new();

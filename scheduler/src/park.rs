@@ -194,6 +194,7 @@ impl Blocker {
         self.word().finish()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a plain thread waits")]
     fn park_thread(&self, deadline: Option<Instant>) {
         while self.word().claimed().is_none() {
             match deadline {

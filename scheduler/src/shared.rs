@@ -140,6 +140,10 @@ impl Shared {
     }
 
     /// Waits until no goroutine is left, at most for `grace`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a plain thread, or another runtime's worker, waits for the end of this one"
+    )]
     pub(crate) fn wait_drained(&self, grace: std::time::Duration) -> bool {
         let until = std::time::Instant::now().checked_add(grace);
         let mut guard = self.drained.lock();

@@ -199,6 +199,7 @@ impl Spares {
     }
 
     /// Waits in line, on the retired worker's own thread (V2).
+    #[expect(clippy::disallowed_methods, reason = "a retired worker, which runs nothing")]
     pub(crate) fn wait(&self, index: usize, stopping: impl Fn() -> bool) -> Waited {
         let until = Instant::now() + KEEP;
         self.line.lock().waiting.push(index);

@@ -20,12 +20,17 @@
 //! send returns; the k-th receive happens before the (k+capacity)-th send returns; a close happens before a receive
 //! that fails because of it (the Go memory model, "Channel communication").
 
+#[allow(unsafe_code, reason = "waiters on the stack, linked into the channel's queues")]
 mod core;
 mod error;
+#[allow(unsafe_code, reason = "waiters in pinned futures")]
 mod future;
 mod iter;
+#[allow(unsafe_code, reason = "waiters on the stack, linked into the channel's queues")]
 mod receiver;
+#[allow(unsafe_code, reason = "waiters on the stack, linked into the channel's queues")]
 mod sender;
+#[allow(unsafe_code, reason = "waiters on the stack, linked into the channel's queues")]
 mod state;
 mod timed;
 

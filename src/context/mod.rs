@@ -25,6 +25,7 @@
 mod cancel;
 mod children;
 mod error;
+#[allow(unsafe_code, reason = "waiters on the stack")]
 mod park;
 mod tree;
 mod values;

@@ -30,8 +30,10 @@
 //! | `ID()` | [`id`] | never 0, for the main goroutine either |
 //! | `io.Closer` | `Drop` | may use storage (there: leaks for ever) |
 
+#[allow(unsafe_code, reason = "the current record, by pointer")]
 mod dynamic;
 mod error;
+#[allow(unsafe_code, reason = "values in the record have no type there")]
 mod key;
 mod macros;
 

@@ -17,9 +17,12 @@
 //!
 //! `run` has the protocol, `arm` one operation.
 
+#[allow(unsafe_code, reason = "waiters in several channels; states without their type while their locks are held")]
 mod arm;
+#[allow(unsafe_code, reason = "a received value leaves an arm without a type")]
 mod dynamic;
 mod macros;
+#[allow(unsafe_code, reason = "passes those states to the arms they belong to")]
 mod run;
 
 pub use dynamic::{ReadyTimeoutError, Select, SelectTimeoutError, SelectedOperation, TryReadyError, TrySelectError};

@@ -24,22 +24,32 @@
 //! unlock, a release ends a wait it happens before the return of that.
 
 mod barrier;
+#[allow(unsafe_code, reason = "waiters on the stack; a mutex unlocked behind its guard")]
 mod condvar;
+#[allow(unsafe_code, reason = "waiters on the stack; a spawn with an end of its own")]
 mod err_group;
 mod lazy_lock;
 #[cfg(all(test, loom))]
+#[allow(unsafe_code, reason = "what the models look into")]
 mod models;
+#[allow(unsafe_code, reason = "makes guards where the lock was taken")]
 mod mutex;
 mod once;
+#[allow(unsafe_code, reason = "the value behind the Once")]
 mod once_lock;
 mod pool;
+#[allow(unsafe_code, reason = "waiters on the stack; lock_api's contract")]
 mod raw_mutex;
+#[allow(unsafe_code, reason = "waiters on the stack; lock_api's contract")]
 mod raw_rwlock;
+#[allow(unsafe_code, reason = "makes guards where the lock was taken")]
 mod rwlock;
 mod semaphore;
 pub(crate) mod shim;
 mod single_flight;
+#[allow(unsafe_code, reason = "waiters on the stack")]
 mod wait;
+#[allow(unsafe_code, reason = "waiters on the stack; a spawn with an end of its own")]
 mod wait_group;
 
 pub use barrier::{Barrier, BarrierWaitResult};

@@ -28,9 +28,11 @@
 //! `alarm` is what timers do when they fire, `lazy` those that can't be seen to yet; `timer`, `ticker` and `timeout` are
 //! the public types.
 
+#[allow(unsafe_code, reason = "hands closures to the scheduler with their type erased")]
 mod alarm;
 mod lazy;
 mod ticker;
+#[allow(unsafe_code, reason = "a goroutine with borrows, which ends before the call does")]
 mod timeout;
 mod timer;
 

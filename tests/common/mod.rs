@@ -1,5 +1,6 @@
 //! What the tests share: watchdogs, runtimes of one worker, small instruments.
 
+#![allow(unsafe_code, reason = "system calls")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod stuck;

@@ -1,5 +1,7 @@
 //! Goroutines that are stuck on purpose: they compute, or block in the kernel, until they are told not to.
 
+#![allow(unsafe_code, reason = "system calls")]
+
 use super::until;
 use gorun::runtime::Runtime;
 use std::sync::Arc;

@@ -175,6 +175,7 @@ impl Worker {
     }
 
     /// Parks the thread until it is unparked, at most until a time in the timers' nanoseconds.
+    #[expect(clippy::disallowed_methods, reason = "the worker has nothing to run")]
     fn sleep_until(&self, at: u64) {
         self.seat().sleeps_until(at);
         if at == NEVER {

@@ -68,6 +68,7 @@ fn a_thread_spawns_goroutines_that_it_joins() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "std's own parking is what it tries")]
 fn park_and_unpark() {
     at_once(ISOLATED, 50, |_| {
         // A permit that is there already.
