@@ -349,6 +349,7 @@ fn never_is_silent_and_stays_open() {
     within(|| {
         let rx = gorun::never::<u8>();
         assert_eq!((rx.len(), rx.capacity()), (0, 0));
+        assert!(!rx.same_channel(&gorun::never()), "each is one of its own");
         let other = rx.clone();
         drop(rx);
         assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
