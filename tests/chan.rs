@@ -1,9 +1,9 @@
 //! Channels from the outside: Go's rules for them one by one. What aborts and drops do is in
 //! `chan_loss`, futures are in `chan_async`.
 //!
-//! The Go specification ("Channel types", "Send statements", "Receive operator", "Close", "Length and capacity") and
-//! the Go memory model ("Channel communication") are the source; each test says what it holds to. A channel that
-//! loses a wake-up hangs its test; `within` turns that into a failure.
+//! The Go specification (version of Go 1.24) and the Go memory model (June 6, 2022) are the source; each test says which
+//! sentence of which section it holds to. What can't be said here is at the end of docs/porting-from-go.md. A channel
+//! that loses a wake-up hangs its test; `within` turns that into a failure.
 
 mod common;
 
@@ -16,8 +16,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3600);
-// "If the capacity is zero or absent, the channel is unbuffered and communication succeeds only when both a sender
-// and receiver are ready." (Channel types)
+
+// Go spec, Channel types: "If the capacity is zero or absent, the channel is unbuffered and communication succeeds only when
+// both a sender and receiver are ready." Send statements: "Communication blocks until the send can proceed." Making slices,
+// maps and channels: "make(T) channel: unbuffered channel of type T".
 #[test]
 fn without_capacity_a_send_waits_for_its_receiver() {
     within(|| {
@@ -43,8 +45,10 @@ fn without_capacity_a_send_waits_for_its_receiver() {
     });
 }
 
-// "Otherwise, the channel is buffered and communication succeeds without blocking if the buffer is not full (sends)
-// or not empty (receives)." (Channel types)
+// Go spec, Channel types: "Otherwise, the channel is buffered and communication succeeds without blocking if the buffer is
+// not full (sends) or not empty (receives)." And: "The capacity, in number of elements, sets the size of the buffer in the
+// channel." Send statements: "A send on a buffered channel can proceed if there is room in the buffer." Length and capacity:
+// len is the "number of elements queued in channel buffer", cap the "channel buffer capacity".
 #[test]
 fn with_capacity_sends_succeed_until_it_is_full_and_receives_until_it_is_empty() {
     let (tx, rx) = gorun::channel(3);
@@ -60,7 +64,9 @@ fn with_capacity_sends_succeed_until_it_is_full_and_receives_until_it_is_empty()
     assert_eq!((tx.capacity(), rx.capacity(), rx.len()), (3, 3, 0));
 }
 
-// "Channels act as first-in-first-out queues." (Channel types): also over the buffer's end, with a sender waiting.
+// Go spec, Channel types: "Channels act as first-in-first-out queues. For example, if one goroutine sends values on a channel
+// and a second goroutine receives them, the values are received in the order sent." Also over the buffer's end, with a sender
+// waiting.
 #[test]
 fn values_come_out_in_the_order_they_went_in() {
     within(|| {
@@ -131,7 +137,11 @@ fn waiting_receivers_are_served_first_come_first_served() {
     });
 }
 
-// "A receive from a closed channel" yields what was sent, then fails at once. (Receive operator, Close)
+// Go spec, Receive operator: "A receive operation on a closed channel can always proceed immediately, yielding the element
+// type's zero value after any previously sent values have been received." Here an error instead of a zero value: it is what
+// `ok` is in Go, "true if the value received was delivered by a successful send operation to the channel, or false if it is a
+// zero value generated because the channel is closed and empty". Channel types: the two-valued form "reports whether a
+// received value was sent before the channel was closed".
 #[test]
 fn what_was_sent_before_the_close_is_received_after_it() {
     let (tx, rx) = gorun::channel(2);
@@ -201,12 +211,19 @@ fn a_close_wakes_everyone_and_senders_get_their_values_back() {
     });
 }
 
+// Go spec, Comparison operators: "Two channel values are equal if they were created by the same call to make".
+#[test]
+fn handles_of_one_channel_are_the_same() {
+    let (tx, rx) = gorun::channel::<u8>(2);
+    assert!(tx.same_channel(&tx.clone()) && rx.same_channel(&rx.clone()));
+    let (other_tx, other_rx) = gorun::channel(2);
+    assert!(!tx.same_channel(&other_tx) && !rx.same_channel(&other_rx));
+}
+
 #[test]
 fn a_channel_closes_with_its_last_sender_or_receiver_and_no_sooner() {
     let (tx, rx) = gorun::channel(2);
     let (tx2, rx2) = (tx.clone(), rx.clone());
-    assert!(tx.same_channel(&tx2) && rx.same_channel(&rx2));
-    assert!(!tx.same_channel(&gorun::channel(2).0));
     drop((tx, rx));
     tx2.send(1).unwrap();
     assert_eq!(rx2.recv(), Ok(1));
@@ -288,8 +305,9 @@ fn goroutines_and_plain_threads_meet_on_one_channel() {
     });
 }
 
-// The memory model's example: "a send on a channel is synchronized before the completion of the corresponding
-// receive", and "the kth receive ... before the completion of the k+Cth send" as a semaphore.
+// Go memory model, Channel communication: "A send on a channel is synchronized before the completion of the corresponding
+// receive from that channel." And: "It allows a counting semaphore to be modeled by a buffered channel", as "the kth receive
+// on a channel with capacity C is synchronized before the completion of the k+Cth send".
 #[test]
 fn a_channel_is_a_semaphore_and_an_edge() {
     within(|| {
@@ -323,11 +341,15 @@ fn a_channel_is_a_semaphore_and_an_edge() {
     });
 }
 
-// "Receiving from a nil channel blocks forever." (Receive operator)
+// Go spec, Receive operator: "Receiving from a nil channel blocks forever." Channel types: "A nil channel is never ready for
+// communication." For statements with range clause: "If the channel is nil, the range expression blocks forever." Length and
+// capacity: "The length of a nil slice, map or channel is 0. The capacity of a nil slice or channel is 0."
 #[test]
 fn never_is_silent_and_stays_open() {
     within(|| {
         let rx = gorun::never::<u8>();
+        assert_eq!((rx.len(), rx.capacity()), (0, 0));
+        assert!(!rx.same_channel(&gorun::never()), "each is one of its own");
         let other = rx.clone();
         drop(rx);
         assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
@@ -339,6 +361,11 @@ fn never_is_silent_and_stays_open() {
         assert!(!other.is_closed() && !waits.is_finished());
         waits.abort();
         assert!(waits.join().unwrap_err().is_aborted());
+        let ranges = gorun::go(move || other.into_iter().count());
+        (0..10).for_each(|_| gorun::yield_now());
+        assert!(!ranges.is_finished());
+        ranges.abort();
+        assert!(ranges.join().unwrap_err().is_aborted());
     });
 }
 
@@ -352,9 +379,9 @@ fn unbounded_never_waits() {
     assert!(rx.into_iter().eq(0..10_000));
 }
 
-// "Each of these may be nil"; "A send on a closed channel proceeds by causing a run-time panic" (Send statements): here an
-// error with the value. "Sending to or closing a closed channel causes a run-time panic" (Close): closing again does
-// nothing. "The close function ... records that no more values will be sent on the channel" (Close).
+// Go spec, Send statements: "A send on a closed channel proceeds by causing a run-time panic." Here an error with the value.
+// Close: "the built-in function close records that no more values will be sent on the channel", and "Sending to or closing a
+// closed channel causes a run-time panic." Here closing again does nothing.
 #[test]
 fn what_panics_in_go_is_an_error_or_nothing_here() {
     let (tx, rx) = gorun::channel(1);
@@ -366,8 +393,8 @@ fn what_panics_in_go_is_an_error_or_nothing_here() {
     assert_eq!(rx.recv(), Err(RecvError));
 }
 
-// "For channels, the iteration values produced are the successive values sent on the channel until the channel is
-// closed." (For statements with range clause)
+// Go spec, For statements with range clause: "For channels, the iteration values produced are the successive values sent on
+// the channel until the channel is closed."
 #[test]
 fn a_range_takes_values_until_the_close() {
     within(|| {
@@ -385,9 +412,9 @@ fn a_range_takes_values_until_the_close() {
     });
 }
 
-// "The closing of a channel is synchronized before a receive that returns because the channel is closed." and "A receive
-// from an unbuffered channel is synchronized before the completion of the corresponding send on that channel." (The Go
-// memory model, Channel communication; its own examples, many times over)
+// Go memory model, Channel communication: "The closing of a channel is synchronized before a receive that returns a zero value
+// because the channel is closed." And: "A receive from an unbuffered channel is synchronized before the completion of the
+// corresponding send on that channel." Its own examples, many times over.
 #[test]
 fn a_close_and_an_unbuffered_receive_are_edges() {
     within(|| {
@@ -411,6 +438,102 @@ fn a_close_and_an_unbuffered_receive_are_edges() {
             tx.send(()).unwrap();
             assert_eq!(said.load(Ordering::Relaxed), 2 * n);
         }
+    });
+}
+
+// Go spec, Send statements: "A send on an unbuffered channel can proceed if a receiver is ready." Receive operator: "The
+// expression blocks until a value is available."
+#[test]
+fn a_waiting_receiver_is_ready() {
+    within(|| {
+        let runtime = gorun::runtime::Builder::new().workers(1).spare_workers(0).build().unwrap();
+        runtime.run(|| {
+            let (tx, rx) = gorun::channel(0);
+            assert_eq!(tx.try_send(0), Err(TrySendError::Full(0)));
+            let receiver = gorun::go(move || rx.recv());
+            (0..20).for_each(|_| gorun::yield_now());
+            assert!(!receiver.is_finished());
+            assert_eq!(tx.try_send(1), Ok(()));
+            assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)), "it has its value");
+            assert_eq!(receiver.join().unwrap(), Ok(1));
+        });
+    });
+}
+
+// Go spec, Send statements: "Both the channel and the value expression are evaluated before communication begins."
+#[test]
+fn the_value_is_there_before_communication_begins() {
+    within(|| {
+        let (tx, rx) = gorun::channel(0);
+        let told = Arc::new(AtomicUsize::new(0));
+        let waiting = gorun::go({
+            let (tx, told) = (tx.clone(), told.clone());
+            move || tx.send(told.fetch_add(1, Ordering::SeqCst))
+        });
+        // Nobody receives yet, and it has been evaluated.
+        until(|| told.load(Ordering::SeqCst) == 1);
+        assert_eq!(rx.recv(), Ok(0));
+        waiting.join().unwrap().unwrap();
+        // And where it comes to nothing, nothing has begun.
+        let no_value = || -> usize { std::panic::resume_unwind(Box::new("no value")) };
+        let failing = gorun::go(move || tx.send(no_value()));
+        assert!(failing.join().unwrap_err().is_panic());
+        assert_eq!(rx.recv(), Err(RecvError));
+    });
+}
+
+// Go spec, Channel types: "A single channel may be used in send statements, receive operations, and calls to the built-in
+// functions cap and len by any number of goroutines without further synchronization."
+#[test]
+fn everybody_may_use_it_at_once() {
+    within(|| {
+        const EACH: usize = 300;
+        let (tx, rx) = gorun::channel(3);
+        let looks: Vec<_> = (0..2)
+            .map(|_| {
+                let (tx, rx) = (tx.clone(), rx.clone());
+                gorun::go(move || {
+                    for _ in 0..EACH {
+                        assert!(tx.len() <= 3 && rx.len() <= 3 && tx.capacity() == 3);
+                        gorun::yield_now();
+                    }
+                })
+            })
+            .collect();
+        let sums: Vec<_> = (0..4)
+            .map(|_| {
+                let rx = rx.clone();
+                gorun::go(move || rx.iter().sum::<usize>())
+            })
+            .collect();
+        for n in 0..4 {
+            let tx = tx.clone();
+            gorun::go(move || (0..EACH).for_each(|i| tx.send(n * EACH + i).unwrap()));
+        }
+        drop((tx, rx));
+        looks.into_iter().for_each(|l| l.join().unwrap());
+        let sum: usize = sums.into_iter().map(|s| s.join().unwrap()).sum();
+        assert_eq!(sum, (0..4 * EACH).sum());
+    });
+}
+
+// Go spec, Close: "After calling close, and after any previously sent values have been received, receive operations will
+// return the zero value for the channel's type without blocking." Here an error; every time, for everybody.
+#[test]
+fn receives_after_a_close_never_wait() {
+    within(|| {
+        let (tx, rx) = gorun::channel(1);
+        tx.send(7).unwrap();
+        tx.close();
+        let all: Vec<_> = (0..3)
+            .map(|_| {
+                let rx = rx.clone();
+                gorun::go(move || [rx.recv(), rx.recv()])
+            })
+            .collect();
+        let received = all.into_iter().flat_map(|r| r.join().unwrap()).filter(|r| *r == Ok(7)).count();
+        assert_eq!(received, 1);
+        assert_eq!(rx.recv(), Err(RecvError));
     });
 }
 

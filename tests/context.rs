@@ -49,7 +49,7 @@ impl Counts {
     }
 }
 
-/// `Background`: "It is never canceled, has no values, and has no deadline." `TODO` the same.
+/// Go, `context.Background`: "It is never canceled, has no values, and has no deadline." `TODO` the same.
 #[test]
 fn background_is_empty() {
     for ctx in [background(), todo(), Context::default()] {
@@ -60,7 +60,7 @@ fn background_is_empty() {
     }
 }
 
-/// `WithCancel`: "The returned context's Done channel is closed when the returned cancel function is called or when the
+/// Go, `context.WithCancel`: "The returned context's Done channel is closed when the returned cancel function is called or when the
 /// parent context's Done channel is closed, whichever happens first." `Context.Err`: "If Done is not yet closed, Err
 /// returns nil. If Done is closed, Err returns a non-nil error explaining why".
 #[test]
@@ -90,7 +90,7 @@ fn what_is_derived_from_a_canceled_context_is_canceled() {
     }
 }
 
-/// `Context.Done`: "Successive calls to Done return the same value." `Err`: "After Err returns a non-nil error, successive
+/// Go, `context.Context.Done`: "Successive calls to Done return the same value." `Err`: "After Err returns a non-nil error, successive
 /// calls to Err return the same error."
 #[test]
 fn done_and_err_stay_the_same() {
@@ -104,7 +104,7 @@ fn done_and_err_stay_the_same() {
     assert_eq!(ctx.err(), CANCELED);
 }
 
-/// `CancelFunc`: "may be called by multiple goroutines simultaneously. After the first call, subsequent calls to a
+/// Go, `context.CancelFunc`: "may be called by multiple goroutines simultaneously. After the first call, subsequent calls to a
 /// CancelFunc do nothing." Here from plain threads as well.
 #[test]
 fn anybody_may_cancel_at_once() {
@@ -130,6 +130,36 @@ fn anybody_may_cancel_at_once() {
     }
 }
 
+/// Go, `context.CancelFunc`: "A CancelFunc does not wait for the work to stop."
+#[test]
+fn a_cancel_does_not_wait() {
+    let (ctx, cancel) = background().with_cancel();
+    let (open, gate) = gorun::channel::<()>(0);
+    let work = gorun::go(move || {
+        let _canceled = ctx.done().recv();
+        gate.recv()
+    });
+    // If it waited, it would for ever.
+    cancel.cancel();
+    assert!(!work.is_finished());
+    drop(open);
+    assert!(work.join().unwrap().is_err());
+}
+
+/// Go, `context.Context`: "Context's methods may be called by multiple goroutines simultaneously."
+#[test]
+fn anybody_may_ask_at_once() {
+    let (ctx, cancel) = background().with_value(5u8).with_timeout(LONG);
+    let ask =
+        |ctx: Context| move || (ctx.done().recv().is_err(), ctx.err(), ctx.value::<u8>().copied(), ctx.deadline());
+    let goroutines: Vec<_> = (0..8).map(|_| gorun::go(ask(ctx.clone()))).collect();
+    let threads: Vec<_> = (0..2).map(|_| std::thread::spawn(ask(ctx.clone()))).collect();
+    cancel.cancel();
+    let answers =
+        goroutines.into_iter().map(|g| g.join().unwrap()).chain(threads.into_iter().map(|t| t.join().unwrap()));
+    answers.for_each(|answer| assert_eq!(answer, (true, CANCELED, Some(5), ctx.deadline())));
+}
+
 /// A lost cancel function, which `go vet` warns of, cancels here.
 #[test]
 fn dropping_the_cancel_func_cancels() {
@@ -138,7 +168,7 @@ fn dropping_the_cancel_func_cancels() {
     assert_eq!((ctx.err(), cause(&ctx)), (CANCELED, Some("context canceled".into())));
 }
 
-/// `CancelFunc`, failing to call it: "leaks the child and its children until the parent is canceled".
+/// Go, `context.CancelFunc`, failing to call it: "leaks the child and its children until the parent is canceled".
 #[test]
 fn a_detached_context_ends_with_its_parent() {
     let (parent, cancel) = background().with_cancel();
@@ -179,7 +209,7 @@ fn until(what: impl Fn() -> bool) {
 
 // Causes
 
-/// `WithCancelCause`: "Calling cancel with a non-nil error (the "cause") records that error in ctx". `Cause`: "returns nil
+/// Go, `context.WithCancelCause`: "Calling cancel with a non-nil error (the "cause") records that error in ctx". `Cause`: "returns nil
 /// if c has not been canceled yet".
 #[test]
 fn the_cause_is_recorded() {
@@ -190,7 +220,7 @@ fn the_cause_is_recorded() {
     assert!(ctx.cause().unwrap().downcast_ref::<std::io::Error>().is_some());
 }
 
-/// `Cause`: "Otherwise Cause(c) returns the same value as c.Err()."
+/// Go, `context.Cause`: "Otherwise Cause(c) returns the same value as c.Err()."
 #[test]
 fn without_a_cause_it_is_the_error() {
     let (ctx, cancel) = background().with_cancel();
@@ -200,8 +230,8 @@ fn without_a_cause_it_is_the_error() {
     assert_eq!(late.cause().unwrap().downcast_ref(), Some(&ContextError::DeadlineExceeded));
 }
 
-/// `CancelCauseFunc`: "if parentContext is canceled with cause1 before childContext is canceled with cause2, then
-/// Cause(parentContext) == Cause(childContext) == cause1; if childContext is canceled with cause2 before parentContext is
+/// Go, `context.CancelCauseFunc`: "if parentContext is canceled with cause1 before childContext is canceled with cause2, then
+/// Cause(parentContext) == Cause(childContext) == cause1", "if childContext is canceled with cause2 before parentContext is
 /// canceled with cause1, then Cause(parentContext) == cause1 and Cause(childContext) == cause2".
 #[test]
 fn the_first_cause_counts() {
@@ -222,7 +252,7 @@ fn the_first_cause_counts() {
 
 // Deadlines
 
-/// `WithDeadline`: "closed when the deadline expires".
+/// Go, `context.WithDeadline`: "closed when the deadline expires".
 #[test]
 fn a_deadline_expires() {
     let check = || {
@@ -238,7 +268,7 @@ fn a_deadline_expires() {
     gorun::go(check).join().unwrap();
 }
 
-/// `WithDeadline`: "when the returned cancel function is called, or when the parent context's Done channel is closed".
+/// Go, `context.WithDeadline`: "when the returned cancel function is called, or when the parent context's Done channel is closed".
 #[test]
 fn a_deadline_can_be_canceled() {
     let (parent, cancel_parent) = background().with_cancel();
@@ -250,7 +280,7 @@ fn a_deadline_can_be_canceled() {
     assert_eq!(ctx.err(), CANCELED);
 }
 
-/// `WithDeadline`: "If the parent's deadline is already earlier than d, WithDeadline(parent, d) is semantically equivalent
+/// Go, `context.WithDeadline`: "If the parent's deadline is already earlier than d, WithDeadline(parent, d) is semantically equivalent
 /// to parent."
 #[test]
 fn the_earlier_deadline_holds() {
@@ -284,7 +314,7 @@ fn a_timeout_beyond_the_clock_is_none() {
     assert_eq!(ctx.err(), CANCELED);
 }
 
-/// `WithDeadlineCause`: "also sets the cause of the returned Context when the deadline is exceeded. The returned
+/// Go, `context.WithDeadlineCause`: "also sets the cause of the returned Context when the deadline is exceeded. The returned
 /// CancelFunc does not set the cause."
 #[test]
 fn a_deadlines_cause_is_the_deadlines() {
@@ -298,7 +328,7 @@ fn a_deadlines_cause_is_the_deadlines() {
 
 // Values
 
-/// `WithValue`: "In the derived context, the value associated with key is val."
+/// Go, `context.WithValue`: "In the derived context, the value associated with key is val."
 #[test]
 fn values_are_found_from_the_nearest() {
     #[derive(PartialEq, Debug)]
@@ -312,7 +342,7 @@ fn values_are_found_from_the_nearest() {
     assert_eq!(bob.value::<u64>(), None);
 }
 
-/// `WithoutCancel`: "not canceled when parent is canceled. The returned context returns no Deadline or Err, and its Done
+/// Go, `context.WithoutCancel`: "not canceled when parent is canceled. The returned context returns no Deadline or Err, and its Done
 /// channel is nil. Calling Cause on the returned context returns nil."
 #[test]
 fn without_cancel_only_values_are_left() {
@@ -327,7 +357,7 @@ fn without_cancel_only_values_are_left() {
 
 // AfterFunc
 
-/// `AfterFunc`: "arranges to call f in its own goroutine after ctx is canceled."
+/// Go, `context.AfterFunc`: "arranges to call f in its own goroutine after ctx is canceled."
 #[test]
 fn a_function_is_called_after_the_cancel() {
     let (tx, rx) = gorun::channel(1);
@@ -341,7 +371,7 @@ fn a_function_is_called_after_the_cancel() {
     assert!(!call.stop(), "it has been started");
 }
 
-/// `AfterFunc`: "If ctx is already canceled, AfterFunc calls f immediately in its own goroutine."
+/// Go, `context.AfterFunc`: "If ctx is already canceled, AfterFunc calls f immediately in its own goroutine."
 #[test]
 fn a_function_comes_too_late_and_is_called() {
     let (ctx, cancel) = background().with_cancel();
@@ -352,7 +382,7 @@ fn a_function_comes_too_late_and_is_called() {
     assert!(!call.stop());
 }
 
-/// `AfterFunc`: "Multiple calls to AfterFunc on a context operate independently; one does not replace another." And:
+/// Go, `context.AfterFunc`: "Multiple calls to AfterFunc on a context operate independently; one does not replace another." And:
 /// "Calling the returned stop function stops the association of ctx with f. It returns true if the call stopped f from
 /// being run. If stop returns false, either the context is canceled and f has been started in its own goroutine; or f was
 /// already stopped."
@@ -371,7 +401,7 @@ fn functions_are_independent_of_each_other() {
     assert_eq!(stopped.called(), 0);
 }
 
-/// `AfterFunc`: "The stop function does not wait for f to complete before returning."
+/// Go, `context.AfterFunc`: "The stop function does not wait for f to complete before returning."
 #[test]
 fn stop_does_not_wait_for_the_function() {
     let (ctx, cancel) = background().with_cancel();

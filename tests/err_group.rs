@@ -14,7 +14,7 @@ fn on_one_worker<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     Builder::new().workers(1).build().unwrap().run(body)
 }
 
-/// `Group.Wait`: "blocks until all function calls from the Go method have returned, then returns the first non-nil error
+/// Go, `errgroup.Group.Wait`: "blocks until all function calls from the Go method have returned, then returns the first non-nil error
 /// (if any) from them."
 #[test]
 fn wait_waits_for_all_and_gives_the_first_error() {
@@ -57,7 +57,7 @@ fn an_empty_group_has_nothing_to_wait_for() {
     assert_eq!(ErrGroup::<String>::default().wait(), Ok(()));
 }
 
-/// `WithContext`: "The derived Context is canceled the first time a function passed to Go returns a non-nil error".
+/// Go, `errgroup.WithContext`: "The derived Context is canceled the first time a function passed to Go returns a non-nil error".
 #[test]
 fn the_first_error_cancels_the_context() {
     let (group, ctx) = ErrGroup::with_context(&background());
@@ -77,7 +77,7 @@ fn the_first_error_cancels_the_context() {
     assert_eq!(ctx.cause().unwrap().to_string(), "broken");
 }
 
-/// `WithContext`: "or the first time Wait returns, whichever occurs first".
+/// Go, `errgroup.WithContext`: "or the first time Wait returns, whichever occurs first".
 #[test]
 fn wait_cancels_the_context() {
     let (group, ctx) = ErrGroup::<&str>::with_context(&background());
@@ -95,7 +95,7 @@ fn the_groups_context_is_derived() {
     assert_eq!(group.wait(), Ok(()));
 }
 
-/// `Group.Go`: "It blocks until the new goroutine can be added without the number of goroutines in the group exceeding the
+/// Go, `errgroup.Group.Go`: "It blocks until the new goroutine can be added without the number of goroutines in the group exceeding the
 /// configured limit."
 #[test]
 fn go_waits_for_room() {
@@ -121,7 +121,7 @@ fn go_waits_for_room() {
     }
 }
 
-/// `Group.TryGo`: "calls the given function in a new goroutine only if the number of active goroutines in the group is
+/// Go, `errgroup.Group.TryGo`: "calls the given function in a new goroutine only if the number of active goroutines in the group is
 /// currently below the configured limit. The return value reports whether the goroutine was started."
 #[test]
 fn try_go_wants_room_now() {
@@ -136,7 +136,7 @@ fn try_go_wants_room_now() {
     group.wait().unwrap();
 }
 
-/// `Group.SetLimit`: "A limit of zero will prevent any new goroutines from being added." "A negative value indicates no
+/// Go, `errgroup.Group.SetLimit`: "A limit of zero will prevent any new goroutines from being added." "A negative value indicates no
 /// limit": here `None`.
 #[test]
 fn limits_can_be_none_or_zero() {
@@ -148,7 +148,7 @@ fn limits_can_be_none_or_zero() {
     assert_eq!(group.wait(), Err(()));
 }
 
-/// `Group.SetLimit`: "The limit must not be modified while any goroutines in the group are active." It panics.
+/// Go, `errgroup.Group.SetLimit`: "The limit must not be modified while any goroutines in the group are active." It panics.
 #[test]
 fn the_limit_of_an_active_group_is_fixed() {
     let group = ErrGroup::<()>::new();

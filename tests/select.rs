@@ -1,7 +1,8 @@
 //! `select!` and `Select` from the outside: Go's rules for select statements one by one, and crossbeam-channel's grammar.
 //!
-//! The source is the Go specification, "Select statements", where no other is named. A select that loses a wake-up hangs
-//! its test; `within` turns that into a failure.
+//! The source is the Go specification (version of Go 1.24); each test says which sentence it holds to. What can't be said
+//! here is at the end of docs/porting-from-go.md. A select that loses a wake-up hangs its test; `within` turns that into a
+//! failure.
 
 mod common;
 
@@ -19,7 +20,8 @@ fn no_value() -> i32 {
     std::panic::resume_unwind(Box::new("no value"))
 }
 
-// "If one or more of the communications can proceed, a single one that can proceed is chosen" (step 2).
+// Go spec, Select statements, step 2: "If one or more of the communications can proceed, a single one that can proceed is
+// chosen". Step 3: "the respective communication operation is executed".
 #[test]
 fn of_those_that_can_proceed_one_does() {
     let (tx1, rx1) = channel(1);
@@ -36,7 +38,7 @@ fn of_those_that_can_proceed_one_does() {
     assert_eq!(left, [taken != 1, taken != 2, taken != 3]);
 }
 
-// "... is chosen via a uniform pseudo-random selection." (step 2)
+// Go spec, Select statements, step 2: it "is chosen via a uniform pseudo-random selection".
 #[test]
 fn the_choice_is_uniform_among_the_ready_wherever_they_stand() {
     const ROUNDS: usize = 16_000;
@@ -70,6 +72,47 @@ fn the_choice_is_uniform_among_the_ready_wherever_they_stand() {
     }
 }
 
+// Go spec, Select statements, step 5: "The statement list of the selected case is executed." Its example: "note: no statement,
+// no fallthrough, no folding of cases".
+#[test]
+fn a_random_sequence_of_bits() {
+    within(|| {
+        let (tx, rx) = channel(0);
+        let sender = gorun::go(move || {
+            let mut taken = [0; 2];
+            for _ in 0..400 {
+                select! {
+                    send(tx, 0) -> sent => { sent.unwrap(); taken[0] += 1 }
+                    send(tx, 1) -> sent => { sent.unwrap(); taken[1] += 1 }
+                }
+            }
+            taken
+        });
+        let received = rx.iter().fold([0; 2], |mut seen, bit: usize| {
+            seen[bit] += 1;
+            seen
+        });
+        assert_eq!(sender.join().unwrap(), received);
+        assert!(received.iter().all(|n| *n > 100), "{received:?}");
+    });
+}
+
+// Go spec, Select statements: "There can be at most one default case and it may appear anywhere in the list of cases." (A
+// second one does not compile.)
+#[test]
+fn the_default_may_stand_anywhere() {
+    let (tx, rx) = channel(1);
+    let silent = never::<()>();
+    let first = || select! { default => 0, recv(rx) -> _ => 1, recv(silent) -> _ => 2 };
+    let middle = || select! { recv(rx) -> _ => 1, default => 0, recv(silent) -> _ => 2 };
+    let last = || select! { recv(rx) -> _ => 1, recv(silent) -> _ => 2, default => 0 };
+    for step in [&first as &dyn Fn() -> i32, &middle, &last] {
+        assert_eq!(step(), 0);
+        tx.send(()).unwrap();
+        assert_eq!(step(), 1);
+    }
+}
+
 #[test]
 fn the_biased_one_takes_the_first() {
     let (tx1, rx1) = channel(3);
@@ -86,7 +129,7 @@ fn the_biased_one_takes_the_first() {
     assert_eq!(seen, [0, 1, 2, 10, 11, 12]);
 }
 
-// "Otherwise, if there is a default case, that case is chosen." (step 2)
+// Go spec, Select statements, step 2: "Otherwise, if there is a default case, that case is chosen."
 #[test]
 fn the_default_is_for_when_none_can_proceed() {
     let (tx, rx) = channel(1);
@@ -139,7 +182,8 @@ fn the_default_is_for_when_none_can_proceed() {
     });
 }
 
-// "If there is no default case, the 'select' statement blocks until at least one of the communications can proceed."
+// Go spec, Select statements, step 2: "If there is no default case, the "select" statement blocks until at least one of the
+// communications can proceed."
 #[test]
 fn without_a_default_it_waits() {
     within(|| {
@@ -169,9 +213,9 @@ fn without_a_default_it_waits() {
     });
 }
 
-// "For all the cases in the statement, the channel operands of receive operations and the channel and right-hand-side
-// expressions of send statements are evaluated exactly once, in source order, upon entering the select statement."
-// Here as in crossbeam-channel: the channels are; a value when its arm is chosen, else not at all.
+// Go spec, Select statements, step 1: "For all the cases in the statement, the channel operands of receive operations and the
+// channel and right-hand-side expressions of send statements are evaluated exactly once, in source order, upon entering the
+// "select" statement." Here as in crossbeam-channel: the channels are; a value when its arm is chosen, else not at all.
 #[test]
 fn channels_are_evaluated_once_in_order_and_values_only_when_chosen() {
     let (tx, rx) = channel(1);
@@ -192,8 +236,8 @@ fn channels_are_evaluated_once_in_order_and_values_only_when_chosen() {
     assert_eq!(*order.borrow(), expected);
 }
 
-// "Since communication on nil channels can never proceed, a select with only nil channels and no default case blocks
-// forever."
+// Go spec, Select statements: "Since communication on nil channels can never proceed, a select with only nil channels and no
+// default case blocks forever." Send statements: "A send on a nil channel blocks forever."
 #[test]
 fn arms_without_a_channel_are_never_ready() {
     within(|| {
@@ -239,8 +283,8 @@ fn arms_without_a_channel_are_never_ready() {
     });
 }
 
-// "Receive operation on a closed channel can always proceed immediately" (Receive operator, Close); a send to one is
-// chosen too, and fails here where it panics in Go.
+// Go spec, Receive operator: "A receive operation on a closed channel can always proceed immediately". Send statements: "A send
+// on a closed channel proceeds by causing a run-time panic." It is chosen here, too, and fails.
 #[test]
 fn arms_of_closed_channels_can_proceed() {
     within(|| {

@@ -36,7 +36,7 @@ fn received(receiver: &Receiver<Instant>) -> Instant {
 
 // Sleep
 
-/// `Sleep`: "pauses the current goroutine for at least the duration d".
+/// Go, `time.Sleep`: "pauses the current goroutine for at least the duration d".
 #[test]
 fn sleep_takes_at_least_as_long() {
     let check = || {
@@ -48,7 +48,7 @@ fn sleep_takes_at_least_as_long() {
     gorun::go(check).join().unwrap();
 }
 
-/// `Sleep`: "A negative or zero duration causes Sleep to return immediately."
+/// Go, `time.Sleep`: "A negative or zero duration causes Sleep to return immediately."
 #[test]
 fn sleeping_for_no_time_returns() {
     sleep(Duration::ZERO);
@@ -65,7 +65,7 @@ fn an_abort_ends_a_sleep() {
 
 // Timer
 
-/// `NewTimer`: "creates a new Timer that will send the current time on its channel after at least duration d".
+/// Go, `time.NewTimer`: "creates a new Timer that will send the current time on its channel after at least duration d".
 #[test]
 fn a_timer_sends_the_current_time() {
     let check = || {
@@ -94,7 +94,7 @@ fn a_timer_beyond_the_clock_is_pending() {
     assert!(timer.stop());
 }
 
-/// `Timer.Stop`: "returns true if the call stops the timer, false if the timer has already expired or been stopped".
+/// Go, `time.Timer.Stop`: "returns true if the call stops the timer, false if the timer has already expired or been stopped".
 #[test]
 fn stop_tells_whether_it_stopped() {
     let long = timer(LONG);
@@ -105,7 +105,7 @@ fn stop_tells_whether_it_stopped() {
     assert!(!timer.stop());
 }
 
-/// `Timer.Stop`: "any receive from t.C after Stop has returned is guaranteed to block rather than receive any stale time
+/// Go, `time.Timer.Stop`: "any receive from t.C after Stop has returned is guaranteed to block rather than receive a stale time
 /// value from before the Stop; if the program has not received from t.C already and the timer is running, Stop is
 /// guaranteed to return true."
 #[test]
@@ -119,7 +119,7 @@ fn nothing_stale_is_received_after_stop() {
     });
 }
 
-/// `Timer.Stop` does not close the channel.
+/// Go, `time.Timer.Stop`, as here: the channel stays open, as a `Ticker`'s does.
 #[test]
 fn stop_does_not_close_the_channel() {
     let timer = timer(LONG);
@@ -127,7 +127,7 @@ fn stop_does_not_close_the_channel() {
     assert_eq!(timer.channel().recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
 }
 
-/// `Timer.Reset`: "changes the timer to expire after duration d. It returns true if the timer had been active, false if
+/// Go, `time.Timer.Reset`: "changes the timer to expire after duration d. It returns true if the timer had been active, false if
 /// the timer had expired or been stopped."
 #[test]
 fn reset_tells_whether_it_was_active() {
@@ -140,7 +140,7 @@ fn reset_tells_whether_it_was_active() {
     received(timer.channel());
 }
 
-/// `Timer.Reset`: "any receive from t.C after Reset has returned is guaranteed not to receive a time value corresponding
+/// Go, `time.Timer.Reset`: "any receive from t.C after Reset has returned is guaranteed not to receive a time value corresponding
 /// to the previous timer settings; if the program has not received from t.C already and the timer is running, Reset is
 /// guaranteed to return true."
 #[test]
@@ -156,7 +156,7 @@ fn nothing_stale_is_received_after_reset() {
     });
 }
 
-/// `After`: "waits for the duration to elapse and then sends the current time on the returned channel".
+/// Go, `time.After`: "waits for the duration to elapse and then sends the current time on the returned channel".
 #[test]
 fn after_sends_the_current_time() {
     let start = Instant::now();
@@ -198,7 +198,7 @@ fn who_waits_for_a_timer_can_be_aborted() {
 
 // AfterFunc
 
-/// `AfterFunc`: "waits for the duration to elapse and then calls f in its own goroutine".
+/// Go, `time.AfterFunc`: "waits for the duration to elapse and then calls f in its own goroutine".
 #[test]
 fn a_function_is_called_in_its_own_goroutine() {
     let (tx, rx) = gorun::channel(1);
@@ -209,7 +209,7 @@ fn a_function_is_called_in_its_own_goroutine() {
     assert!(id.is_some_and(|id| id != gorun::id()));
 }
 
-/// `AfterFunc`: "returns a Timer that can be used to cancel the call using its Stop method".
+/// Go, `time.AfterFunc`: "returns a Timer that can be used to cancel the call using its Stop method".
 #[test]
 fn a_stopped_function_is_not_called() {
     on_one_worker(|| {
@@ -225,7 +225,7 @@ fn a_stopped_function_is_not_called() {
     });
 }
 
-/// `AfterFunc`: "The returned Timer's C field is not used and will be nil."
+/// Go, `time.AfterFunc`: "The returned Timer's C field is not used and will be nil."
 #[test]
 fn the_channel_of_a_function_is_silent() {
     let timer = after_func(Duration::ZERO, || ());
@@ -233,7 +233,7 @@ fn the_channel_of_a_function_is_silent() {
     assert!(timer.channel().same_channel(timer.channel()));
 }
 
-/// `Timer.Stop`: "if t.Stop returns false, then the timer has already expired and the function f has been started in its
+/// Go, `time.Timer.Stop`: "if t.Stop returns false, then the timer has already expired and the function f has been started in its
 /// own goroutine; Stop does not wait for f to complete before returning".
 #[test]
 fn stop_does_not_wait_for_the_function() {
@@ -248,7 +248,7 @@ fn stop_does_not_wait_for_the_function() {
     tx.send(()).unwrap();
 }
 
-/// `Timer.Reset`: "For a func-based timer ... Reset either reschedules when f will run, in which case Reset returns true,
+/// Go, `time.Timer.Reset`: "For a func-based timer ... Reset either reschedules when f will run, in which case Reset returns true,
 /// or schedules f to run again, in which case it returns false."
 #[test]
 fn reset_puts_off_the_function_or_calls_it_again() {
@@ -263,7 +263,7 @@ fn reset_puts_off_the_function_or_calls_it_again() {
     assert!(rx.is_empty());
 }
 
-/// `Timer.Reset`: "neither waits for the prior f to complete before returning nor does it guarantee that the subsequent
+/// Go, `time.Timer.Reset`: "neither waits for the prior f to complete before returning nor does it guarantee that the subsequent
 /// goroutine running f does not run concurrently with the prior one".
 #[test]
 fn two_calls_of_one_function_may_run_at_once() {
@@ -304,7 +304,7 @@ fn the_function_of_a_dropped_timer_is_called() {
 
 // Ticker
 
-/// `NewTicker`: "returns a new Ticker containing a channel that will send the current time on the channel after each
+/// Go, `time.NewTicker`: "returns a new Ticker containing a channel that will send the current time on the channel after each
 /// tick". `Ticker`: the k-th is not before k periods.
 #[test]
 fn ticks_come_at_their_times() {
@@ -319,7 +319,7 @@ fn ticks_come_at_their_times() {
     gorun::go(check).join().unwrap();
 }
 
-/// `NewTicker`: "The ticker will adjust the time interval or drop ticks to make up for slow receivers."
+/// Go, `time.NewTicker`: "The ticker will adjust the time interval or drop ticks to make up for slow receivers."
 #[test]
 fn a_slow_receiver_misses_ticks() {
     on_one_worker(|| {
@@ -331,7 +331,8 @@ fn a_slow_receiver_misses_ticks() {
     });
 }
 
-/// `NewTicker`: "The duration d must be greater than zero; if not, NewTicker will panic."
+/// Go, `time.NewTicker`: "The duration d must be greater than zero; if not, NewTicker will panic." `Ticker.Reset`: "The
+/// duration d must be greater than zero; if not, Reset will panic."
 #[test]
 fn a_ticker_wants_a_period() {
     assert!(std::panic::catch_unwind(|| Ticker::new(Duration::ZERO)).is_err());
@@ -339,7 +340,8 @@ fn a_ticker_wants_a_period() {
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ticker.reset(Duration::ZERO))).is_err());
 }
 
-/// `Ticker.Stop`: "turns off a ticker. After Stop, no more ticks will be sent. Stop does not close the channel".
+/// Go, `time.Ticker.Stop`: "Stop turns off a ticker. After Stop, no more ticks will be sent. Stop does not close the
+/// channel, to permit calling Ticker.Reset".
 #[test]
 fn a_stopped_ticker_is_silent_and_open() {
     on_one_worker(|| {
@@ -352,7 +354,7 @@ fn a_stopped_ticker_is_silent_and_open() {
     });
 }
 
-/// `Ticker.Reset`: "stops a ticker and resets its period to the specified duration. The next tick will arrive after the
+/// Go, `time.Ticker.Reset`: "stops a ticker and resets its period to the specified duration. The next tick will arrive after the
 /// new period elapses."
 #[test]
 fn a_reset_ticker_begins_anew() {
@@ -365,7 +367,7 @@ fn a_reset_ticker_begins_anew() {
     assert_eq!(ticker.channel().recv_timeout(5 * SHORT), Err(RecvTimeoutError::Timeout));
 }
 
-/// `Tick`: "Unlike NewTicker, Tick will return nil if d <= 0."
+/// Go, `time.Tick`: "Unlike NewTicker, Tick will return nil if d <= 0."
 #[test]
 fn tick_without_a_period_is_silent() {
     assert_eq!(tick(Duration::ZERO).recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));

@@ -5,11 +5,11 @@
 //!
 //! * **E1.** The waiter is in the done channel's queue of watchers while it is parked, and not longer. Who ends the context
 //!   closes the channel, and claims all watchers (N2 in `chan/core`).
-//! * **E2.** Between the look at the channel and the enqueueing there its lock is held: the end is seen, or sees us.
+//! * **E2.** So an end that came before is told as soon as the lock is released behind the enqueueing: by ourselves.
 
 use super::Context;
 use crate::chan::{Side, Slot};
-use gorun_scheduler::{Blocker, Parker, Token, WaitReason, Waiter};
+use gorun_scheduler::{Blocker, Token, WaitReason, Waiter};
 
 impl Context {
     /// [`Blocker::park`] until the context ends, for one that is armed and in a queue. [`Token::TIMEOUT`] says that it
@@ -20,16 +20,8 @@ impl Context {
         }
         let core = &self.done().core;
         let waiter = Waiter::new(blocker, Token::TIMEOUT, Slot::new(None));
-        {
-            let mut state = core.lock();
-            if state.may_proceed(Side::Receive) {
-                // SAFETY: P3: it is our own. If the claim is lost, another one was won; nobody has to be woken.
-                let _ = unsafe { Parker::claim(blocker.parker(), Token::TIMEOUT) };
-            } else {
-                // SAFETY: W2: the waiter stays in this frame until it is taken out below; nothing unwinds in between.
-                unsafe { state.watch(Side::Receive, &waiter) };
-            }
-        }
+        // SAFETY: W2: the waiter stays in this frame until it is taken out below; nothing unwinds in between.
+        unsafe { core.lock().watch(Side::Receive, &waiter) };
         let token = blocker.park(reason, None);
         core.lock().give_up_watch(Side::Receive, &waiter);
         token

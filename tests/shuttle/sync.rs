@@ -144,6 +144,30 @@ fn a_semaphore_gives_out_no_more_than_it_has() {
     });
 }
 
+/// Somebody waits behind a large request that is given up: what there is is enough for it.
+#[test]
+fn who_waited_behind_one_that_gives_up_is_served() {
+    model(|| {
+        let semaphore = Arc::new(Semaphore::new(3));
+        let (context, cancel) = background().with_cancel();
+        let mut parties = Parties::default();
+        let two = semaphore.acquire(2);
+        for by_time in [true, false] {
+            let (hasty, context) = (semaphore.clone(), context.clone());
+            parties.add(move || match by_time {
+                true => assert!(hasty.acquire_timeout(3, SOON).is_none()),
+                false => assert!(hasty.acquire_with(&context, 2).is_err()),
+            });
+        }
+        let small = semaphore.clone();
+        parties.add(move || drop(small.acquire(1)));
+        parties.add(move || cancel.cancel());
+        parties.join();
+        drop(two);
+        assert_eq!(semaphore.available_permits(), 3);
+    });
+}
+
 /// A context ends while its waiter is first in the queue, is handed its permits, or has not begun.
 #[test]
 fn a_semaphore_survives_contexts_that_end() {

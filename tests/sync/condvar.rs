@@ -46,9 +46,9 @@ impl Place {
     }
 }
 
-// "Signal wakes one goroutine waiting on c, if there is any." (pkg.go.dev/sync#Cond.Signal) And there is nothing that wakes
-// one that is not notified: "Unlike in other systems, Wait cannot return unless awoken by Broadcast or Signal."
-// (pkg.go.dev/sync#Cond.Wait)
+// Go, `sync.Cond.Signal`: "Signal wakes one goroutine waiting on c, if there is any. It is allowed but not required for the
+// caller to hold c.L during the call." `Cond.Wait`: "Unlike in other systems, Wait cannot return unless awoken by
+// Cond.Broadcast or Cond.Signal."
 #[test]
 fn notify_one_wakes_one_in_the_order_of_coming() {
     within(|| {
@@ -56,7 +56,7 @@ fn notify_one_wakes_one_in_the_order_of_coming() {
         place.changed.notify_one(); // nobody: not kept for later
         let waiters: Vec<_> = (0..6).map(|n| place.enter(n, n % 3 == 0)).collect();
         for n in 1..=6 {
-            // With the mutex or without: "It is allowed but not required for the caller to hold c.L during the call."
+            // With the mutex or without.
             let held = (n % 2 == 0).then(|| place.state.lock());
             place.changed.notify_one();
             drop(held);
@@ -69,7 +69,7 @@ fn notify_one_wakes_one_in_the_order_of_coming() {
     });
 }
 
-// "Broadcast wakes all goroutines waiting on c." (pkg.go.dev/sync#Cond.Broadcast)
+// Go, `sync.Cond.Broadcast`: "Broadcast wakes all goroutines waiting on c."
 #[test]
 fn notify_all_wakes_all_and_nobody_later() {
     within(|| {
@@ -87,8 +87,8 @@ fn notify_all_wakes_all_and_nobody_later() {
     });
 }
 
-// "Wait atomically unlocks c.L and suspends execution of the calling goroutine. After later resuming execution, Wait locks
-// c.L before returning." (pkg.go.dev/sync#Cond.Wait)
+// Go, `sync.Cond.Wait`: "Wait atomically unlocks c.L and suspends execution of the calling goroutine. After later resuming execution, Wait locks
+// c.L before returning." And: "the caller should Wait in a loop".
 #[test]
 fn a_queue_of_one_place_loses_nothing() {
     within(|| {

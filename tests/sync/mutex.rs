@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+// Go, `sync.Mutex`: "A Mutex is a mutual exclusion lock. The zero value for a Mutex is an unlocked mutex." The value inside is
+// no atomic: "the n'th call to Mutex.Unlock "synchronizes before" the m'th call to Mutex.Lock for any n < m", and "A successful
+// call to Mutex.TryLock is equivalent to a call to Lock".
 #[test]
 fn a_mutex_lets_one_in_at_a_time() {
     within(|| {
@@ -42,6 +45,7 @@ fn a_mutex_lets_one_in_at_a_time() {
     });
 }
 
+// Go, `sync.Mutex.TryLock`: "TryLock tries to lock m and reports whether it succeeded."
 #[test]
 fn a_try_lock_that_fails_leaves_the_lock_alone() {
     within(|| {
@@ -58,6 +62,7 @@ fn a_try_lock_that_fails_leaves_the_lock_alone() {
     });
 }
 
+// Go, `sync.Mutex.Lock`: "If the lock is already in use, the calling goroutine blocks until the mutex is available."
 #[test]
 fn who_waits_for_a_mutex_holds_no_worker() {
     within(|| {
@@ -81,6 +86,9 @@ fn who_waits_for_a_mutex_holds_no_worker() {
     });
 }
 
+// Go, internal/sync/mutex.go: "If a waiter fails to acquire the mutex for more than 1ms, it switches mutex to the starvation
+// mode. In starvation mode ownership of the mutex is directly handed off from the unlocking goroutine to the waiter at the
+// front of the queue."
 #[test]
 fn a_waiter_that_starves_is_handed_the_lock() {
     within(|| {
@@ -243,8 +251,8 @@ fn a_mutex_gives_its_value_and_shows_it() {
     assert_eq!(*Mutex::<u8>::default().lock(), 0);
 }
 
-// "Each time a waiter is woken and does not get the lock it is queued at front of the wait queue." (Go,
-// internal/sync/mutex.go: "If waiter was woken up ... it is queued at front of the wait queue")
+// Go, internal/sync/mutex.go: "A woken up waiter does not own the mutex and competes with new arriving goroutines over the
+// ownership. ... In such case it is queued at front of the wait queue."
 #[test]
 fn a_woken_waiter_that_comes_too_late_goes_to_the_front() {
     on_one_worker(|| {
@@ -272,8 +280,8 @@ fn a_woken_waiter_that_comes_too_late_goes_to_the_front() {
     });
 }
 
-// "It is allowed for one goroutine to lock a Mutex and then arrange for another goroutine to unlock it."
-// (pkg.go.dev/sync#Mutex.Unlock)
+// Go, `sync.Mutex.Unlock`: "A locked Mutex is not associated with a particular goroutine. It is allowed for one goroutine to
+// lock a Mutex and then arrange for another goroutine to unlock it."
 #[test]
 fn another_goroutine_or_thread_unlocks() {
     within(|| {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-// "Do calls the function f if and only if Do is being called for the first time for this instance of Once."
-// "no call to Do returns until the one call to f returns" (pkg.go.dev/sync#Once.Do)
+// Go, `sync.Once.Do`: "Do calls the function f if and only if Do is being called for the first time for this instance of Once."
+// And: "no call to Do returns until the one call to f returns". `Once`: "the return from f "synchronizes before" the return
+// from any call of once.Do(f)".
 #[test]
 fn the_first_does_it_and_all_return_afterwards() {
     within(|| {
@@ -37,7 +38,7 @@ fn the_first_does_it_and_all_return_afterwards() {
     });
 }
 
-// Go: "If f panics, Do considers it to have returned; future calls of Do return without calling f." Here all panic, as with
+// Go, `sync.Once.Do`: "If f panics, Do considers it to have returned; future calls of Do return without calling f." Here all panic, as with
 // Go's OnceFunc and std's Once.
 #[test]
 fn a_panic_is_for_all_who_come_and_all_who_wait() {
@@ -67,6 +68,30 @@ fn a_panic_is_for_all_who_come_and_all_who_wait() {
         once.call_once_force(|state| assert!(state.is_poisoned()));
         once.call_once(|| unreachable!());
         once.wait();
+    });
+}
+
+// Go, `sync.Once.Do`: "if once.Do(f) is called multiple times, only the first call will invoke f, even if f has a different value
+// in each invocation. A new instance of Once is required for each function to execute." And: "if f causes Do to be called, it
+// will deadlock".
+#[test]
+fn it_is_the_first_function_only_and_not_in_itself() {
+    on_one_worker(|| {
+        let (once, another) = (Once::new(), Once::new());
+        let said = std::cell::RefCell::new(Vec::new());
+        for word in ["first", "second"] {
+            once.call_once(|| said.borrow_mut().push(word));
+        }
+        another.call_once(|| said.borrow_mut().push("another"));
+        assert_eq!(*said.borrow(), ["first", "another"]);
+        let nested = gorun::go(|| {
+            let once = Once::new();
+            once.call_once(|| once.call_once(|| unreachable!()));
+        });
+        let_others_wait();
+        assert!(!nested.is_finished());
+        nested.abort();
+        assert!(nested.join().unwrap_err().is_aborted());
     });
 }
 
@@ -221,8 +246,9 @@ fn a_lazy_value_survives_the_abort_of_its_first_maker() {
     });
 }
 
-// "OnceFunc returns a function that invokes f only once. The returned function may be called concurrently. If f panics, the
-// returned function will panic with the same value on every call." (pkg.go.dev/sync#OnceFunc; the value is the first's only)
+// Go, `sync.OnceFunc`: "OnceFunc returns a function that invokes f only once. The returned function may be called concurrently. If f panics, the
+// returned function will panic with the same value on every call." (The value is the first's only.) `OnceValue`: "a function that invokes
+// f only once and returns the value returned by f".
 #[test]
 fn once_functions_call_once() {
     within(|| {

@@ -23,8 +23,9 @@ impl Drop for Counted {
     }
 }
 
-// "Get selects an arbitrary item from the Pool, removes it from the Pool, and returns it to the caller." "If Get would
-// otherwise return nil and p.New is non-nil, Get returns the result of calling p.New." (pkg.go.dev/sync#Pool.Get)
+// Go, `sync.Pool.Get`: "Get selects an arbitrary item from the Pool, removes it from the Pool, and returns it to the caller."
+// And: "If Get would otherwise return nil and p.New is non-nil, Get returns the result of calling p.New." `Put`: "Put adds x to
+// the pool." `Pool`: "A Pool is safe for use by multiple goroutines simultaneously."
 #[test]
 fn each_value_is_somebodys_or_the_pools() {
     within(|| {
@@ -65,7 +66,7 @@ fn each_value_is_somebodys_or_the_pools() {
     });
 }
 
-// "Any item stored in the Pool may be removed automatically at any time without notification." (pkg.go.dev/sync#Pool)
+// Go, `sync.Pool`: "Any item stored in the Pool may be removed automatically at any time without notification."
 #[test]
 fn what_nobody_wants_is_dropped_in_the_end() {
     within(|| {

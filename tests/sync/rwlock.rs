@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-// "A RWMutex is a reader/writer mutual exclusion lock. The lock can be held by an arbitrary number of readers or a single
-// writer." (pkg.go.dev/sync#RWMutex)
+// Go, `sync.RWMutex`: "A RWMutex is a reader/writer mutual exclusion lock. The lock can be held by an arbitrary number of readers or a single
+// writer."
 #[test]
 fn many_read_or_one_writes() {
     within(|| {
@@ -49,6 +49,8 @@ fn many_read_or_one_writes() {
     });
 }
 
+// Go, `sync.RWMutex.RUnlock`: "it does not affect other simultaneous readers". `TryLock`, `TryRLock`: "reports whether it
+// succeeded".
 #[test]
 fn readers_are_in_together() {
     within(|| {
@@ -65,9 +67,9 @@ fn readers_are_in_together() {
     });
 }
 
-// "If any goroutine calls RWMutex.Lock while the lock is already held by one or more readers, concurrent calls to
+// Go, `sync.RWMutex`: "If any goroutine calls RWMutex.Lock while the lock is already held by one or more readers, concurrent calls to
 // RWMutex.RLock will block until the writer has acquired (and released) the lock, to ensure that the lock eventually
-// becomes available to the writer." (ibid.)
+// becomes available to the writer." And: "Note that this prohibits recursive read-locking."
 #[test]
 fn a_writer_that_waits_keeps_new_readers_out() {
     on_one_worker(|| {
@@ -170,6 +172,50 @@ fn who_gives_up_lets_the_others_in() {
     });
 }
 
+// Go, `sync.RWMutex.Unlock`: "As with Mutexes, a locked RWMutex is not associated with a particular goroutine. One goroutine may
+// RWMutex.RLock (RWMutex.Lock) a RWMutex and then arrange for another goroutine to RWMutex.RUnlock (RWMutex.Unlock) it."
+#[test]
+fn another_goroutine_or_thread_unlocks() {
+    within(|| {
+        static LOCK: RwLock<u32> = RwLock::new(0);
+        let reading = LOCK.read();
+        let writer = gorun::go(|| *LOCK.write() += 1);
+        gorun::go(move || drop(reading)).join().unwrap();
+        writer.join().unwrap();
+        let writing = LOCK.write();
+        let reader = thread::spawn(|| *LOCK.read());
+        gorun::go(move || drop(writing)).join().unwrap();
+        assert_eq!(reader.join().unwrap(), 1);
+    });
+}
+
+// Go, `sync.RWMutex.Lock`: "If the lock is already locked for reading or writing, Lock blocks until the lock is available."
+#[test]
+fn a_writer_waits_for_readers_and_for_writers() {
+    on_one_worker(|| {
+        let lock = Arc::new(RwLock::new(0));
+        let write = || {
+            let lock = lock.clone();
+            gorun::go(move || *lock.write() += 1)
+        };
+        let (reading, other) = (lock.read(), lock.read());
+        let waiting = write();
+        let_others_wait();
+        drop(reading);
+        let_others_wait();
+        assert!(!waiting.is_finished() && *other == 0);
+        drop(other);
+        waiting.join().unwrap();
+        let writing = lock.write();
+        let waiting = write();
+        let_others_wait();
+        assert!(!waiting.is_finished() && *writing == 1);
+        drop(writing);
+        waiting.join().unwrap();
+        assert_eq!(*RwLock::<u8>::default().write(), 0, "unlocked, as Go's zero value");
+    });
+}
+
 #[test]
 fn a_reader_gives_up_in_time() {
     within(|| {
@@ -186,6 +232,7 @@ fn a_reader_gives_up_in_time() {
     });
 }
 
+// Go, `sync.RWMutex`: "nor can a RWMutex.Lock be downgraded into a RWMutex.RLock". Here it can.
 #[test]
 fn a_downgrade_lets_readers_in_and_no_writer() {
     on_one_worker(|| {

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+// Go, `sync.WaitGroup.Wait`: "Wait blocks until the WaitGroup task counter is zero." `Add`: "If the counter becomes zero, all
+// goroutines blocked on WaitGroup.Wait are released." `Go`: "the return from f "synchronizes before" the return of any Wait call
+// that it unblocks".
 #[test]
 fn a_wait_group_waits_for_all_and_for_nothing() {
     within(|| {
@@ -48,6 +51,8 @@ impl Drop for Owned {
     }
 }
 
+// Go, `sync.WaitGroup.Go`: "Go calls f in a new goroutine and adds that task to the WaitGroup. When f returns, the task is
+// removed from the WaitGroup."
 #[test]
 fn a_groups_goroutine_is_done_however_it_ends() {
     within(|| {
@@ -93,6 +98,49 @@ fn a_groups_goroutine_is_done_however_it_ends() {
     });
 }
 
+// Go, `sync.WaitGroup.Go`: "If the WaitGroup is not empty, Go may happen at any time. This means a goroutine started by Go may
+// itself call Go."
+#[test]
+fn a_group_grows_from_inside() {
+    within(|| {
+        fn grow(group: &WaitGroup, count: &Arc<AtomicUsize>, depth: u32) {
+            count.fetch_add(1, Ordering::SeqCst);
+            for _ in 0..if depth > 0 { 2 } else { 0 } {
+                let (inside, count) = (group.clone(), count.clone());
+                group.go(move || grow(&inside, &count, depth - 1));
+            }
+        }
+        let (group, count) = (WaitGroup::new(), Arc::new(AtomicUsize::new(0)));
+        grow(&group, &count, 6);
+        group.wait();
+        assert_eq!(count.load(Ordering::SeqCst), 127);
+    });
+}
+
+// Go, `sync.WaitGroup.Done`: "Done decrements the WaitGroup task counter by one." And: "a call to Done "synchronizes before" the
+// return of any Wait call that it unblocks". `Add`: "If a WaitGroup is reused to wait for several independent sets of events,
+// new Add calls must happen after all previous Wait calls have returned."
+#[test]
+fn done_counts_down_and_is_an_edge() {
+    within(|| {
+        let (group, said) = (WaitGroup::new(), Arc::new(AtomicUsize::new(0)));
+        for round in 1..200 {
+            group.add(2);
+            for part in 0..2 {
+                let (group, said) = (group.clone(), said.clone());
+                gorun::go(move || {
+                    // Relaxed: the group is the edge.
+                    said.fetch_add(round << (16 * part), Ordering::Relaxed);
+                    group.done();
+                });
+            }
+            group.wait();
+            assert_eq!(said.swap(0, Ordering::Relaxed), round | round << 16);
+        }
+    });
+}
+
+// Go, `sync.WaitGroup.Add`: "If the counter goes negative, Add panics."
 #[test]
 fn more_done_than_add_panics_and_leaves_the_group_usable() {
     let group = WaitGroup::new();
