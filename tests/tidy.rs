@@ -20,7 +20,8 @@ const SCHEDULER: &str = "
     isolated: shim stack
     config: stack isolated
     unwind: current
-    asymmetric: unwind
+    asymmetric: shim unwind
+    short_lock: shim asymmetric
     goroutine: shim current stack config unwind ^carrier ^seats ^shared ^processor ^parker ^park
     exit: current isolated goroutine ^processor
     carrier: stack isolated config unwind goroutine exit

@@ -1,12 +1,16 @@
 //! A pair of fences of which one is free: for a Dekker pair whose one side runs all the time and the other hardly ever.
 //!
-//! Used by spawn and exit (light) and by shutdown (heavy). If one thread writes X, passes [`light`] and reads Y, and
+//! Used by spawn and exit (light) and by shutdown (heavy), and by `short_lock`. If one thread writes X, passes [`light`] and reads Y, and
 //! another writes Y, passes [`heavy`] and reads X, at least one of them sees the other's write: `membarrier(2)` makes
 //! every running thread of the process pass a full fence at some point during the heavy one, and on the light side only
 //! the compiler must be kept from reordering. Where the system call can't be had, both are full fences.
 
+use crate::shim::fence;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
+
+/// A model checker knows no system calls; its fences are full ones.
+const MODELS: bool = cfg!(any(loom, shuttle));
 
 /// `linux/membarrier.h`; Linux 4.14.
 const PRIVATE_EXPEDITED: libc::c_long = 1 << 3;
@@ -33,7 +37,7 @@ pub(crate) fn register() {
 #[inline]
 pub(crate) fn light() {
     // Relaxed: see `register`. A thread that does not see it yet passes a full fence, which is never wrong.
-    if REGISTERED.load(Ordering::Relaxed) {
+    if REGISTERED.load(Ordering::Relaxed) && !MODELS {
         compiler_fence(Ordering::SeqCst);
     } else {
         fence(Ordering::SeqCst);
@@ -47,4 +51,14 @@ pub(crate) fn heavy() {
     if REGISTERED.load(Ordering::Relaxed) && !membarrier(PRIVATE_EXPEDITED) {
         crate::unwind::fatal("membarrier was registered, and is refused");
     }
+}
+
+/// As [`heavy`], also where there may be no runtime yet: a thread that does not see `REGISTERED` would leave the system
+/// call out, while one that sees it leaves the fence out.
+pub(crate) fn heavy_registered() {
+    if MODELS {
+        return fence(Ordering::SeqCst);
+    }
+    register();
+    heavy();
 }

@@ -60,6 +60,8 @@ mod scheduler;
 mod seats;
 mod shared;
 mod shim;
+#[allow(unsafe_code, reason = "a value behind a lock of its own")]
+mod short_lock;
 mod spares;
 #[allow(unsafe_code, reason = "passes the erased closure on")]
 mod spawn;
@@ -87,6 +89,7 @@ pub use metrics::{LongRunning, Metrics};
 pub use park::{Blocker, WaitReason, breathe, checkpoint, yield_now};
 pub use parker::{Parker, Token, Wake};
 pub use scheduler::{LeftBehind, Remote, Scheduler};
+pub use short_lock::{ShortGuard, ShortLock};
 pub use spawn::{Spec, spawn_here};
 pub use stack::StackError;
 pub use task::Task;

@@ -172,6 +172,7 @@ impl Parker {
     }
 
     /// RUNNING → PARKING, by the waiter, before it becomes visible to any claimer.
+    #[inline]
     pub(crate) fn arm(&self, shielded: bool) {
         // Relaxed: the waiter publishes itself afterwards, under the lock of what it waits for (P3), and that
         // lock's release pairs with the claimer's acquire. An abort looks at the word without a lock; it
@@ -224,6 +225,7 @@ impl Parker {
     /// first.wake();
     /// assert_eq!(blocker.park(WaitReason::Select, None), Token::case(0));
     /// ```
+    #[inline]
     #[must_use = "the claimed waiter sleeps until it is woken"]
     pub unsafe fn claim(this: NonNull<Parker>, token: Token) -> Option<Wake> {
         // SAFETY: P3.
@@ -240,6 +242,7 @@ impl Parker {
         unsafe { Parker::claim_unless(this, token, SHIELD) }
     }
 
+    #[inline]
     unsafe fn claim_unless(this: NonNull<Parker>, token: Token, refused: u32) -> Option<Wake> {
         // SAFETY: P3.
         let parker = unsafe { this.as_ref() };
@@ -282,6 +285,7 @@ impl Parker {
     }
 
     /// The token, once the wait has ended.
+    #[inline]
     pub(crate) fn claimed(&self) -> Option<Token> {
         // Acquire: pairs with the release in `claim`.
         let word = self.word.load(Ordering::Acquire);
@@ -289,6 +293,7 @@ impl Parker {
     }
 
     /// CLAIMED → RUNNING, by the waiter.
+    #[inline]
     pub(crate) fn finish(&self) -> Token {
         let token = self.claimed().expect("a wait ends by a claim");
         // Relaxed: nobody but the waiter acts on a word that is CLAIMED or RUNNING.

@@ -35,6 +35,15 @@ pub(crate) fn park_thread_timeout(_timeout: std::time::Duration) {
     unreachable!("a model's times are over");
 }
 
+/// For `short_lock`.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::sync::{Condvar, Mutex};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{Condvar, Mutex};
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{Condvar, Mutex};
+
 use std::sync::{MutexGuard, PoisonError};
 
 /// What a bounded wait does between two looks.

@@ -2,16 +2,19 @@
 //!
 //! Called by the handles and by `select`. Here is also what a wait's token means to a channel.
 //!
-//! * **N1.** What [`Core::may_proceed`] says is what the last one who had the lock left behind: written before the lock
-//!   is released. Who acts on it takes the lock and looks again; who relies on a "no" must have it under the lock, or
+//! * **N1.** What [`Core::may_proceed`] says is what the last one who had the lock left behind: the lock's note, written
+//!   as it is released. Who acts on it takes the lock and looks again; who relies on a "no" must have it under the lock, or
 //!   have no more to rely on than that the channel was like that at one time during the call.
 //! * **N2.** Watchers ([`Select::ready`](crate::select::Select::ready)) are claimed by whoever releases the lock with
 //!   their condition true.
+//! * **N3.** The note says QUIET only where nobody stands in any queue, no permit is out, and the channel is open. Then a
+//!   send is a push and a receive a pop, and what the note has to say afterwards follows from the buffer alone. So a
+//!   buffered channel's operation that need not wait looks at nothing but the buffer.
 
 use super::state::{Side, Slot, State};
 use super::timed::SendingTimer;
-use crate::sync::shim::{AtomicU8, AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
-use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake};
+use crate::sync::shim::{AtomicU32, AtomicUsize, Ordering};
+use gorun_scheduler::{Blocker, ShortGuard, ShortLock, Token, WaitReason, Waiter, Wake};
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
@@ -36,9 +39,8 @@ pub(crate) fn arm_of(token: Token) -> Option<usize> {
 }
 
 pub(crate) struct Core<T> {
-    state: Mutex<State<T>>,
-    /// N1: a bit for each side, and one for watchers to be told.
-    hints: AtomicU8,
+    /// With the hints as its note: a bit for each side, and those below.
+    state: ShortLock<State<T>>,
     /// Where selects that begin with this channel take their random numbers from.
     seed: AtomicU32,
     /// The timer that sends here, if one does: it need not once nobody can receive.
@@ -48,10 +50,13 @@ pub(crate) struct Core<T> {
     receivers: AtomicUsize,
 }
 
-const TELL_WATCHERS: u8 = 0b100;
+/// There are watchers to be told.
+const TELL_WATCHERS: u32 = 0b100;
+/// N3.
+const QUIET: u32 = 0b1000;
 
 impl Side {
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u32 {
         1 << self as u8
     }
 }
@@ -59,7 +64,7 @@ impl Side {
 /// The lock, held. Leaves the hints behind and tells watchers.
 pub(crate) struct Locked<'a, T> {
     core: &'a Core<T>,
-    state: ManuallyDrop<MutexGuard<'a, State<T>>>,
+    state: ManuallyDrop<ShortGuard<'a, State<T>>>,
 }
 
 impl<T> Deref for Locked<'_, T> {
@@ -92,15 +97,62 @@ impl<T> Locked<'_, T> {
         self.put_back(value)
     }
 
+    /// Whether [`Locked::push`] may follow: then that is all there is to a send (N3).
+    #[inline(always)]
+    pub(super) fn can_push(&self) -> bool {
+        self.state.note() & (QUIET | Side::Send.bit()) == QUIET | Side::Send.bit()
+    }
+
+    /// Sends `value` and releases the lock.
+    #[inline(always)]
+    pub(super) fn push(mut self, value: T) {
+        self.state.push(value);
+        self.release_quietly();
+    }
+
+    /// Whether [`Locked::pop`] may follow: then that is all there is to a receive.
+    #[inline(always)]
+    pub(super) fn can_pop(&self) -> bool {
+        self.state.note() & (QUIET | Side::Receive.bit()) == QUIET | Side::Receive.bit()
+    }
+
+    /// Receives and releases the lock.
+    #[inline(always)]
+    pub(super) fn pop(mut self) -> T {
+        let value = self.state.pop().expect("N3: there is one");
+        self.release_quietly();
+        value
+    }
+
+    #[inline(always)]
+    fn release_quietly(self) {
+        let hints = self.state.quiet_hints();
+        debug_assert_eq!(hints, self.state.hints());
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: the end: `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.state) }.release(hints);
+    }
+
+    /// Releases the lock after somebody has gone into a queue: as `drop`, and knows that it is not quiet.
+    #[inline(always)]
+    pub(super) fn release_loudly(self) {
+        let hints = self.state.loud_hints();
+        debug_assert_eq!(hints, self.state.hints());
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: the end: `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.state) }.release(hints);
+        if hints & TELL_WATCHERS != 0 {
+            this.core.tell_watchers();
+        }
+    }
+
     /// # Safety
     /// Once, at the end.
     #[inline]
     unsafe fn unlock(&mut self) -> bool {
         let hints = self.state.hints();
-        // Relaxed: N1; the hint's reader relies on nothing behind it.
-        self.core.hints.store(hints, Ordering::Relaxed);
         // SAFETY: by the caller.
-        unsafe { ManuallyDrop::drop(&mut self.state) };
+        unsafe { ManuallyDrop::take(&mut self.state) }.release(hints);
         hints & TELL_WATCHERS != 0
     }
 }
@@ -116,15 +168,28 @@ impl<T> Drop for Locked<'_, T> {
 }
 
 impl<T> State<T> {
-    /// Without branches: it is on every operation's path.
     #[inline(always)]
-    fn hints(&self) -> u8 {
-        let send = u8::from(self.may_proceed(Side::Send));
-        let receive = u8::from(self.may_proceed(Side::Receive));
-        let [watch_send, watch_receive] =
-            [Side::Send, Side::Receive].map(|side| !self.watching[side as usize].is_empty());
-        let tell = (send & u8::from(watch_send)) | (receive & u8::from(watch_receive));
-        (send * Side::Send.bit()) | (receive * Side::Receive.bit()) | (tell * TELL_WATCHERS)
+    fn quiet_hints(&self) -> u32 {
+        let send = u32::from(self.buffer_has_room()) * Side::Send.bit();
+        let receive = u32::from(self.len() > 0) * Side::Receive.bit();
+        QUIET | send | receive
+    }
+
+    #[inline(always)]
+    fn hints(&self) -> u32 {
+        if self.is_quiet() { self.quiet_hints() } else { self.loud_hints() }
+    }
+
+    #[inline(always)]
+    fn loud_hints(&self) -> u32 {
+        let send = u32::from(self.may_proceed(Side::Send));
+        let receive = u32::from(self.may_proceed(Side::Receive));
+        let mut hints = (send * Side::Send.bit()) | (receive * Side::Receive.bit());
+        if self.is_watched() {
+            let watched = |side: Side| u32::from(!self.watching[side as usize].is_empty());
+            hints |= ((send & watched(Side::Send)) | (receive & watched(Side::Receive))) * TELL_WATCHERS;
+        }
+        hints
     }
 }
 
@@ -132,8 +197,10 @@ impl<T> Core<T> {
     pub(super) fn new(capacity: usize) -> Core<T> {
         let state = State::new(capacity);
         Core {
-            hints: AtomicU8::new(state.hints()),
-            state: Mutex::new(state),
+            state: {
+                let hints = state.hints();
+                ShortLock::new(state, hints)
+            },
             seed: AtomicU32::new(0),
             timer: OnceLock::new(),
             capacity,
@@ -144,14 +211,13 @@ impl<T> Core<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
-        Locked { core: self, state: ManuallyDrop::new(lock(&self.state)) }
+        Locked { core: self, state: ManuallyDrop::new(self.state.lock()) }
     }
 
     /// N1.
     #[inline]
     pub(crate) fn may_proceed(&self, side: Side) -> bool {
-        // Relaxed: see `Locked::drop`.
-        self.hints.load(Ordering::Relaxed) & side.bit() != 0
+        self.state.note() & side.bit() != 0
     }
 
     /// A number that is random enough to be fair.
@@ -175,7 +241,7 @@ impl<T> Core<T> {
     pub(crate) fn tell_watchers(&self) {
         Wake::wake_all(std::iter::from_fn(|| {
             // Not through `lock`, whose end brought us here.
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             [Side::Send, Side::Receive].into_iter().find_map(|side| {
                 let told =
                     state.may_proceed(side).then(|| state.watching[side as usize].claim_next(|_| (), |_, ()| ()));

@@ -1,6 +1,6 @@
 //! Receiving: what it does when it has to wait. `state` decides whether it has to.
 
-use super::core::{Core, arm_of, is_promise, settled};
+use super::core::{Core, Locked, arm_of, is_promise, settled};
 use super::state::{Received, Slot};
 use super::{Iter, Receiver, RecvError, RecvTimeoutError, TryIter, TryRecvError};
 use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
@@ -30,6 +30,7 @@ impl<T> Receiver<T> {
     /// assert_eq!(rx.recv(), Ok(7));
     /// assert_eq!(rx.recv(), Err(RecvError));
     /// ```
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         self.recv_until(None).map_err(|_| RecvError)
     }
@@ -65,11 +66,18 @@ impl<T> Receiver<T> {
         self.recv_until(Some(deadline))
     }
 
+    #[inline(always)]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         checkpoint();
-        // Again only when a select that had chosen to send to us has given up.
+        let state = self.core.lock();
+        if state.can_pop() { Ok(state.pop()) } else { self.recv_loudly(state, deadline) }
+    }
+
+    /// When there is more to it than a value in the buffer. The first frame below the
+    /// caller's: see `Blocker::park`.
+    #[inline(never)]
+    fn recv_loudly<'a>(&'a self, mut state: Locked<'a, T>, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         loop {
-            let mut state = self.core.lock();
             let promised = match state.receive() {
                 Received::Value(value, sender) => {
                     drop(state);
@@ -85,18 +93,25 @@ impl<T> Receiver<T> {
             if let Some(sender) = promised {
                 match Core::commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
                     Some(value) => return Ok(value),
-                    None => continue,
+                    None => {
+                        state = self.core.lock();
+                        continue;
+                    }
                 }
             }
             blocker.arm();
             // SAFETY: W2: the waiter stays in this frame until it is claimed or given up below.
             unsafe { state.wait_to_receive(&waiter) };
-            drop(state);
+            state.release_loudly();
             let token = blocker.park(WaitReason::ChanRecv, deadline);
             if is_promise(token) {
                 match self.core.await_promise(&blocker, &waiter, WaitReason::ChanRecv) {
                     Some(value) => return Ok(value),
-                    None => continue,
+                    // The select that had chosen to send to us has given up.
+                    None => {
+                        state = self.core.lock();
+                        continue;
+                    }
                 }
             }
             if arm_of(token).is_some() {
@@ -130,8 +145,11 @@ impl<T> Receiver<T> {
     /// ```
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         breathe();
+        let mut state = self.core.lock();
+        if state.can_pop() {
+            return Ok(state.pop());
+        }
         loop {
-            let mut state = self.core.lock();
             match state.receive() {
                 Received::Value(value, sender) => {
                     drop(state);
@@ -146,6 +164,7 @@ impl<T> Receiver<T> {
                     if let Some(value) = Core::commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
                         return Ok(value);
                     }
+                    state = self.core.lock();
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Sending: what it does when it has to wait. `state` decides whether it has to.
 
-use super::core::{arm_of, settled};
+use super::core::{Locked, arm_of, settled};
 use super::state::{Sent, Slot};
 use super::{SendError, SendTimeoutError, Sender, TrySendError};
 use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
@@ -41,6 +41,7 @@ impl<T> Sender<T> {
     /// rx.close();
     /// assert_eq!(sender.join().unwrap().unwrap_err().into_inner(), "and out");
     /// ```
+    #[inline(always)]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         match self.send_until(value, None) {
             Ok(()) => Ok(()),
@@ -80,10 +81,27 @@ impl<T> Sender<T> {
         self.send_until(value, Some(deadline))
     }
 
+    #[inline(always)]
     fn send_until(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         checkpoint();
+        let state = self.core.lock();
+        if state.can_push() {
+            state.push(value);
+            return Ok(());
+        }
+        self.send_loudly(state, value, deadline)
+    }
+
+    /// When there is more to it than room in the buffer. The first frame below the
+    /// caller's: see `Blocker::park`.
+    #[inline(never)]
+    fn send_loudly(
+        &self,
+        mut state: Locked<'_, T>,
+        value: T,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
         let value = Cell::new(Some(value));
-        let mut state = self.core.lock();
         match state.send(&value) {
             Sent::Done(receiver) => {
                 drop(state);
@@ -98,7 +116,7 @@ impl<T> Sender<T> {
         blocker.arm();
         // SAFETY: W2: the waiter stays in this frame until it is claimed or given up below.
         unsafe { state.wait_to_send(&waiter) };
-        drop(state);
+        state.release_loudly();
         let token = blocker.park(WaitReason::ChanSend, deadline);
         if arm_of(token).is_some() {
             // Received; or closed, and then the value is still here.
@@ -128,8 +146,14 @@ impl<T> Sender<T> {
     /// ```
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         breathe();
+        let mut state = self.core.lock();
+        if state.can_push() {
+            state.push(value);
+            return Ok(());
+        }
         let value = Cell::new(Some(value));
-        let sent = self.core.lock().send(&value);
+        let sent = state.send(&value);
+        drop(state);
         match sent {
             Sent::Done(receiver) => {
                 wake(receiver);

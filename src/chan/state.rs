@@ -145,6 +145,40 @@ impl<T> State<T> {
         }
     }
 
+    /// Nobody in any queue, no permit out, not closed.
+    #[inline(always)]
+    pub(super) fn is_quiet(&self) -> bool {
+        // Who is in `awaiting` is committed, hence permitted.
+        self.sending.is_empty()
+            && self.receiving.is_empty()
+            && !self.is_watched()
+            && self.permits | self.committed | usize::from(self.closed) == 0
+    }
+
+    #[inline(always)]
+    pub(super) fn is_watched(&self) -> bool {
+        let [send, receive] = &self.watching;
+        !send.is_empty() || !receive.is_empty()
+    }
+
+    /// Of a quiet channel.
+    #[inline(always)]
+    pub(super) fn buffer_has_room(&self) -> bool {
+        self.buffer.len() < self.capacity
+    }
+
+    /// Of a quiet channel, with room.
+    #[inline(always)]
+    pub(super) fn push(&mut self, value: T) {
+        self.buffer.push_back(value);
+    }
+
+    /// Of a quiet channel.
+    #[inline(always)]
+    pub(super) fn pop(&mut self) -> Option<T> {
+        self.buffer.pop_front()
+    }
+
     #[inline(always)]
     fn has_room(&self) -> bool {
         self.buffer.len() + (self.permits - self.committed) < self.capacity
@@ -177,7 +211,7 @@ impl<T> State<T> {
     }
 
     /// Receives a value, if that needs no waiting.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive(&mut self) -> Received<T> {
         if let Some(value) = self.buffer.pop_front() {
             return Received::Value(value, self.admit());
