@@ -12,6 +12,7 @@ use gorun::runtime::Builder;
 use gorun::{goroutine_local, local};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
@@ -428,4 +429,36 @@ fn what_a_joiners_waker_stores_is_gone_with_the_goroutine() {
         assert_eq!(rx.recv(), Ok("dropped"));
         assert!(!runtime.go(|| local::contains(&"left by a waker")).unwrap().join().unwrap());
     });
+}
+
+/// Does it again whenever it is dropped.
+struct Again(fn(Again), Arc<AtomicUsize>);
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        (self.0)(Again(self.0, self.1.clone()));
+    }
+}
+
+#[test]
+fn a_destructor_that_always_stores_its_value_again_comes_to_an_end() {
+    goroutine_local! {
+        static SELF: Cell<Option<Again>> = const { Cell::new(None) };
+        static WHOLE: RefCell<Again> = panic!("set first");
+    }
+    let stores: [fn(Again); 4] = [
+        |again| local::set("again", again),
+        |again| gorun::at_exit(move || drop(again)),
+        |again| SELF.set(Some(again)),
+        |again| WHOLE.set(again),
+    ];
+    for (n, store) in stores.into_iter().enumerate() {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let counted = drops.clone();
+        gorun::go(move || store(Again(store, counted))).join().unwrap();
+        let drops = drops.load(Ordering::SeqCst);
+        assert!((1..100_000).contains(&drops), "way {n}: {drops}");
+        assert!(!gorun::go(|| local::contains(&"again")).join().unwrap());
+    }
 }

@@ -86,7 +86,8 @@ fn hash_of<K: Hash + 'static>(key: &K) -> u32 {
 ///
 /// # Panics
 /// When a destructor stores past the bound of exit rounds; on a plain thread past the end of its thread-locals; when
-/// called by the `Eq` of a key; and when the old value's destructor does.
+/// called by the `Eq` of a key; and when the old value's destructor does. In the first three cases key and value are
+/// forgotten, not dropped: their destructor may be what stores them, again and again.
 ///
 /// ```
 /// gorun::local::set("name", String::from("ann"));
@@ -99,7 +100,11 @@ pub fn set<K: Hash + Eq + 'static, V: 'static>(key: K, value: V) {
     let hash = hash_of(&key);
     match mine() {
         Some(record) => record.set(hash, key, value),
-        None => gone(),
+        None => {
+            // Its destructor may be what stores it, again and again.
+            std::mem::forget((key, value));
+            gone()
+        }
     }
 }
 
@@ -245,7 +250,11 @@ pub fn unload() {
 pub fn at_exit(f: impl FnOnce() + 'static) {
     match mine() {
         Some(record) => record.at_exit(f),
-        None => gone(),
+        None => {
+            // As in `set`.
+            std::mem::forget(f);
+            gone()
+        }
     }
 }
 

@@ -113,7 +113,11 @@ impl<T: 'static> LocalKey<T> {
                 // SAFETY: K1; `kind` is this key's.
                 Ok(unsafe { begun.finish(&self.kind, value) })
             }
-            Err(Unavailable::Destroyed) => Err(AccessError),
+            Err(Unavailable::Destroyed) => {
+                // Its destructor may be what stores it, again and again.
+                std::mem::forget(value);
+                Err(AccessError)
+            }
             Err(Unavailable::Initialising) => {
                 panic!("gorun: the initialiser of a goroutine-local uses that goroutine-local itself")
             }
@@ -191,7 +195,11 @@ impl<T: 'static> LocalKey<T> {
     /// Puts `value` there: `Ok` with what the key had, through `replace`, if it had something.
     #[inline]
     fn put(&'static self, value: T, replace: impl FnOnce(&T, T) -> T) -> Option<T> {
-        let Some(record) = Self::record() else { refused(AccessError) };
+        let Some(record) = Self::record() else {
+            // As in `initialise`.
+            std::mem::forget(value);
+            refused(AccessError)
+        };
         match self.existing(record) {
             // SAFETY: K1, K2: `replace` is `Cell`'s or `RefCell`'s.
             Some(old) => Some(replace(unsafe { old.as_ref() }, value)),
@@ -213,7 +221,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// Sets the value. A key that has none gets this one; its initialiser doesn't run.
     ///
     /// # Panics
-    /// As [`with`](Self::with).
+    /// As [`with`](Self::with); the new value is forgotten then: its destructor may be what sets it, again and again.
     ///
     /// ```
     /// # use std::cell::Cell;

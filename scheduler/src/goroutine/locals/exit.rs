@@ -215,7 +215,8 @@ impl Locals {
     /// Registers a handler: run at exit, last in first out, before storage is dropped.
     ///
     /// # Panics
-    /// When the exit path is over its bound of rounds; in a handler that ends a chain of [`HANDLER_DEPTH`] of them.
+    /// When the exit path is over its bound of rounds; in a handler that ends a chain of [`HANDLER_DEPTH`] of them. The new
+    /// handler is forgotten then, with what it captured: the destructor of that may be what registers it, again and again.
     ///
     /// ```
     #[doc = include_str!("../../examples.txt")]
@@ -230,15 +231,14 @@ impl Locals {
     /// assert_eq!(rx.iter().collect::<Vec<_>>(), ["first", "last"]);
     /// ```
     pub fn at_exit<F: FnOnce() + 'static>(&self, f: F) {
-        assert!(
-            self.phase.get() != Phase::Refusing,
-            "gorun: a destructor registered a handler past the bound of exit rounds"
-        );
         let depth = self.depth.get();
-        assert!(
-            depth < HANDLER_DEPTH,
-            "gorun: an at-exit handler registered another one, that one the next, and so on {depth} times; that ends here"
-        );
+        if self.phase.get() == Phase::Refusing || depth >= HANDLER_DEPTH {
+            std::mem::forget(f);
+            assert!(depth >= HANDLER_DEPTH, "gorun: a destructor registered a handler past the bound of exit rounds");
+            panic!(
+                "gorun: an at-exit handler registered another one, that one the next, and so on {depth} times; that ends here"
+            );
+        }
         // SAFETY: this very kind.
         let entry = unsafe { self.new_entry(HandlerKind::<F>::KIND, u32::from(depth) + 1, f) };
         // SAFETY: just made.

@@ -11,7 +11,9 @@
 //! * **L4.** While `borrows > 0` no typed value is dropped; a dynamic entry with a borrow is detached, and dropped
 //!   by its last borrow. Frames that never return (`std::process::exit`) are exempt: nobody looks again.
 //! * **L5.** An untouched record has the bare exit as its target; one that holds anything has the cleaning exit.
-//! * **L6.** After the cleaning exit a record is as [`Locals::new`] made it ([`Locals::assert_empty`]).
+//! * **L6.** After the cleaning exit a record is as `Locals::new` made it ([`Locals::assert_empty`]).
+//! * **L7.** A record that holds anything stays where it is: it points into itself. Outside of this crate there are
+//!   references to records only.
 
 mod dynamic;
 mod entry;
@@ -87,11 +89,8 @@ pub enum Unavailable {
 impl Locals {
     /// A record that holds nothing.
     ///
-    /// ```
-    /// assert!(gorun_scheduler::Locals::new().is_empty());
-    /// ```
-    #[must_use]
-    pub const fn new() -> Locals {
+    /// Not public: entries lie in the record itself, so one that holds any must not move (L7).
+    pub(crate) const fn new() -> Locals {
         Locals {
             table: [const { Cell::new(UNSET) }; INLINE_WORDS],
             target: Cell::new(bare_exit),
@@ -354,16 +353,14 @@ impl Locals {
     /// When the record is not empty (L6).
     ///
     /// ```
-    /// gorun_scheduler::Locals::new().assert_empty();
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// record.set(7, "user", "ann");
+    /// record.unload();
+    /// record.assert_empty();
     /// ```
     pub fn assert_empty(&self) {
         assert!(self.is_empty(), "a record to be used again is not empty: {self:?}");
-    }
-}
-
-impl Default for Locals {
-    fn default() -> Locals {
-        Locals::new()
     }
 }
 
