@@ -149,8 +149,10 @@ fn who_gives_up_takes_nothing_along() {
                     for _ in 0..2 {
                         let value = ledger.make(usize::from(hasty));
                         let number = value.number;
-                        let outcome =
-                            if hasty { sender.send_timeout(value, SOON) } else { Ok(sender.send(value).unwrap()) };
+                        let outcome = match hasty {
+                            true => sender.send_timeout(value, SOON),
+                            false => sender.send(value).map_err(SendTimeoutError::from),
+                        };
                         match outcome {
                             Ok(()) => sent.add(number),
                             Err(SendTimeoutError::Timeout(value)) => assert_eq!(value.number, number),

@@ -40,8 +40,8 @@ fn receiving_from_two_beside_a_competitor() {
             let (ledger, sent, received) = (Ledger::default(), Log::default(), Log::default());
             let pair = [channel(capacity), channel(capacity)];
             let mut parties = Parties::default();
-            for maker in 0..2 {
-                let (sender, ledger, sent) = (pair[maker].0.clone(), ledger.clone(), sent.clone());
+            for (maker, (sender, _)) in pair.iter().enumerate() {
+                let (sender, ledger, sent) = (sender.clone(), ledger.clone(), sent.clone());
                 parties.add(move || send_some(&sender, &ledger, &sent, maker, 2));
             }
             let (one, log) = (pair[0].1.clone(), received.clone());
@@ -319,8 +319,8 @@ fn watchers_are_told() {
             let (ledger, sent, received) = (Ledger::default(), Log::default(), Log::default());
             let pair = [channel(capacity), channel(capacity)];
             let mut parties = Parties::default();
-            for maker in 0..2 {
-                let (sender, ledger, sent) = (pair[maker].0.clone(), ledger.clone(), sent.clone());
+            for (maker, (sender, _)) in pair.iter().enumerate() {
+                let (sender, ledger, sent) = (sender.clone(), ledger.clone(), sent.clone());
                 parties.add(move || send_some(&sender, &ledger, &sent, maker, 2));
             }
             let (one, log) = (pair[0].1.clone(), received.clone());

@@ -3,7 +3,9 @@
 
 use super::{let_others_wait, until, within};
 use gorun::JoinHandle;
-use gorun::sync::{Condvar, Mutex, RwLock, Semaphore};
+use gorun::context::background;
+use gorun::sync::{Condvar, Mutex, RwLock, Semaphore, SingleFlight};
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +14,7 @@ struct World {
     mutex: Mutex<(u64, u64)>,
     rwlock: RwLock<(u64, u64)>,
     semaphore: Semaphore,
+    flights: Arc<SingleFlight<u64, u64>>,
     out: AtomicUsize,
     turn: Mutex<u64>,
     turned: Condvar,
@@ -57,7 +60,7 @@ impl Drop for Out<'_> {
 fn live(world: &World, dice: &mut Dice) {
     for _ in 0..60 {
         let time = Duration::from_micros(dice.roll(80));
-        match dice.roll(10) {
+        match dice.roll(12) {
             0 | 1 => change(&mut world.mutex.lock(), dice),
             2 => drop(world.mutex.try_lock_for(time).map(|mut held| change(&mut held, dice))),
             3 | 4 => change(&mut world.rwlock.write(), dice),
@@ -74,11 +77,35 @@ fn live(world: &World, dice: &mut Dice) {
             }
             8 => {
                 let n = dice.roll(4) as usize;
-                if let Some(permit) = world.semaphore.acquire_timeout(n, time * 4) {
+                let (context, _cancel) = background().with_timeout(time);
+                let permit = match dice.roll(2) {
+                    0 => world.semaphore.acquire_timeout(n, time * 4),
+                    _ => world.semaphore.acquire_with(&context, n).ok(),
+                };
+                if let Some(permit) = permit {
                     assert!(world.out.fetch_add(permit.count(), Ordering::SeqCst) + permit.count() <= 3);
                     let _out = Out(&world.out, n);
                     gorun::yield_now();
                 }
+            }
+            9 => {
+                let (key, mut own) = (dice.roll(2), Dice(dice.roll(1000)));
+                let (value, _shared) = world.flights.run(key, || {
+                    own.maybe_panic();
+                    gorun::yield_now();
+                    key
+                });
+                assert_eq!(value, key);
+            }
+            10 => {
+                let (key, mut own) = (dice.roll(2), Dice(dice.roll(1000)));
+                let result = SingleFlight::run_chan(&world.flights, key, move || {
+                    own.maybe_panic();
+                    gorun::yield_now();
+                    key
+                });
+                // Closed where it panicked.
+                assert!(result.recv().is_err() || result.recv().is_err(), "one result");
             }
             _ => {
                 let mut turn = world.turn.lock();
@@ -103,6 +130,7 @@ fn what_is_protected_stays_whole() {
                 mutex: Mutex::default(),
                 rwlock: RwLock::default(),
                 semaphore: Semaphore::new(3),
+                flights: Arc::default(),
                 out: AtomicUsize::new(0),
                 turn: Mutex::default(),
                 turned: Condvar::new(),
@@ -121,14 +149,19 @@ fn what_is_protected_stays_whole() {
             until(|| lives.iter().all(JoinHandle::is_finished));
             for life in lives {
                 if let Err(error) = life.join() {
-                    let text = error.into_panic().ok().map(|p| p.downcast_ref::<&str>().copied());
-                    assert!(matches!(text, None | Some(Some("on purpose"))), "an assertion failed");
+                    // One that waited for another's flight has its text.
+                    let purpose = |p: Box<dyn Any + Send>| {
+                        p.downcast_ref::<&str>() == Some(&"on purpose")
+                            || p.downcast_ref() == Some(&"on purpose".to_owned())
+                    };
+                    assert!(error.into_panic().ok().is_none_or(purpose), "an assertion failed");
                 }
             }
             let both = *world.mutex.try_lock().expect("unlocked");
             assert_eq!(both.0, both.1);
             let both = *world.rwlock.try_write().expect("unlocked");
             assert_eq!(both.0, both.1);
+            until(|| format!("{:?}", world.flights) == "SingleFlight { under_way: Some(0), .. }");
             assert_eq!((world.semaphore.available_permits(), world.out.load(Ordering::SeqCst)), (3, 0));
             assert!(!world.turn.is_locked());
         }
