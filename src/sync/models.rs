@@ -333,7 +333,7 @@ fn a_wait_group_waits_for_all() {
 /// Who waits for the next round is not woken by the last one's end, and nobody of the last one sleeps on.
 #[test]
 fn a_wait_group_tells_its_rounds_apart() {
-    model(2, false, || {
+    model(1, false, || {
         let with = With::new(WaitGroup::new(), WaitGroup::touch);
         with.primitive.add(1);
         let last = spawn(&with, |with| with.primitive.done());

@@ -244,7 +244,7 @@ impl Group {
     /// Makes what loom has to know.
     #[cfg(all(test, loom))]
     fn touch(&self) {
-        let _made = (self.word.load(Ordering::Relaxed), self.queue.lock());
+        let _made = (self.word.load(Ordering::SeqCst), self.queue.lock());
     }
 
     /// G1, under the queue's lock. `false`: the counter is zero.
