@@ -112,13 +112,13 @@ impl<T> Locked<'_, T> {
 
     /// Whether [`Locked::pop`] may follow: then that is all there is to a receive.
     #[inline(always)]
-    pub(super) fn can_pop(&self) -> bool {
+    pub(crate) fn can_pop(&self) -> bool {
         self.state.note() & (QUIET | Side::Receive.bit()) == QUIET | Side::Receive.bit()
     }
 
     /// Receives and releases the lock.
     #[inline(always)]
-    pub(super) fn pop(mut self) -> T {
+    pub(crate) fn pop(mut self) -> T {
         let value = self.state.pop().expect("N3: there is one");
         self.release_quietly();
         value

@@ -56,6 +56,8 @@ pub(super) trait Operations {
     /// Releases the lock that this arm took; `true` if watchers are to be told.
     fn unlock(&self) -> bool;
     fn tell_watchers(&self);
+    /// Takes the lock, tries, and releases it. Not for an arm that is never ready.
+    fn attempt_alone(&self, waits: &Waits) -> Tried;
     /// # Safety
     /// A1: the pointer is that of this arm's channel, whose lock the caller holds. So in the next two.
     unsafe fn attempt(&self, state: Erased, waits: &Waits) -> Tried;
@@ -286,12 +288,10 @@ macro_rules! operations {
     };
 }
 
-impl<T> Operations for RecvArm<'_, T> {
-    operations!(Side::Receive);
-
-    unsafe fn attempt(&self, state: Erased, waits: &Waits) -> Tried {
-        // SAFETY: by the caller.
-        let state = unsafe { typed::<T>(state) };
+impl<T> RecvArm<'_, T> {
+    /// Under the lock.
+    #[inline]
+    fn try_in(&self, state: &mut State<T>, waits: &Waits) -> Tried {
         match state.receive() {
             Received::Value(value, sender) => {
                 self.waiter.slot.value.set(Some(value));
@@ -308,6 +308,24 @@ impl<T> Operations for RecvArm<'_, T> {
                 Tried::Committed(sender)
             }
         }
+    }
+}
+
+impl<T> Operations for RecvArm<'_, T> {
+    operations!(Side::Receive);
+
+    fn attempt_alone(&self, waits: &Waits) -> Tried {
+        let mut state = self.core.expect("an arm that may become ready").lock();
+        if state.can_pop() {
+            self.waiter.slot.value.set(Some(state.pop()));
+            return Tried::Done(None);
+        }
+        self.try_in(&mut state, waits)
+    }
+
+    unsafe fn attempt(&self, state: Erased, waits: &Waits) -> Tried {
+        // SAFETY: by the caller.
+        self.try_in(unsafe { typed::<T>(state) }, waits)
     }
 
     unsafe fn enqueue(&self, state: Erased, blocker: &Blocker, index: usize) {
@@ -351,12 +369,11 @@ impl<T> Operations for RecvArm<'_, T> {
     }
 }
 
-impl<T> Operations for SendArm<'_, T> {
-    operations!(Side::Send);
-
-    unsafe fn attempt(&self, state: Erased, _waits: &Waits) -> Tried {
-        // SAFETY: by the caller.
-        match unsafe { typed::<T>(state) }.offer() {
+impl<T> SendArm<'_, T> {
+    /// Under the lock.
+    #[inline]
+    fn try_in(&self, state: &mut State<T>) -> Tried {
+        match state.offer() {
             Offered::Permit => {
                 self.permitted.set(true);
                 Tried::Done(None)
@@ -364,6 +381,19 @@ impl<T> Operations for SendArm<'_, T> {
             Offered::Closed => Tried::Done(None),
             Offered::Full => Tried::NotNow,
         }
+    }
+}
+
+impl<T> Operations for SendArm<'_, T> {
+    operations!(Side::Send);
+
+    fn attempt_alone(&self, _waits: &Waits) -> Tried {
+        self.try_in(&mut self.core.expect("an arm that may become ready").lock())
+    }
+
+    unsafe fn attempt(&self, state: Erased, _waits: &Waits) -> Tried {
+        // SAFETY: by the caller.
+        self.try_in(unsafe { typed::<T>(state) })
     }
 
     unsafe fn enqueue(&self, state: Erased, blocker: &Blocker, index: usize) {

@@ -76,16 +76,7 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
     }
     let waits = Waits::default();
     loop {
-        let looked = in_some_order(arms, biased, |index| {
-            let arm = arms[index].operations();
-            let state = arm.lock();
-            // SAFETY: A1: its own.
-            let tried = unsafe { arm.attempt(state, &waits) };
-            if arm.unlock() {
-                arm.tell_watchers();
-            }
-            tried
-        });
+        let looked = in_some_order(arms, biased, |index| arms[index].operations().attempt_alone(&waits));
         match settle(arms, looked, &waits) {
             Settled::Chosen(index) => return Some(index),
             Settled::Anew => continue,
@@ -184,49 +175,39 @@ fn in_some_order_of_many<A: AsOperations>(
     None
 }
 
-/// An arm in the order in which locks are taken.
-#[derive(Clone, Copy)]
-struct Place {
-    address: usize,
-    index: usize,
-}
-
 /// Steps 2 and 3.
+// All of it in one frame, and few between the caller's and the switch: see `Blocker::park`.
+#[inline(always)]
 fn all_at_once<A: AsOperations>(arms: &[A], biased: bool, wait: Wait, waits: &Waits) -> Settled {
-    // On the stack for as many as one usually writes down.
+    // On the stack for as many as one usually writes down, and not more than needed, as it is written to.
+    const TWO: usize = 2;
     const FEW: usize = 16;
-    if arms.len() <= FEW {
-        let mut places = [Place { address: 0, index: 0 }; FEW];
-        let mut states = [None; FEW];
-        with_places(arms, biased, wait, waits, &mut places[..arms.len()], &mut states[..arms.len()])
+    let (mut two, mut few, mut many);
+    let (addresses, order, states): (&mut [usize], &mut [u32], &mut [Option<Erased>]) = if arms.len() <= TWO {
+        two = ([0; TWO], [0; TWO], [None; TWO]);
+        (&mut two.0[..arms.len()], &mut two.1[..arms.len()], &mut two.2[..arms.len()])
+    } else if arms.len() <= FEW {
+        few = ([0; FEW], [0; FEW], [None; FEW]);
+        (&mut few.0[..arms.len()], &mut few.1[..arms.len()], &mut few.2[..arms.len()])
     } else {
-        let mut places = vec![Place { address: 0, index: 0 }; arms.len()];
-        let mut states = vec![None; arms.len()];
-        with_places(arms, biased, wait, waits, &mut places, &mut states)
+        many = (vec![0; arms.len()], vec![0; arms.len()], vec![None; arms.len()]);
+        (&mut many.0, &mut many.1, &mut many.2)
+    };
+    for (index, arm) in arms.iter().enumerate() {
+        addresses[index] = arm.operations().address();
+        // A claim's token has no room for more either (`Token::case`).
+        order[index] = index as u32;
     }
-}
-
-fn with_places<A: AsOperations>(
-    arms: &[A],
-    biased: bool,
-    wait: Wait,
-    waits: &Waits,
-    places: &mut [Place],
-    states: &mut [Option<Erased>],
-) -> Settled {
-    for (index, place) in places.iter_mut().enumerate() {
-        *place = Place { address: arms[index].operations().address(), index };
-    }
-    places.sort_unstable_by_key(|place| place.address);
     // S4. Each channel once, however many arms it is in.
+    order.sort_unstable_by_key(|index| addresses[*index as usize]);
     let mut last: Option<(usize, Erased)> = None;
-    for place in places.iter().filter(|place| place.address != 0) {
+    for index in order.iter().map(|index| *index as usize).filter(|index| addresses[*index] != 0) {
         let state = match last {
-            Some((address, state)) if address == place.address => state,
-            _ => arms[place.index].operations().lock(),
+            Some((address, state)) if address == addresses[index] => state,
+            _ => arms[index].operations().lock(),
         };
-        last = Some((place.address, state));
-        states[place.index] = Some(state);
+        last = Some((addresses[index], state));
+        states[index] = Some(state);
     }
     let unlock = || {
         // Those that took a lock know it. Nobody is told anything before the last is released.

@@ -7,7 +7,7 @@
 use super::raw_mutex::{Abort, RawMutex};
 use super::raw_rwlock::RawRwLock;
 use super::shim::model::STARVING;
-use super::{Barrier, Condvar, Once, Semaphore};
+use super::{Barrier, Condvar, Once, Semaphore, WaitGroup};
 use gorun_scheduler::Token;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -310,5 +310,41 @@ fn a_barrier_lets_all_go() {
         meet(&barrier);
         join([other]);
         assert_eq!(barrier.1.load(Ordering::SeqCst), 2);
+    });
+}
+
+/// Who waits goes on when both are done, and sees what they did.
+#[test]
+fn a_wait_group_waits_for_all() {
+    model(3, false, || {
+        let with = With::new(WaitGroup::new(), WaitGroup::touch);
+        with.primitive.add(2);
+        let adds = spawn(&with, |with| {
+            with.add();
+            with.primitive.done();
+        });
+        let counts = spawn(&with, |with| with.primitive.done());
+        with.primitive.wait();
+        assert_eq!(with.get(), 1);
+        join([adds, counts]);
+    });
+}
+
+/// Who waits for the next round is not woken by the last one's end, and nobody of the last one sleeps on.
+#[test]
+fn a_wait_group_tells_its_rounds_apart() {
+    model(1, false, || {
+        let with = With::new(WaitGroup::new(), WaitGroup::touch);
+        with.primitive.add(1);
+        let last = spawn(&with, |with| with.primitive.done());
+        let waits = spawn(&with, |with| with.primitive.wait());
+        with.primitive.add(1);
+        let next = spawn(&with, |with| {
+            with.add();
+            with.primitive.done();
+        });
+        with.primitive.wait();
+        assert_eq!(with.get(), 1);
+        join([last, waits, next]);
     });
 }

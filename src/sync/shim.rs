@@ -21,6 +21,12 @@ pub(crate) use shuttle::sync::{
     atomic::{AtomicU8, AtomicU32, AtomicUsize},
 };
 
+/// A `usize` that loom knows too.
+#[cfg(not(loom))]
+pub(crate) type AtomicCount = AtomicUsize;
+#[cfg(loom)]
+pub(crate) use model::AtomicCount;
+
 use std::time::{Duration, Instant};
 
 /// How long one waits for a lock before it has starved: Go's figure.
@@ -75,57 +81,71 @@ pub(super) mod model {
     /// Whether waiters count as starved.
     pub(crate) static STARVING: AtomicBool = AtomicBool::new(false);
 
-    #[derive(Debug)]
-    pub(crate) struct AtomicU32(OnceLock<loom::sync::atomic::AtomicU32>, u32);
+    macro_rules! atomic {
+        ($name:ident, $atomic:ident, $int:ident) => {
+            #[derive(Debug)]
+            pub(crate) struct $name(OnceLock<loom::sync::atomic::$atomic>, $int);
 
-    impl AtomicU32 {
-        pub(crate) const fn new(value: u32) -> AtomicU32 {
-            AtomicU32(OnceLock::new(), value)
-        }
+            #[allow(dead_code, reason = "each is used in part")]
+            impl $name {
+                pub(crate) const fn new(value: $int) -> $name {
+                    $name(OnceLock::new(), value)
+                }
 
-        fn inner(&self) -> &loom::sync::atomic::AtomicU32 {
-            self.0.get_or_init(|| loom::sync::atomic::AtomicU32::new(self.1))
-        }
+                fn inner(&self) -> &loom::sync::atomic::$atomic {
+                    self.0.get_or_init(|| loom::sync::atomic::$atomic::new(self.1))
+                }
 
-        pub(crate) fn load(&self, order: Ordering) -> u32 {
-            self.inner().load(order)
-        }
+                pub(crate) fn load(&self, order: Ordering) -> $int {
+                    self.inner().load(order)
+                }
 
-        pub(crate) fn store(&self, value: u32, order: Ordering) {
-            self.inner().store(value, order);
-        }
+                pub(crate) fn store(&self, value: $int, order: Ordering) {
+                    self.inner().store(value, order);
+                }
 
-        pub(crate) fn fetch_add(&self, value: u32, order: Ordering) -> u32 {
-            self.inner().fetch_add(value, order)
-        }
+                pub(crate) fn fetch_add(&self, value: $int, order: Ordering) -> $int {
+                    self.inner().fetch_add(value, order)
+                }
 
-        pub(crate) fn fetch_sub(&self, value: u32, order: Ordering) -> u32 {
-            self.inner().fetch_sub(value, order)
-        }
+                pub(crate) fn fetch_sub(&self, value: $int, order: Ordering) -> $int {
+                    self.inner().fetch_sub(value, order)
+                }
 
-        pub(crate) fn fetch_and(&self, value: u32, order: Ordering) -> u32 {
-            self.inner().fetch_and(value, order)
-        }
+                pub(crate) fn fetch_and(&self, value: $int, order: Ordering) -> $int {
+                    self.inner().fetch_and(value, order)
+                }
 
-        pub(crate) fn fetch_or(&self, value: u32, order: Ordering) -> u32 {
-            self.inner().fetch_or(value, order)
-        }
+                pub(crate) fn fetch_or(&self, value: $int, order: Ordering) -> $int {
+                    self.inner().fetch_or(value, order)
+                }
 
-        pub(crate) fn compare_exchange(&self, old: u32, new: u32, won: Ordering, lost: Ordering) -> Result<u32, u32> {
-            self.inner().compare_exchange(old, new, won, lost)
-        }
+                pub(crate) fn compare_exchange(
+                    &self,
+                    old: $int,
+                    new: $int,
+                    won: Ordering,
+                    lost: Ordering,
+                ) -> Result<$int, $int> {
+                    self.inner().compare_exchange(old, new, won, lost)
+                }
 
-        pub(crate) fn compare_exchange_weak(
-            &self,
-            old: u32,
-            new: u32,
-            won: Ordering,
-            lost: Ordering,
-        ) -> Result<u32, u32> {
-            // A model with failures out of nothing never ends.
-            self.inner().compare_exchange(old, new, won, lost)
-        }
+                pub(crate) fn compare_exchange_weak(
+                    &self,
+                    old: $int,
+                    new: $int,
+                    won: Ordering,
+                    lost: Ordering,
+                ) -> Result<$int, $int> {
+                    // A model with failures out of nothing never ends.
+                    self.inner().compare_exchange(old, new, won, lost)
+                }
+            }
+        };
     }
+
+    atomic!(AtomicU32, AtomicU32, u32);
+    atomic!(AtomicCount, AtomicUsize, usize);
 
     #[derive(Debug)]
     pub(crate) struct Lock<T> {

@@ -1,8 +1,22 @@
 //! `WaitGroup`: waits until a counter is back at zero, as Go's `sync.WaitGroup`.
 //!
-//! The counter and the queue of waiters are under one lock; a waiter is woken by its claim, outside the lock.
+//! ```text
+//!  word: the counter, above WAITING
+//!  add, done: one exchange of the word, while it is not ONE | WAITING that goes down
+//!  the done that would leave zero with WAITING: under the queue's lock, with the claims
+//! ```
+//!
+//! * **G1.** WAITING says that somebody may be in the queue. It is set under the queue's lock, by one exchange of a word
+//!   whose counter is not zero, and nobody goes into the queue without having seen it set there.
+//! * **G2.** A counter with WAITING gets to zero under the queue's lock only, and whoever is in the queue then is claimed
+//!   under the same lock.
+//!
+//! The bad interleaving with G1 alone: a `done` leaves zero and WAITING, and goes for the lock; somebody adds one for the
+//! next round and waits for it, in the same queue; the `done` has the lock and wakes all, also the one whose round has
+//! just begun. And with the claims in rounds, one lock each, it would be the same.
 
-use super::shim::{Mutex, lock};
+use super::shim::{AtomicCount, Lock, Ordering};
+use super::wait::claim_all;
 use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
 use std::sync::Arc;
 
@@ -20,13 +34,22 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct WaitGroup {
-    state: Arc<Mutex<State>>,
+    group: Arc<Group>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    count: usize,
-    waiters: WaitQueue<()>,
+#[derive(Debug)]
+struct Group {
+    word: AtomicCount,
+    queue: Lock<WaitQueue<()>>,
+}
+
+const WAITING: usize = 1;
+const ONE: usize = 2;
+
+impl Default for Group {
+    fn default() -> Group {
+        Group { word: AtomicCount::new(0), queue: Lock::new(WaitQueue::new()) }
+    }
 }
 
 impl WaitGroup {
@@ -44,7 +67,7 @@ impl WaitGroup {
     /// [`wait`](WaitGroup::wait) that is to wait for them. Never waits.
     ///
     /// # Panics
-    /// When the counter overflows.
+    /// When the counter gets above `usize::MAX / 2`.
     ///
     /// ```
     /// let group = gorun::sync::WaitGroup::new();
@@ -56,8 +79,18 @@ impl WaitGroup {
     /// group.wait();
     /// ```
     pub fn add(&self, n: usize) {
-        let mut state = lock(&self.state);
-        state.count = state.count.checked_add(n).expect("gorun: WaitGroup counter overflow");
+        let word = &self.group.word;
+        // Relaxed, here and in the exchange: it publishes nothing, and the counts down go on through it, as it is an
+        // exchange.
+        let mut now = word.load(Ordering::Relaxed);
+        loop {
+            let more = n.checked_mul(ONE).and_then(|n| now.checked_add(n));
+            let more = more.expect("gorun: WaitGroup counter overflow");
+            match word.compare_exchange_weak(now, more, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(other) => now = other,
+            }
+        }
     }
 
     /// Takes one off the counter, and wakes the waiters when it is at zero. Never waits.
@@ -74,18 +107,15 @@ impl WaitGroup {
     /// group.wait();
     /// ```
     pub fn done(&self) {
-        let mut woken: Vec<Wake> = Vec::new();
-        {
-            let mut state = lock(&self.state);
-            assert!(state.count > 0, "gorun: negative WaitGroup counter: more done() than add()");
-            state.count -= 1;
-            if state.count == 0 {
-                while let Some(((), wake)) = state.waiters.claim_next(|()| (), |(), ()| ()) {
-                    woken.push(wake);
-                }
+        // Relaxed: only a guess for the exchange.
+        let mut now = self.group.word.load(Ordering::Relaxed);
+        while now != ONE | WAITING {
+            match self.group.count_down(now) {
+                Ok(()) => return,
+                Err(other) => now = other,
             }
         }
-        Wake::wake_all(woken);
+        self.group.last_done();
     }
 
     /// Spawns `f` as a goroutine of this group: counted before it begins, done when it has ended, however it does:
@@ -143,12 +173,21 @@ impl WaitGroup {
         let _done = self.wait_for(WaitReason::Scope, true);
     }
 
+    #[cfg(all(test, loom))]
+    pub(super) fn touch(&self) {
+        self.group.touch();
+    }
+
     fn wait_for(&self, reason: WaitReason, shielded: bool) -> Token {
+        // Acquire: pairs with the Release of all the counts down.
+        if self.group.word.load(Ordering::Acquire) < ONE {
+            return Token::DONE;
+        }
         let blocker = Blocker::current();
         let waiter = Waiter::new(&blocker, Token::DONE, ());
         {
-            let mut state = lock(&self.state);
-            if state.count == 0 {
+            let mut queue = self.group.queue.lock();
+            if !self.group.announce() {
                 return Token::DONE;
             }
             if shielded {
@@ -157,14 +196,73 @@ impl WaitGroup {
                 blocker.arm()
             }
             // SAFETY: W2: the waiter stays in this frame until it is claimed or removed below.
-            unsafe { state.waiters.push_back(&waiter) };
+            unsafe { queue.push_back(&waiter) };
         }
         let token = blocker.park(reason, None);
         if token != Token::DONE {
+            // WAITING may stay: it costs the last `done` a look.
             // SAFETY: it is in this queue, or was taken out of it.
-            let _was_in = unsafe { lock(&self.state).waiters.remove(&waiter) };
+            let _was_in = unsafe { self.group.queue.lock().remove(&waiter) };
         }
         token
+    }
+}
+
+impl Group {
+    /// One less than `now`, if it is still that.
+    #[inline]
+    fn count_down(&self, now: usize) -> Result<(), usize> {
+        assert!(now >= ONE, "gorun: negative WaitGroup counter: more done() than add()");
+        // Release: pairs with the Acquire of a wait that finds zero, and of the last `done`.
+        self.word.compare_exchange_weak(now, now - ONE, Ordering::Release, Ordering::Relaxed).map(|_| ())
+    }
+
+    /// G2.
+    #[cold]
+    fn last_done(&self) {
+        let mut queue = self.queue.lock();
+        // Relaxed: only a guess for the exchange.
+        let mut now = self.word.load(Ordering::Relaxed);
+        loop {
+            let counted = if now == ONE | WAITING {
+                // AcqRel: Acquire: pairs with the Release of the other counts down, which the claims pass on. Release: as
+                // theirs.
+                self.word.compare_exchange_weak(now, 0, Ordering::AcqRel, Ordering::Relaxed).map(|_| ())
+            } else {
+                // Somebody has added some, or was the last one in the meantime.
+                self.count_down(now)
+            };
+            match counted {
+                Ok(()) if now == ONE | WAITING => break,
+                Ok(()) => return,
+                Err(other) => now = other,
+            }
+        }
+        let first = queue.claim_next(|()| (), |(), ()| ()).map(|((), wake)| wake);
+        // Allocates nothing if there was only one.
+        let others = claim_all(&mut queue);
+        drop(queue);
+        Wake::wake_all(first.into_iter().chain(others));
+    }
+
+    /// Makes what loom has to know.
+    #[cfg(all(test, loom))]
+    fn touch(&self) {
+        let _made = (self.word.load(Ordering::SeqCst), self.queue.lock());
+    }
+
+    /// G1, under the queue's lock. `false`: the counter is zero.
+    fn announce(&self) -> bool {
+        // Acquire, here and in the exchange's failure: as in `wait_for`.
+        let mut now = self.word.load(Ordering::Acquire);
+        while now >= ONE {
+            // Relaxed: the queue is the lock's.
+            match self.word.compare_exchange_weak(now, now | WAITING, Ordering::Relaxed, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(other) => now = other,
+            }
+        }
+        false
     }
 }
 
