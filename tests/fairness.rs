@@ -4,10 +4,11 @@
 
 mod common;
 
-use common::stuck::{flag, keep_busy};
+use common::stuck::{compute, flag, found_stuck, keep_busy};
 use common::{one_worker, within};
 use gorun::runtime::ThreadLocals;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 
 /// The bound of the next slot (`NEXT_STREAK` in the processor), with room for the turns before and after.
 const MOST_ROUNDS: u64 = 64;
@@ -93,5 +94,26 @@ fn a_tree_of_goroutines_that_send_to_their_parents_comes_to_an_end() {
         // The default.
         let runtime = gorun::runtime::Builder::new().workers(1).build().unwrap();
         assert_eq!(runtime.run(|| sum_of_tree(4, 0)), 9_999 * 10_000 / 2);
+    });
+}
+
+#[test]
+fn what_was_held_back_begins_beside_work_without_end() {
+    within(|| {
+        // Without spare workers one that is stuck makes threads scarce, and what has not begun is held back.
+        let runtime = one_worker().build().unwrap();
+        let ((over, _), (free, stays)) = (flag(), flag());
+        keep_busy(&runtime, 2, &over);
+        let (told, tells) = mpsc::channel();
+        drop(runtime.go(move || {
+            told.send(gorun::go(|| ())).unwrap();
+            compute(&stays);
+        }));
+        let child = tells.recv().unwrap();
+        found_stuck(&runtime, 1);
+        free.store(true, Ordering::SeqCst);
+        // The worker is found to be none of the stuck a moment after it has come to the child.
+        child.join().unwrap();
+        over.store(true, Ordering::SeqCst);
     });
 }

@@ -266,13 +266,15 @@ fn a_panic_that_nobody_joins_names_its_goroutine() {
         let goroutines = || {
             let named = gorun::Builder::new().name("carol").go(|| panic!("of one with a name")).unwrap();
             let other = gorun::go(|| panic!("of number {}", 2));
-            // It is dropped before they have begun, when they are through, or not at all.
+            // Dropped before they have begun, when they are through, or not at all.
             (named, other)
         };
         Builder::new().workers(1).spare_workers(0).build().unwrap().run(|| {
             drop::<(gorun::JoinHandle<()>, gorun::JoinHandle<()>)>(goroutines());
+            // Many more turns than they need, on the only worker.
+            (0..1000).for_each(|_| gorun::yield_now());
             let handles = goroutines();
-            while !handles.1.is_finished() {
+            while !(handles.0.is_finished() && handles.1.is_finished()) {
                 gorun::yield_now();
             }
             drop(handles);

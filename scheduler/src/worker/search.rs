@@ -46,6 +46,9 @@ impl Worker {
             self.fire_own_timers();
             self.processor.empty_inbox();
             let found = self.take_unattended().or_else(|| self.processor.shared.injector.steal().success());
+            // V3: what was held back begins now, though we may never run out of work at home.
+            let shared = &self.processor.shared;
+            let found = found.or_else(|| if shared.spares.are_scarce() { None } else { shared.held.steal().success() });
             let found = found.or_else(|| {
                 // Q1.
                 let now = self.round.is_multiple_of(FAIRNESS * OLDEST);
