@@ -207,6 +207,8 @@ pub(crate) fn let_begin() {
 
 /// Lets others run. A goroutine goes to the end of its worker's queue; a plain thread yields to the kernel.
 /// A cancellation point.
+// Inlined: see `Blocker::park`.
+#[inline]
 pub fn yield_now() {
     match current::goroutine() {
         None => std::thread::yield_now(),

@@ -155,6 +155,8 @@ impl Completion {
     ///
     /// # Safety
     /// C4.
+    // Inlined: see `Blocker::park`.
+    #[inline(always)]
     #[must_use]
     pub unsafe fn wait(&self, reason: WaitReason, shielded: bool, deadline: Option<Instant>) -> Token {
         if self.is_finished() {
@@ -201,6 +203,7 @@ impl Completion {
         }
     }
 
+    #[inline]
     fn take_back_waker(&self) {
         // Relaxed: only a guess for the exchange. Acquire on success: as in `detach`.
         let found = self.0.load(Ordering::Relaxed);
