@@ -317,6 +317,8 @@ pub(crate) fn let_begin() {
 /// join(&go(|| READY.store(true, Ordering::Release)));
 /// join(&waits);
 /// ```
+// Inlined: see `Blocker::park`.
+#[inline]
 pub fn yield_now() {
     match current::goroutine() {
         None => std::thread::yield_now(),

@@ -333,18 +333,21 @@ fn a_wait_group_waits_for_all() {
 /// Who waits for the next round is not woken by the last one's end, and nobody of the last one sleeps on.
 #[test]
 fn a_wait_group_tells_its_rounds_apart() {
-    model(1, false, || {
+    model(2, false, || {
         let with = With::new(WaitGroup::new(), WaitGroup::touch);
         with.primitive.add(1);
-        let last = spawn(&with, |with| with.primitive.done());
-        let waits = spawn(&with, |with| with.primitive.wait());
-        with.primitive.add(1);
-        let next = spawn(&with, |with| {
+        let (begin, begun) = loom::sync::mpsc::channel();
+        let counts = spawn(&with, move |with| {
+            with.primitive.done();
+            begun.recv().unwrap();
             with.add();
             with.primitive.done();
         });
+        let waits = spawn(&with, |with| with.primitive.wait());
+        with.primitive.add(1);
+        begin.send(()).unwrap();
         with.primitive.wait();
         assert_eq!(with.get(), 1);
-        join([last, waits, next]);
+        join([counts, waits]);
     });
 }

@@ -181,6 +181,8 @@ impl Completion {
     /// // SAFETY: the handle is ours alone.
     /// assert_eq!(unsafe { goroutine.completion().wait(WaitReason::Join, false, None) }, Token::DONE);
     /// ```
+    // Inlined: see `Blocker::park`.
+    #[inline(always)]
     #[must_use]
     pub unsafe fn wait(&self, reason: WaitReason, shielded: bool, deadline: Option<Instant>) -> Token {
         if self.is_finished() {
@@ -227,6 +229,7 @@ impl Completion {
         }
     }
 
+    #[inline]
     fn take_back_waker(&self) {
         // Relaxed: only a guess for the exchange. Acquire on success: as in `detach`.
         let found = self.0.load(Ordering::Relaxed);
