@@ -32,7 +32,72 @@ impl<T> Receiver<T> {
     /// ```
     #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.recv_until(None).map_err(|_| RecvError)
+        checkpoint();
+        let state = self.core.lock();
+        if state.can_pop() {
+            return Ok(state.pop());
+        }
+        // The wait itself is in the caller's frame: see `Blocker::park`.
+        let waiter = Waiter::idle(Slot::new(None));
+        // SAFETY: W2: the waiter stays in this frame until it is claimed, or given up by `end_recv`.
+        if let Some(blocker) = unsafe { self.begin_recv(state, &waiter) } {
+            let token = blocker.park(WaitReason::ChanRecv, None);
+            if token != settled(0) {
+                return self.end_recv(&blocker, &waiter, token);
+            }
+        }
+        // A value; or closed, and then the slot is empty.
+        waiter.slot.take().ok_or(RecvError)
+    }
+
+    /// Receives into the slot, or stands in the queue: then it is to be waited.
+    ///
+    /// # Safety
+    /// W2, if there is a wait.
+    #[inline(never)]
+    unsafe fn begin_recv<'a>(&'a self, mut state: Locked<'a, T>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
+        loop {
+            let promised = match state.receive() {
+                Received::Value(value, sender) => {
+                    drop(state);
+                    wake(sender);
+                    waiter.slot.value.set(Some(value));
+                    return None;
+                }
+                Received::Closed => return None,
+                Received::Empty => None,
+                Received::Promised(sender) => Some(sender),
+            };
+            let blocker = Blocker::current();
+            waiter.assign(blocker.parker(), settled(0));
+            let Some(sender) = promised else {
+                blocker.arm();
+                // SAFETY: by the caller.
+                unsafe { state.wait_to_receive(waiter) };
+                state.release_loudly();
+                return Some(blocker);
+            };
+            let value = Core::commit(state, sender, &blocker, waiter, WaitReason::ChanRecv);
+            if value.is_some() {
+                waiter.slot.value.set(value);
+                return None;
+            }
+            state = self.core.lock();
+        }
+    }
+
+    /// After a wait without a deadline that no value and no close has ended.
+    #[cold]
+    fn end_recv(&self, blocker: &Blocker, waiter: &Waiter<Slot<T>>, token: Token) -> Result<T, RecvError> {
+        if is_promise(token) {
+            return match self.core.await_promise(blocker, waiter, WaitReason::ChanRecv) {
+                Some(value) => Ok(value),
+                // The select that had chosen to send to us has given up.
+                None => self.recv(),
+            };
+        }
+        self.core.lock().give_up_receive(waiter);
+        unwind_aborted();
     }
 
     /// As [`recv`](Receiver::recv), for `timeout` at most; what is there is received even if that is zero.
@@ -66,16 +131,13 @@ impl<T> Receiver<T> {
         self.recv_until(Some(deadline))
     }
 
-    #[inline(always)]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         checkpoint();
         let state = self.core.lock();
         if state.can_pop() { Ok(state.pop()) } else { self.recv_loudly(state, deadline) }
     }
 
-    /// When there is more to it than a value in the buffer. The first frame below the
-    /// caller's: see `Blocker::park`.
-    #[inline(never)]
+    /// When there is more to it than a value in the buffer.
     fn recv_loudly<'a>(&'a self, mut state: Locked<'a, T>, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         loop {
             let promised = match state.receive() {

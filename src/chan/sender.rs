@@ -43,11 +43,55 @@ impl<T> Sender<T> {
     /// ```
     #[inline(always)]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.send_until(value, None) {
-            Ok(()) => Ok(()),
-            Err(SendTimeoutError::Closed(value)) => Err(SendError(value)),
-            Err(SendTimeoutError::Timeout(_)) => unreachable!("there was no deadline"),
+        checkpoint();
+        let state = self.core.lock();
+        if state.can_push() {
+            state.push(value);
+            return Ok(());
         }
+        // The wait itself is in the caller's frame: see `Blocker::park`.
+        let waiter = Waiter::idle(Slot::new(Some(value)));
+        // SAFETY: W2: the waiter stays in this frame until it is claimed, or given up by `abort_send`.
+        if let Some(blocker) = unsafe { self.begin_send(state, &waiter) } {
+            let token = blocker.park(WaitReason::ChanSend, None);
+            if arm_of(token).is_none() {
+                self.abort_send(&waiter);
+            }
+        }
+        // Received; or closed, and then the value is still here.
+        waiter.slot.take().map_or(Ok(()), |value| Err(SendError(value)))
+    }
+
+    /// Sends what is in the slot, or stands in the queue: then it is to be waited.
+    ///
+    /// # Safety
+    /// W2, if there is a wait.
+    #[inline(never)]
+    unsafe fn begin_send(&self, mut state: Locked<'_, T>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
+        match state.send(&waiter.slot.value) {
+            Sent::Done(receiver) => {
+                drop(state);
+                wake(receiver);
+                return None;
+            }
+            Sent::Closed => return None,
+            Sent::Full => {}
+        }
+        let blocker = Blocker::current();
+        waiter.assign(blocker.parker(), settled(0));
+        blocker.arm();
+        // SAFETY: by the caller.
+        unsafe { state.wait_to_send(waiter) };
+        state.release_loudly();
+        Some(blocker)
+    }
+
+    /// After a wait without a deadline that no claim of the channel has ended.
+    #[cold]
+    fn abort_send(&self, waiter: &Waiter<Slot<T>>) -> ! {
+        self.core.lock().give_up_send(waiter);
+        drop(sole(&waiter.slot.value));
+        unwind_aborted();
     }
 
     /// As [`send`](Sender::send), for `timeout` at most; what needs no waiting succeeds even if that is zero.
@@ -81,7 +125,6 @@ impl<T> Sender<T> {
         self.send_until(value, Some(deadline))
     }
 
-    #[inline(always)]
     fn send_until(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         checkpoint();
         let state = self.core.lock();
@@ -92,9 +135,7 @@ impl<T> Sender<T> {
         self.send_loudly(state, value, deadline)
     }
 
-    /// When there is more to it than room in the buffer. The first frame below the
-    /// caller's: see `Blocker::park`.
-    #[inline(never)]
+    /// When there is more to it than room in the buffer.
     fn send_loudly(
         &self,
         mut state: Locked<'_, T>,
