@@ -376,11 +376,47 @@ fn an_abort_of_a_pinned_neighbour_of_one_that_panics_comes_later() {
         begins.recv().unwrap();
         gorun::yield_now();
         neighbour.abort();
+        // It might be the one that panics, so its wait goes on, and so does the next one.
+        go_on.send(()).unwrap();
+        gorun::yield_now();
+        assert_eq!(reached.load(Ordering::SeqCst), 1);
         drop(open);
         assert!(panics.join().unwrap_err().is_panic());
-        go_on.send(()).unwrap();
         assert!(neighbour.join().unwrap_err().is_aborted());
         assert_eq!(reached.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn an_abort_that_came_during_a_neighbours_panic_reaches_a_pinned_one_after_it() {
+    within(|| {
+        let runtime = runtime(ThreadLocals::Pinned, 1).expect("pinned is everywhere");
+        runtime.run(|| {
+            for again in [false, true] {
+                let (panics, open) = waits_in_a_panic();
+                let (begun, begins) = gorun::channel(0);
+                let (never, waits) = gorun::channel::<()>(0);
+                let neighbour = gorun::go(move || {
+                    begun.send(()).unwrap();
+                    waits.recv()
+                });
+                begins.recv().unwrap();
+                gorun::yield_now();
+                neighbour.abort();
+                if again {
+                    // A second panic begins before the first is over.
+                    let (panics, open) = waits_in_a_panic();
+                    drop(open);
+                    assert!(panics.join().unwrap_err().is_panic());
+                }
+                gorun::yield_now();
+                assert!(!neighbour.is_finished(), "it might be the one that panics");
+                drop(open);
+                assert!(panics.join().unwrap_err().is_panic());
+                assert!(neighbour.join().unwrap_err().is_aborted());
+                drop(never);
+            }
+        });
     });
 }
 

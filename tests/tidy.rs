@@ -23,7 +23,7 @@ const SCHEDULER: &str = "
     asymmetric: shim unwind
     short_lock: shim asymmetric
     goroutine: shim current stack config unwind ^carrier ^seats ^shared ^processor ^parker ^park
-    exit: current isolated goroutine ^processor
+    exit: current isolated goroutine ^processor ^park
     carrier: stack isolated config unwind goroutine exit
     warm: shim stack config carrier
     idle: shim
@@ -33,7 +33,7 @@ const SCHEDULER: &str = "
     seats: shim goroutine inbox next_slot run_queue ^shared ^timers
     spares: shim config run_queue seats ^shared
     shared: shim stack config asymmetric goroutine warm idle run_queue seats spares
-    processor: current stack config goroutine carrier warm run_queue seats shared
+    processor: current stack config doubt goroutine carrier warm run_queue seats shared
     ready: current goroutine shared processor
     parker: shim goroutine ready ^task
     task: parker

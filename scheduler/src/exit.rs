@@ -45,6 +45,10 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
         g.exiting.set(true);
     }
     end_storage(g, block);
+    if block.is_none() {
+        // Its own panic is over.
+        crate::park::doubt(g, None, std::thread::panicking());
+    }
     if let Some(ended) = entry.ended {
         // SAFETY: G1, and the result is not published: the payload is ours.
         unsafe { ended(g.payload()) };

@@ -25,6 +25,7 @@ mod carrier;
 mod config;
 #[allow(unsafe_code, reason = "who runs here, by pointer")]
 mod current;
+mod doubt;
 #[allow(unsafe_code, reason = "runs and drops the payload")]
 mod exit;
 #[allow(unsafe_code, reason = "shared blocks whose fields have one owner at a time")]

@@ -6,7 +6,7 @@ use crate::carrier::{self, Suspended};
 use crate::config::ThreadLocals;
 use crate::current;
 use crate::goroutine::{ABORT, Goroutine, YIELD};
-use crate::parker::{Parker, ThreadParker, Token};
+use crate::parker::{Armed, Parker, ThreadParker, Token};
 use crate::unwind::unwind_aborted;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -108,8 +108,19 @@ impl Blocker {
     #[inline]
     pub fn arm(&self) {
         // A goroutine that is being unwound, or is in its exit path, can't be aborted once more.
-        let shielded = current::goroutine().is_some_and(|g| g.exiting.get()) || std::thread::panicking();
-        self.word().arm(shielded);
+        let panicking = std::thread::panicking();
+        match current::goroutine() {
+            Some(g) => {
+                let exiting = g.exiting.get();
+                let wait = self.word().arm(exiting || panicking);
+                if g.mode.get() == ThreadLocals::Pinned {
+                    doubt(g, (panicking && !exiting).then_some(wait), panicking);
+                }
+            }
+            None => {
+                self.word().arm(panicking);
+            }
+        }
     }
 
     /// As [`Blocker::arm`], but an abort does not end this wait: where others hold borrows of our stack.
@@ -126,7 +137,7 @@ impl Blocker {
     /// join(&goroutine);
     /// ```
     pub fn arm_shielded(&self) {
-        self.word().arm(true);
+        let _wait = self.word().arm(true);
     }
 
     /// Takes the announcement back, when the caller is in no queue. `false`: a claim (an abort's) came first, and
@@ -208,7 +219,7 @@ impl Blocker {
     }
 
     #[cold]
-    #[expect(clippy::disallowed_methods, reason = "a plain thread waits")]
+    #[cfg_attr(not(any(loom, shuttle)), expect(clippy::disallowed_methods, reason = "a plain thread waits"))]
     fn park_thread(&self, deadline: Option<Instant>) {
         assert!(self.thread.is_some(), "a goroutine's blocker stays on its goroutine");
         while self.word().claimed().is_none() {
@@ -226,6 +237,18 @@ impl Blocker {
                 }
             }
         }
+    }
+}
+
+/// Whether it was the pinned goroutine that panics: see `doubt`. On its own stack.
+#[inline]
+pub(crate) fn doubt(g: &Goroutine, shielded: Option<Armed>, panicking: bool) {
+    // SAFETY: a running goroutine's processor is set by its worker, and it runs here for as long as the call.
+    let doubts = unsafe { &(*g.processor.get()).doubts };
+    match shielded {
+        Some(wait) => doubts.note(g, wait),
+        None if panicking => {}
+        None => doubts.resolve(),
     }
 }
 

@@ -138,6 +138,10 @@ pub(crate) enum Commit {
     Claimed,
 }
 
+/// A wait as it was announced (P4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Armed(u32);
+
 /// A wait that its worker has committed, by the word it left (P4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Committed(u32);
@@ -173,13 +177,23 @@ impl Parker {
 
     /// RUNNING → PARKING, by the waiter, before it becomes visible to any claimer.
     #[inline]
-    pub(crate) fn arm(&self, shielded: bool) {
+    pub(crate) fn arm(&self, shielded: bool) -> Armed {
         // Relaxed: the waiter publishes itself afterwards, under the lock of what it waits for (P3), and that
         // lock's release pairs with the claimer's acquire. An abort looks at the word without a lock; it
         // either sees PARKING or is seen by the worker's commit.
         let wait = self.waits.get().wrapping_add(1);
         self.waits.set(wait);
-        self.word.store(PARKING | if shielded { SHIELD } else { 0 } | wait << TOKEN_SHIFT, Ordering::Relaxed);
+        let word = PARKING | if shielded { SHIELD } else { 0 } | wait << TOKEN_SHIFT;
+        self.word.store(word, Ordering::Relaxed);
+        Armed(word)
+    }
+
+    /// Takes the shield off this wait, if it goes on still. On the thread whose worker would commit it, and has.
+    #[cold]
+    pub(crate) fn unshield(&self, wait: Armed) -> bool {
+        let parked = (wait.0 & !STATE) | PARKED;
+        // SeqCst: see `doubt`. It publishes nothing, and keeps what the commit has published (a release sequence).
+        self.word.compare_exchange(parked, parked & !SHIELD, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// PARKING → RUNNING, by a waiter that decided not to wait and is in no queue. `false` if it was claimed.

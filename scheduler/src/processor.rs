@@ -11,6 +11,7 @@
 
 use crate::carrier::{Carrier, CarrierList};
 use crate::config::ThreadLocals;
+use crate::doubt::Doubts;
 use crate::goroutine::{BlockList, Ref};
 use crate::run_queue::{RunQueue, STREAK};
 use crate::seats::Seat;
@@ -51,6 +52,7 @@ pub(crate) struct Processor {
     spawns: Cell<(u32, u32)>,
     eagerness: Eagerness,
     pub(crate) blocks: BlockList,
+    pub(crate) doubts: Doubts,
     /// Free ones of the default size: pinned, isolated.
     warm: [WarmCache; 2],
     /// Carriers that a library loaded meanwhile has made useless, until they can be released.
@@ -79,6 +81,7 @@ impl Processor {
             spawns: Cell::new((0, 0)),
             eagerness: Eagerness::default(),
             blocks: BlockList::new(),
+            doubts: Doubts::default(),
             warm,
             outdated: CarrierList::new(),
             ids: Cell::new((0, 0)),

@@ -1,0 +1,58 @@
+//! Pinned goroutines that waited while somebody on their thread was panicking: was it they?
+//!
+//! A goroutine that is being unwound must not be aborted once more. An isolated one knows whether it is
+//! (`std::thread::panicking` is its own); to a pinned one the same call also tells of a neighbour that waits in a destructor
+//! in the middle of its panic. So its wait is shielded from aborts on suspicion, noted here by `park`, and the shield is
+//! lifted by the first on the thread to find that nobody panics any more: then nobody did whose wait is still the same.
+//!
+//! * **D1.** A processor's list is touched on its own thread only, by its pinned goroutines.
+//! * **D2.** A shield is lifted off the very wait that was noted, and no other: a later one may have its reasons.
+//!
+//! The bad interleaving without it: A waits in a destructor, panicking; B, its neighbour, waits for a message, shielded; B is
+//! aborted, and nothing happens; A's panic is over, no message comes, and B waits for ever.
+
+use crate::goroutine::{ABORT, Goroutine, Handle};
+use crate::parker::Armed;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+/// A processor's list.
+#[derive(Debug, Default)]
+pub(crate) struct Doubts {
+    any: Cell<bool>,
+    /// By the goroutine's address: its last wait.
+    waits: RefCell<BTreeMap<usize, (Handle, Armed)>>,
+}
+
+impl Doubts {
+    /// The calling goroutine's wait is shielded, and perhaps it need not be.
+    #[cold]
+    pub(crate) fn note(&self, g: &Goroutine, wait: Armed) {
+        self.any.set(true);
+        let before = self.waits.borrow_mut().insert(ptr::from_ref(g).addr(), (Handle::of(g), wait));
+        drop(before);
+    }
+
+    /// By a pinned goroutine that is not panicking.
+    #[inline]
+    pub(crate) fn resolve(&self) {
+        if self.any.get() {
+            self.lift();
+        }
+    }
+
+    #[cold]
+    fn lift(&self) {
+        self.any.set(false);
+        let waits = self.waits.take();
+        for (handle, wait) in waits.into_values() {
+            let g = handle.block();
+            // SeqCst: the word without its shield, then the flag; the aborter writes the flag, then looks at the word.
+            if g.parker.unshield(wait) && g.requests.load(Ordering::SeqCst) & ABORT != 0 {
+                handle.abort();
+            }
+        }
+    }
+}
