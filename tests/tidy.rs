@@ -23,6 +23,7 @@ const SCHEDULER: &str = "
     asymmetric: shim unwind
     short_lock: shim asymmetric
     goroutine: shim current stack config unwind ^carrier ^seats ^shared ^processor ^parker ^park
+    doubt: goroutine
     exit: current isolated goroutine ^processor ^park
     carrier: stack isolated config unwind goroutine exit
     warm: shim stack config carrier
@@ -35,13 +36,13 @@ const SCHEDULER: &str = "
     shared: shim stack config asymmetric goroutine warm idle run_queue seats spares
     processor: current stack config doubt goroutine carrier warm run_queue seats shared
     ready: current goroutine shared processor
-    parker: shim goroutine ready ^task
+    parker: shim doubt goroutine ready ^task
     task: parker
     timers: shim current config goroutine seats processor parker ^spawn
     lock_thread: current config processor
     metrics: goroutine shared timers
     monitor: goroutine seats shared timers
-    park: shim current config unwind goroutine carrier parker timers
+    park: shim current config unwind doubt goroutine carrier parker timers
     wait_queue: parker park
     spawn: current stack isolated config asymmetric goroutine carrier shared processor park
     worker: current stack isolated config unwind goroutine exit carrier run_queue seats spares shared processor ready parker timers

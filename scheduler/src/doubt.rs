@@ -12,11 +12,14 @@
 //! aborted, and nothing happens; A's panic is over, no message comes, and B waits for ever.
 
 use crate::goroutine::{ABORT, Goroutine, Handle};
-use crate::parker::Armed;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ptr;
 use std::sync::atomic::Ordering;
+
+/// A wait as it was announced: the word that `Parker::arm` has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Armed(pub(crate) u32);
 
 /// A processor's list.
 #[derive(Debug, Default)]

@@ -5,8 +5,9 @@
 use crate::carrier::{self, Suspended};
 use crate::config::ThreadLocals;
 use crate::current;
+use crate::doubt::Armed;
 use crate::goroutine::{ABORT, Goroutine, YIELD};
-use crate::parker::{Armed, Parker, ThreadParker, Token};
+use crate::parker::{Parker, ThreadParker, Token};
 use crate::unwind::unwind_aborted;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;

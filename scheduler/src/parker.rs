@@ -30,6 +30,7 @@
 //! The bad interleaving without `PARKING`: the waiter enqueues itself, a sender on another worker pops it and
 //! pushes it into a run queue, a third worker resumes it, all before the first one has left its stack.
 
+use crate::doubt::Armed;
 use crate::goroutine::{Goroutine, Ref};
 use crate::shim::{AtomicU32, Ordering, Thread, current_thread};
 use std::cell::Cell;
@@ -137,10 +138,6 @@ pub(crate) enum Commit {
     /// Somebody claimed it before it had left its stack: the worker runs it again.
     Claimed,
 }
-
-/// A wait as it was announced (P4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Armed(u32);
 
 /// A wait that its worker has committed, by the word it left (P4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
