@@ -20,7 +20,7 @@ pub fn page(results: &Results) -> String {
     let mut page = String::from("# Benchmarks\n\nWritten by `benches/peers/run`; what the workloads are is in ");
     page +=
         "[benches/peers/README.md](../../benches/peers/README.md). Instruction counts, which need no quiet machine: ";
-    page += "[instructions.md](instructions.md).\n\n";
+    page += "[instructions.md](instructions.md). What the time of missed bars is spent on: [missed.md](missed.md).\n\n";
     page += &provenance(results);
     page += &headline(results);
     page += &scaling(results);
