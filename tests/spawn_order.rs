@@ -98,3 +98,45 @@ fn the_oldest_begins_though_newer_ones_keep_coming() {
         oldest.join().unwrap();
     });
 }
+
+/// Each spawns the next one. When told to, it spawns one before that, which will be the oldest.
+fn chain_beside(told: Arc<AtomicBool>, begun: gorun::Sender<usize>, since: Option<(Arc<AtomicBool>, usize)>) {
+    let since = match since {
+        Some((oldest, _)) if oldest.load(Ordering::Relaxed) => return,
+        Some((oldest, links)) => Some((oldest, links + 1)),
+        None => told.load(Ordering::Relaxed).then(|| {
+            let oldest = Arc::new(AtomicBool::new(false));
+            let done = oldest.clone();
+            gorun::go(move || done.store(true, Ordering::Relaxed));
+            (oldest, 0)
+        }),
+    };
+    if let Some((_, links)) = &since
+        && begun.send(*links).is_err()
+    {
+        return;
+    }
+    gorun::go(move || chain_beside(told, begun, since));
+}
+
+#[test]
+fn the_oldest_begins_though_there_is_always_more_from_outside() {
+    const OUTSIDE: usize = 5_000;
+    // No spare worker: none must steal it.
+    let runtime = Builder::new().workers(1).spare_workers(0).build().unwrap();
+    let told = Arc::new(AtomicBool::new(false));
+    let (links, count) = gorun::channel(usize::MAX);
+    let left = Arc::new(AtomicUsize::new(0));
+    let worker = told.clone();
+    runtime.go(move || chain_beside(worker, links, None)).unwrap();
+    // The worker has always one of its own, and takes one of these in 61 turns only.
+    for _ in 0..OUTSIDE {
+        left.fetch_add(1, Ordering::Relaxed);
+        let left = left.clone();
+        runtime.go(move || left.fetch_sub(1, Ordering::Relaxed)).unwrap();
+    }
+    let most = left.load(Ordering::Relaxed) * 61;
+    told.store(true, Ordering::Relaxed);
+    let links = count.iter().max().unwrap_or(0);
+    assert!(links < most / 10, "{links} began before it; the others will have begun after {most}");
+}

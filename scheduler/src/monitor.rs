@@ -36,10 +36,10 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             // then reads the flag.
             shared.monitor_asleep.store(true, Ordering::SeqCst);
             if shared.idle.asleep() >= shared.spares.active() && shared.phase() != STOPPING {
-                if shared.warm.wants_trim() {
-                    std::thread::park_timeout(PERIOD);
-                } else {
-                    std::thread::park();
+                // As long as there is nothing to give back: a process that does nothing is not to be woken for nothing.
+                match shared.warm.next_trim(timers::now()) {
+                    Some(in_time) => std::thread::park_timeout(in_time.max(PERIOD)),
+                    None => std::thread::park(),
                 }
             }
             shared.monitor_asleep.store(false, Ordering::SeqCst);

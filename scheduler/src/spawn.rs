@@ -105,7 +105,9 @@ pub(crate) unsafe fn spawn_on(
             write(g.payload());
             // An inherit hook may have suspended us: the processor is asked for anew (R1). A worker that starts a
             // goroutine for a timer is none that could have been.
+            // And with it what it holds: the one we began with may be gone, with its worker's thread.
             let processor = current::processor().unwrap_or(processor);
+            let shared = &processor.shared;
             processor.seat_ref().count_spawn();
             g.publish(2);
             processor.push_unbegun(g);

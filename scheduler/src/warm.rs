@@ -170,8 +170,17 @@ impl WarmPool {
         self.len.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether there is something that [`WarmPool::trim`] may have to release some time.
-    pub(crate) fn wants_trim(&self) -> bool {
+    /// In how long [`WarmPool::trim`] may have something to release; `None`: not before somebody gives something.
+    pub(crate) fn next_trim(&self, now: u64) -> Option<Duration> {
+        if !self.wants_trim() {
+            return None;
+        }
+        let shelves = self.shelves.lock();
+        let since = Duration::from_nanos(now.saturating_sub(shelves.looked));
+        Some(if shelves.leaving.is_empty() { self.idle.saturating_sub(since) } else { Duration::ZERO })
+    }
+
+    fn wants_trim(&self) -> bool {
         // Relaxed: who filled it went to sleep after that, and the monitor has seen that all sleep.
         self.len.load(Ordering::Relaxed) > self.least
     }

@@ -45,15 +45,15 @@ impl Worker {
         if self.round.is_multiple_of(FAIRNESS) {
             self.fire_own_timers();
             self.processor.empty_inbox();
-            let found = self.take_unattended().or_else(|| self.processor.shared.injector.steal().success());
-            // V3: what was held back begins now, though we may never run out of work at home.
-            let shared = &self.processor.shared;
-            let found = found.or_else(|| if shared.spares.are_scarce() { None } else { shared.held.steal().success() });
-            let found = found.or_else(|| {
-                // Q1.
+            let found = self.take_unattended().or_else(|| {
+                // Q1. Before the injector: that may never be empty.
                 let now = self.round.is_multiple_of(FAIRNESS * OLDEST);
                 now.then(|| self.processor.queue.oldest(&self.seat().stealer)).flatten()
             });
+            let shared = &self.processor.shared;
+            let found = found.or_else(|| shared.injector.steal().success());
+            // V3: what was held back begins now, though we may never run out of work at home.
+            let found = found.or_else(|| if shared.spares.are_scarce() { None } else { shared.held.steal().success() });
             if let Some(g) = found.and_then(|g| self.unless_held_back(g)) {
                 return Some(g);
             }
