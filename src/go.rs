@@ -15,7 +15,8 @@ use std::sync::Arc;
 /// before `f` begins. The handle may be dropped.
 ///
 /// Among several, any may begin first, as in Go; on one worker the newest most often does. A goroutine that spawns many in a
-/// row gives way to them now and then, so for it `go` is a place where others may run.
+/// row gives way to them now and then, so for it `go` is a place where others may run: hold no `std::sync` lock there that
+/// they want, or they keep their workers waiting until another worker has been brought in.
 ///
 /// # Panics
 /// When the goroutine can't be had: out of address space, memory or mappings, or the runtime is shut down.

@@ -284,6 +284,31 @@ fn a_std_mutex_held_by_a_parked_goroutine_is_waited_for() {
 }
 
 #[test]
+fn a_std_mutex_held_while_many_are_spawned_that_want_it_costs_a_thread_or_two() {
+    within(|| {
+        let Ok(runtime) = Builder::new().workers(2).thread_locals(ThreadLocals::Isolated).build() else { return };
+        let lock = Arc::new(Mutex::new(0));
+        let wanted = lock.clone();
+        let all = move || {
+            let mut held = wanted.lock().unwrap();
+            let want = |_| {
+                let wanted = wanted.clone();
+                gorun::go(move || *wanted.lock().unwrap() += 1)
+            };
+            let all: Vec<_> = (0..300).map(want).collect();
+            *held += 1;
+            drop(held);
+            all.into_iter().for_each(|g| g.join().unwrap());
+        };
+        runtime.go(all).unwrap().join().unwrap();
+        assert_eq!(*lock.lock().unwrap(), 301);
+        // Those that want the lock stop the two workers; the third one goes on with its holder.
+        let threads = runtime.metrics().threads;
+        assert!(threads < 12, "{threads} threads");
+    });
+}
+
+#[test]
 fn a_thousand_in_the_kernel_leave_threads_to_the_rest() {
     within(|| {
         const SPARE: usize = 16;

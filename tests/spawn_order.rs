@@ -8,8 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// On one worker, all by itself, once for each kind of goroutine that can be had.
 fn on_one_worker(f: impl Fn(ThreadLocals) + Send + Sync) {
+    on_one_worker_and(0, f);
+}
+
+fn on_one_worker_and(spare: usize, f: impl Fn(ThreadLocals) + Send + Sync) {
     for mode in [ThreadLocals::Pinned, ThreadLocals::Isolated] {
-        if let Ok(runtime) = Builder::new().workers(1).spare_workers(0).thread_locals(mode).build() {
+        if let Ok(runtime) = Builder::new().workers(1).spare_workers(spare).thread_locals(mode).build() {
             runtime.run(|| f(mode));
         }
     }
@@ -35,7 +39,8 @@ impl Gauge {
 #[test]
 fn a_loop_that_spawns_lets_them_go_first() {
     const N: usize = 20_000;
-    on_one_worker(|mode| {
+    // It gives way only where another worker could be brought in.
+    on_one_worker_and(1, |mode| {
         let (alive, all) = (Arc::new(Gauge::default()), WaitGroup::new());
         for _ in 0..N {
             alive.up();

@@ -115,9 +115,14 @@ impl RunStealer {
         self.ready.len() + self.unbegun.len()
     }
 
-    /// One of them.
-    pub(crate) fn steal(&self) -> Option<Ref> {
-        until_sure(|| self.ready.steal()).or_else(|| until_sure(|| self.unbegun.steal()))
+    /// One of those that have begun.
+    pub(crate) fn steal_ready(&self) -> Option<Ref> {
+        until_sure(|| self.ready.steal())
+    }
+
+    /// One of those that have not.
+    pub(crate) fn steal_unbegun(&self) -> Option<Ref> {
+        until_sure(|| self.unbegun.steal())
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) struct Spares {
     stuck: AtomicUsize,
     scarce_at: usize,
     refused: AtomicBool,
+    can_bring_in: bool,
 }
 
 #[derive(Debug, Default)]
@@ -71,12 +72,19 @@ impl Spares {
             stuck: AtomicUsize::new(0),
             scarce_at: config.workers + config.spare_workers - config.spare_workers / 4,
             refused: AtomicBool::new(false),
+            can_bring_in: config.spare_workers > 0,
         }
     }
 
     /// V1.
     pub(crate) fn active(&self) -> usize {
         self.active.load(Ordering::SeqCst)
+    }
+
+    /// Whether a goroutine may be made to wait where it does not expect to (`spawn`). It may hold a lock of std's that those
+    /// want who go first, so there has to be a worker to bring in for one that is stuck, and none may be stuck now.
+    pub(crate) fn are_at_rest(&self) -> bool {
+        self.can_bring_in && self.stuck() == 0
     }
 
     /// V3: goroutines that have not begun are to be held back.

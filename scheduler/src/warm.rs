@@ -152,16 +152,21 @@ impl WarmPool {
     #[cold]
     pub(crate) fn take_one(&self, mode: ThreadLocals) -> Option<NonNull<Carrier>> {
         let magazine = self.take(mode)?;
-        let carrier = magazine.pop()?;
-        // SAFETY: W1.
-        let usable = unsafe { carrier.as_ref() }.is_reusable();
-        if !usable {
-            magazine.push(carrier);
+        let stale = CarrierList::new();
+        let mut found = None;
+        while let Some(carrier) = magazine.pop() {
+            // SAFETY: W1.
+            if unsafe { carrier.as_ref() }.is_reusable() {
+                found = Some(carrier);
+                break;
+            }
+            stale.push(carrier);
         }
+        magazine.append(&stale);
         if magazine.len() > 0 {
             self.give(mode, magazine);
         }
-        usable.then_some(carrier)
+        found
     }
 
     fn give(&self, mode: ThreadLocals, magazine: CarrierList) {

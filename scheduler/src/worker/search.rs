@@ -51,9 +51,11 @@ impl Worker {
                 now.then(|| self.processor.queue.oldest(&self.seat().stealer)).flatten()
             });
             let shared = &self.processor.shared;
-            let found = found.or_else(|| shared.injector.steal().success());
-            // V3: what was held back begins now, though we may never run out of work at home.
-            let found = found.or_else(|| if shared.spares.are_scarce() { None } else { shared.held.steal().success() });
+            let injected = || shared.injector.steal().success();
+            // V3: what was held back begins now, though we may never run out of work at home, nor the injector.
+            let held = || if shared.spares.are_scarce() { None } else { shared.held.steal().success() };
+            let held_first = self.round.is_multiple_of(FAIRNESS * 2);
+            let found = found.or_else(|| if held_first { held().or_else(injected) } else { injected().or_else(held) });
             if let Some(g) = found.and_then(|g| self.unless_held_back(g)) {
                 return Some(g);
             }
@@ -216,17 +218,15 @@ impl Worker {
             let seats = (0..seats).map(|i| shared.seats.get((start + i) % seats));
             seats.filter(|seat| !std::ptr::eq(*seat, mine))
         };
+        if let Some(g) = self.take_unattended() {
+            return Some(g);
+        }
         let mut lone = false;
         for seat in others() {
             // A single goroutine is most often one that its worker is about to run itself.
             if seat.stealer.len() == 1 && !seat.is_unattended() {
                 lone = true;
             } else if let Some(g) = self.processor.queue.steal_batch(&seat.stealer) {
-                return Some(g);
-            }
-            if seat.is_unattended()
-                && let Some(g) = seat.next.steal()
-            {
                 return Some(g);
             }
             if seat.timers.earliest() != NEVER {
@@ -246,15 +246,17 @@ impl Worker {
 
     /// From the seats that nobody looks after (S4): fires their timers, and takes one goroutine. A worker that always finds
     /// work at home, or in the injector, would never come to the others' seats.
+    ///
+    /// What has begun goes first, wherever it is: a worker may be stuck in a goroutine that waits for a lock of std's, and the
+    /// lock may be held by one of those; what has not begun may want the lock, too, and would stop us as well.
     fn take_unattended(&mut self) -> Option<Ref> {
-        let mut found = None;
-        for seat in self.processor.shared.seats.iter().filter(|seat| seat.is_unattended()) {
-            if seat.timers.earliest() != NEVER {
-                fire_timers(&seat.timers, &self.processor, &mut self.due);
-            }
-            found = found.or_else(|| seat.next.steal()).or_else(|| seat.stealer.steal());
+        let shared = self.processor.shared.clone();
+        let unattended = || shared.seats.iter().filter(|seat| seat.is_unattended());
+        for seat in unattended().filter(|seat| seat.timers.earliest() != NEVER) {
+            fire_timers(&seat.timers, &self.processor, &mut self.due);
         }
-        found
+        let begun = unattended().find_map(|seat| seat.next.steal().or_else(|| seat.stealer.steal_ready()));
+        begun.or_else(|| unattended().find_map(|seat| seat.stealer.steal_unbegun()))
     }
 
     fn fire_own_timers(&mut self) {
