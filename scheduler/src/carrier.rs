@@ -38,6 +38,8 @@ pub(crate) enum Suspended {
     Park,
     /// It wants to go to the end of the queue.
     Yield,
+    /// The same, because the monitor asked for it: something waits, not necessarily in this worker's queue.
+    Asked,
     /// It has ended; the carrier is free.
     Exit,
 }

@@ -66,7 +66,8 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
         waiting |= overdue || !seat.stealer.is_empty() || (last.looks > 0 && seat.next.has_stealable());
     }
     for (seat, last) in shared.seats.iter().zip(&*last).filter(|(_, last)| last.looks > 0) {
-        if waiting || !seat.inbox.is_empty() {
+        // What is held back waits until threads are no longer scarce, which may be up to this very goroutine.
+        if waiting || !seat.inbox.is_empty() || !shared.held.is_empty() {
             ask_to_yield(seat);
         }
         if last.looks > 1 {

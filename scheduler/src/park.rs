@@ -314,7 +314,7 @@ fn heed(g: &Goroutine, cancels: bool) {
         unwind_aborted();
     }
     if asked & YIELD != 0 {
-        carrier::suspend(g, Suspended::Yield);
+        carrier::suspend(g, Suspended::Asked);
     }
 }
 

@@ -68,7 +68,7 @@ impl Worker {
     /// thread-local is not inlined.
     #[inline(never)]
     fn turns(&mut self) {
-        let mut next = self.find();
+        let mut next = self.find(false);
         while let Some(g) = next {
             let mut left = self.turn(g);
             next = loop {
@@ -84,7 +84,7 @@ impl Worker {
                     }
                     self.go_home();
                     self.let_go(left);
-                    break self.find();
+                    break self.find(left.why == Suspended::Asked);
                 };
                 let (carrier, base) = self.prepare(next);
                 // SAFETY: F1: the goroutine that left is still ours, and so is the next one. F2: see above.
@@ -164,7 +164,7 @@ impl Worker {
     fn let_go(&mut self, left: Left) {
         match left.why {
             Suspended::Exit => {}
-            Suspended::Yield => self.processor.push_back(left.g),
+            Suspended::Yield | Suspended::Asked => self.processor.push_back(left.g),
             Suspended::Park => self.settle(left.g),
         }
     }

@@ -22,9 +22,10 @@ const PATIENCE: u32 = 32;
 const OLDEST: u32 = 8;
 
 impl Worker {
-    /// The next goroutine to run; `None` when the thread is to end. At home.
+    /// The next goroutine to run; `None` when the thread is to end. At home. `asked`: the monitor has seen something that
+    /// waits, so it is looked for elsewhere first, as it is from time to time in any case.
     #[inline(never)]
-    pub(super) fn find(&mut self) -> Option<Ref> {
+    pub(super) fn find(&mut self, asked: bool) -> Option<Ref> {
         // Relaxed: the monitor goes by `running` while a goroutine runs, and there is none.
         self.seat().running.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.processor.release_outdated();
@@ -42,7 +43,7 @@ impl Worker {
         if alone && shared.spares.take_excess() && !self.step_aside() {
             return None;
         }
-        if self.round.is_multiple_of(FAIRNESS) {
+        if asked || self.round.is_multiple_of(FAIRNESS) {
             self.fire_own_timers();
             self.processor.empty_inbox();
             let found = self.take_unattended().or_else(|| {
