@@ -284,7 +284,7 @@ fn a_std_mutex_held_by_a_parked_goroutine_is_waited_for() {
 }
 
 #[test]
-fn a_std_mutex_held_while_many_are_spawned_that_want_it_costs_a_thread_or_two() {
+fn a_std_mutex_held_while_many_are_spawned_that_want_it_costs_a_few_threads() {
     within(|| {
         let Ok(runtime) = Builder::new().workers(2).thread_locals(ThreadLocals::Isolated).build() else { return };
         let lock = Arc::new(Mutex::new(0));
@@ -302,9 +302,9 @@ fn a_std_mutex_held_while_many_are_spawned_that_want_it_costs_a_thread_or_two() 
         };
         runtime.go(all).unwrap().join().unwrap();
         assert_eq!(*lock.lock().unwrap(), 301);
-        // Those that want the lock stop the two workers; the third one goes on with its holder.
+        // Those that want the lock stop the workers, and another one goes on with its holder, until it gives way again.
         let threads = runtime.metrics().threads;
-        assert!(threads < 12, "{threads} threads");
+        assert!(threads < 20, "{threads} threads");
     });
 }
 

@@ -40,7 +40,7 @@ impl Gauge {
 fn a_loop_that_spawns_lets_them_go_first() {
     const N: usize = 20_000;
     // It gives way only where another worker could be brought in.
-    on_one_worker_and(1, |mode| {
+    on_one_worker_and(8, |mode| {
         let (alive, all) = (Arc::new(Gauge::default()), WaitGroup::new());
         for _ in 0..N {
             alive.up();
@@ -50,7 +50,7 @@ fn a_loop_that_spawns_lets_them_go_first() {
         all.wait();
         let most = alive.most.load(Ordering::Relaxed);
         // A pinned one can't be made to wait here: it runs ahead until it waits by itself.
-        assert!(mode == ThreadLocals::Pinned || most <= 200, "{most} alive at once");
+        assert!(mode == ThreadLocals::Pinned || most <= 600, "{most} alive at once");
     });
 }
 

@@ -81,10 +81,10 @@ impl Spares {
         self.active.load(Ordering::SeqCst)
     }
 
-    /// Whether a goroutine may be made to wait where it does not expect to (`spawn`). It may hold a lock of std's that those
-    /// want who go first, so there has to be a worker to bring in for one that is stuck, and none may be stuck now.
-    pub(crate) fn are_at_rest(&self) -> bool {
-        self.can_bring_in && self.stuck() == 0
+    /// Whether there is a worker to bring in for one that is stuck. If not, a goroutine may not be made to wait where it does
+    /// not expect to (`spawn`): it may hold a lock of std's that those want who go first.
+    pub(crate) fn can_be_had(&self) -> bool {
+        self.can_bring_in
     }
 
     /// V3: goroutines that have not begun are to be held back.
