@@ -201,9 +201,13 @@ fn all_at_once<A: AsOperations>(arms: &[A], biased: bool, wait: Wait, waits: &Wa
     // S4. Each channel once, however many arms it is in.
     order.sort_unstable_by_key(|index| addresses[*index as usize]);
     let mut last: Option<(usize, Erased)> = None;
+    let mut twice = None;
     for index in order.iter().map(|index| *index as usize).filter(|index| addresses[*index] != 0) {
         let state = match last {
-            Some((address, state)) if address == addresses[index] => state,
+            Some((address, state)) if address == addresses[index] => {
+                twice = Some(index);
+                state
+            }
             _ => arms[index].operations().lock(),
         };
         last = Some((addresses[index], state));
@@ -231,7 +235,12 @@ fn all_at_once<A: AsOperations>(arms: &[A], biased: bool, wait: Wait, waits: &Wa
     };
     let blocker = waits.blocker();
     blocker.arm();
-    for (index, arm) in arms.iter().enumerate() {
+    // Of several arms in one queue the first to stand there is the one to be taken: any of them, unless biased.
+    let first = match twice {
+        Some(index) if !biased => arms[index].operations().random() as usize % arms.len(),
+        _ => 0,
+    };
+    for (index, arm) in arms.iter().enumerate().cycle().skip(first).take(arms.len()) {
         if let Some(state) = states[index] {
             // SAFETY: A1; A2: all leave below, and nothing unwinds in between.
             unsafe { arm.operations().enqueue(state, blocker, index) };
