@@ -99,7 +99,7 @@ macro_rules! select_biased {
 #[macro_export]
 macro_rules! __select {
     (@begin $biased:tt) => {
-        compile_error!("empty `select!` block")
+        compile_error!("empty `select!` block; to wait for ever write `gorun::never::<()>().recv()`")
     };
     (@begin $biased:tt $($tokens:tt)+) => {
         $crate::__select!(@list $biased () $($tokens)+)

@@ -48,6 +48,10 @@ use std::sync::Arc;
 /// tx.send("letter".to_string()).unwrap();
 /// gorun::select! { recv(inbox) -> letter => assert_eq!(letter.unwrap(), "letter") }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a `recv` arm can't receive from `{Self}`",
+    note = "name a receiver: `rx`, `ctx.done()` of a context, `ticker.channel()` of a ticker or timer, or an `Option` of these"
+)]
 pub trait AsReceiver {
     /// What it receives.
     type Value;
@@ -75,6 +79,10 @@ pub trait AsReceiver {
 /// }
 /// assert_eq!(rx.recv(), Ok(1));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a `send` arm can't send to `{Self}`",
+    note = "name a sender, a pointer to one, or an `Option` of these"
+)]
 pub trait AsSender {
     /// What it sends.
     type Value;

@@ -19,7 +19,8 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
-/// Goroutines that work on parts of one task. A clone is the same group. Not to be used again for another task.
+/// Goroutines that work on parts of one task. A clone is the same group. Not to be used again for another task: once an
+/// error has been told, later ones are dropped, and the group's context stays canceled.
 ///
 /// ```
 /// use gorun::sync::ErrGroup;
@@ -185,7 +186,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     }
 
     /// Waits until all goroutines of the group have ended, exit paths included, then cancels the group's context and gives
-    /// the first error, once: to the first who waits for it. The group may be used again after that. Go's
+    /// the first error, once: to the first who waits for it. Later waits are `Ok`, whatever failed since. Go's
     /// [`Group.Wait`](https://pkg.go.dev/golang.org/x/sync/errgroup#Group.Wait).
     ///
     /// All that the goroutines did happens before `wait` returns. A cancellation point.
