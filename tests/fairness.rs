@@ -32,6 +32,29 @@ fn a_goroutine_that_never_waits_is_asked_to_yield() {
     });
 }
 
+/// A worker of which a replacement was wanted and could not be had used to retire as the one too many: then there was none.
+#[test]
+fn polls_with_a_default_are_asked_to_yield_and_keep_their_worker() {
+    within(|| {
+        let Ok(runtime) = one_worker().thread_locals(ThreadLocals::Isolated).build() else { return };
+        for _ in 0..20 {
+            let (quit, quits) = gorun::channel::<()>(0);
+            let polls = runtime.go(move || {
+                loop {
+                    gorun::select! {
+                        recv(quits) -> _ => break,
+                        default => {}
+                    }
+                }
+            });
+            // It has to be found stuck, and to be wanted elsewhere, before it hears of this.
+            runtime.go(move || gorun::time::sleep(std::time::Duration::from_millis(30))).unwrap().join().unwrap();
+            drop(quit);
+            polls.unwrap().join().unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_pair_that_readies_each_other_does_not_starve_the_rest() {
     within(|| {

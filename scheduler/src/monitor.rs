@@ -75,12 +75,15 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
         }
         // Relaxed: written by us, or by a worker that has come back and is then no longer stuck.
         let replaced = seat.replaced.load(Ordering::Relaxed);
-        if waiting && !replaced && seat.is_unattended() && !shared.idle.any_awaits_work() {
-            // Before the worker is there: it may come back at any time.
+        if waiting
+            && !replaced
+            && seat.is_unattended()
+            && !shared.idle.any_awaits_work()
+            && shared.spares.bring_in(shared).is_ok()
+        {
+            // Only now: the worker may come back at any time, and whoever finds this there lets one retire. If it has come
+            // back already, it finds it the next time.
             seat.replaced.store(true, Ordering::Relaxed);
-            if shared.spares.bring_in(shared).is_err() {
-                seat.replaced.store(false, Ordering::Relaxed);
-            }
         }
     }
     if waiting && shared.idle.any_asleep() {

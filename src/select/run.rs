@@ -34,7 +34,7 @@
 use super::arm::{Arm, Erased, Operations, Tried, Waits};
 use super::dynamic::Renew;
 use crate::chan::{arm_of, is_promise};
-use gorun_scheduler::{Token, WaitReason, checkpoint, unwind_aborted};
+use gorun_scheduler::{Token, WaitReason, breathe, checkpoint, unwind_aborted};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -71,8 +71,9 @@ impl<'a> AsOperations for (usize, Rc<dyn Renew<'a> + 'a>) {
 /// A cancellation point, unless it does not wait.
 #[inline]
 pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Option<usize> {
-    if let Wait::Until(_) = wait {
-        checkpoint();
+    match wait {
+        Wait::Until(_) => checkpoint(),
+        Wait::Not => breathe(),
     }
     let waits = Waits::default();
     loop {
