@@ -81,7 +81,7 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
             && !shared.idle.any_awaits_work()
             && shared.spares.bring_in(shared).is_ok()
         {
-            // Only now: the worker may come back at any time, and whoever finds this there lets one retire. If it has come
+            // Relaxed: a note. Only now: the worker may come back at any time, and whoever finds it lets one retire. If it has come
             // back already, it finds it the next time.
             seat.replaced.store(true, Ordering::Relaxed);
         }
