@@ -83,7 +83,10 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
         {
             // Relaxed: a note. Only now: the worker may come back at any time, and whoever finds it lets one retire. If it has come
             // back already, it finds it the next time.
-            seat.replaced.store(true, Ordering::Relaxed);
+            if seat.replaced.swap(true, Ordering::Relaxed) {
+                // A goroutine of its own has locked the thread meanwhile, and has brought in a worker as well.
+                shared.spares.count_excess();
+            }
         }
     }
     if waiting && shared.idle.any_asleep() {

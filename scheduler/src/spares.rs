@@ -169,9 +169,14 @@ impl Spares {
         }
         // Relaxed: the monitor's note to itself and to us; the exchange takes it once.
         if seat.replaced.load(Ordering::Relaxed) && seat.replaced.swap(false, Ordering::Relaxed) {
-            // Relaxed: a count; nothing is published with it.
-            self.excess.fetch_add(1, Ordering::Relaxed);
+            self.count_excess();
         }
+    }
+
+    /// There is one worker too many.
+    pub(crate) fn count_excess(&self) {
+        // Relaxed: a count; nothing is published with it.
+        self.excess.fetch_add(1, Ordering::Relaxed);
     }
 
     /// By a worker that is not stuck: its seat is for others to look after from now on.
