@@ -5,8 +5,9 @@
 //! for all of them. Used by `worker` (resume), `park` (suspend), `processor` and `warm` (the caches).
 //!
 //! ```text
-//!  high │ Carrier (this struct)      │ in the slot's top page, with the first frames
+//!  high │ pointer to the carrier     │ for who knows the slot only
 //!       │ thread-local block         │ of an isolated carrier (`isolated`)
+//!       │ Carrier (this struct)      │ on one page with the first frames, and what of the block is in use
 //!       │ frames of the loop         │
 //!       │ frames of the goroutine    │ ...
 //!   low │ guard page                 │
@@ -64,7 +65,7 @@ unsafe impl Stack for SlotStack {
     }
 }
 
-/// Lives at the top of its own slot.
+/// Lives in its own slot, right above its frames.
 pub(crate) struct Carrier {
     coroutine: UnsafeCell<ManuallyDrop<Loop>>,
     yielder: Cell<*const Yielder<Next, Suspended>>,
@@ -77,16 +78,21 @@ pub(crate) struct Carrier {
     slot: Slot,
 }
 
-const RESERVED: usize = size_of::<Carrier>().next_multiple_of(64);
-const _: () = assert!(align_of::<Carrier>() <= 64);
+/// The last word of a slot: where its carrier is.
+type Header = Cell<*const Carrier>;
+const _: () = assert!(align_of::<Carrier>() <= 16 && size_of::<Carrier>().is_multiple_of(8));
+
+/// Of the slot with its top there.
+fn header_of(top: usize) -> *const Header {
+    (top - size_of::<Header>()) as *const Header
+}
 
 impl Carrier {
     /// Takes a slot (reserved before) and builds the loop in it.
     pub(crate) fn create(class: StackClass, mode: ThreadLocals) -> Result<NonNull<Carrier>, StackError> {
         let slot = stack::take(class)?;
-        let carrier = (slot.top() as usize - RESERVED) as *mut Carrier;
-        let at = carrier as usize;
-        let mut base = carrier.cast::<u8>();
+        let header = header_of(slot.top() as usize);
+        let mut base = header.cast_mut().cast::<u8>();
         let mut block = None;
         if mode == ThreadLocals::Isolated {
             // SAFETY: S2: the slot is ours; its class leaves room for a block (`class_for`).
@@ -98,7 +104,9 @@ impl Carrier {
             block = Some(made);
             base = bottom;
         }
-        let base = StackPointer::new(base as usize).expect("a slot is not at address 0");
+        let at = (base as usize - size_of::<Carrier>()) & !15;
+        let carrier = at as *mut Carrier;
+        let base = StackPointer::new(at).expect("a slot is not at address 0");
         let limit = StackPointer::new(slot.limit() as usize).expect("a slot is not at address 0");
         let coroutine = Loop::with_stack(SlotStack { base, limit }, move |yielder, first: Next| {
             // SAFETY: K2: we run on this carrier's stack, so it is written and alive.
@@ -116,9 +124,9 @@ impl Carrier {
                 goroutine = yielder.suspend(Suspended::Exit);
             }
         });
-        // SAFETY: the top of the slot is ours (K1), mapped, aligned (slots are page-aligned, RESERVED is a
-        // multiple of 64).
+        // SAFETY: the slot is ours (K1), mapped, and both are aligned: slots are page-aligned.
         unsafe {
+            header.cast_mut().write(Cell::new(carrier));
             carrier.write(Carrier {
                 coroutine: UnsafeCell::new(ManuallyDrop::new(coroutine)),
                 yielder: Cell::new(ptr::null()),
@@ -271,10 +279,10 @@ pub fn grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError> {
     let class = StackClass::for_size(bytes)?;
     stack::reserve(class, 1)?;
     let slot = stack::take(class).inspect_err(|_| stack::unreserve(class, 1))?;
-    // The word at the slot's top tells the overflow report that no carrier lives here.
-    let top = slot.top() as usize - RESERVED;
-    // SAFETY: the top of the slot is ours; a null goroutine for the report.
-    unsafe { (&raw mut (*(top as *mut Carrier)).goroutine).write(Cell::new(ptr::null())) };
+    let header = header_of(slot.top() as usize);
+    // SAFETY: the top of the slot is ours; no carrier for the report.
+    unsafe { header.cast_mut().write(Cell::new(ptr::null())) };
+    let top = header as usize & !15;
     let limit = slot.limit() as usize;
     let pointer = |at| StackPointer::new(at).expect("a slot is not at address 0");
     let stack = SlotStack { base: pointer(top), limit: pointer(limit) };
@@ -284,8 +292,7 @@ pub fn grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError> {
 
 /// For the overflow report: whose stack has its top at `top`. Called in a signal handler: reads memory only.
 pub(crate) fn goroutine_at(top: usize) -> Option<&'static Goroutine> {
-    let carrier = (top - RESERVED) as *const Carrier;
-    // SAFETY: the handler found a slot of the arena that somebody was running on, so `create` or `grow` has
-    // written this field.
-    unsafe { (*carrier).goroutine.get().as_ref() }
+    // SAFETY: the handler found a slot of the arena that somebody was running on, so `create` or `grow` has written its
+    // header, and `create` the carrier.
+    unsafe { (*header_of(top)).get().as_ref()?.goroutine.get().as_ref() }
 }

@@ -64,6 +64,31 @@ impl Blocker {
         }
     }
 
+    /// As [`Blocker::current`] and [`Blocker::arm`].
+    ///
+    /// ```
+    /// use gorun_scheduler::{Blocker, Parker, Token, WaitReason};
+    /// let blocker = Blocker::armed();
+    /// // SAFETY: the blocker, and so its parker, outlives the call.
+    /// unsafe { Parker::claim(blocker.parker(), Token::DONE) }.unwrap().wake();
+    /// assert_eq!(blocker.park(WaitReason::Other, None), Token::DONE);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn armed() -> Blocker {
+        match current::goroutine() {
+            Some(g) => {
+                arm_goroutine(g);
+                Blocker { parker: NonNull::from(g).cast(), thread: None }
+            }
+            None => {
+                let blocker = Blocker::of_thread();
+                blocker.arm();
+                blocker
+            }
+        }
+    }
+
     #[cold]
     fn of_thread() -> Blocker {
         let thread = Box::new(ThreadParker::current());
@@ -108,18 +133,10 @@ impl Blocker {
     /// ```
     #[inline]
     pub fn arm(&self) {
-        // A goroutine that is being unwound, or is in its exit path, can't be aborted once more.
-        let panicking = std::thread::panicking();
         match current::goroutine() {
-            Some(g) => {
-                let exiting = g.exiting.get();
-                let wait = self.word().arm(exiting || panicking);
-                if g.mode.get() == ThreadLocals::Pinned {
-                    doubt(g, (panicking && !exiting).then_some(wait), panicking);
-                }
-            }
+            Some(g) => arm_goroutine(g),
             None => {
-                self.word().arm(panicking);
+                self.word().arm(std::thread::panicking());
             }
         }
     }
@@ -238,6 +255,17 @@ impl Blocker {
                 }
             }
         }
+    }
+}
+
+#[inline]
+fn arm_goroutine(g: &Goroutine) {
+    // A goroutine that is being unwound, or is in its exit path, can't be aborted once more.
+    let panicking = std::thread::panicking();
+    let exiting = g.exiting.get();
+    let wait = g.parker.arm(exiting || panicking);
+    if g.mode.get() == ThreadLocals::Pinned {
+        doubt(g, (panicking && !exiting).then_some(wait), panicking);
     }
 }
 

@@ -243,6 +243,28 @@ impl Parker {
         unsafe { Parker::claim_unless(this, token, 0) }
     }
 
+    /// As `claim`, for what is most often there: a goroutine that waits, off its stack. `None` also when it is anything
+    /// else; then nothing has happened, and `claim` tells.
+    ///
+    /// # Safety
+    /// As [`Parker::claim`].
+    #[inline]
+    #[must_use = "the claimed waiter sleeps until it is woken"]
+    pub(crate) unsafe fn claim_parked(this: NonNull<Parker>, token: Token) -> Option<Wake> {
+        // SAFETY: P3.
+        let parker = unsafe { this.as_ref() };
+        // Relaxed: only a guess for the exchange.
+        let word = parker.word.load(Ordering::Relaxed);
+        if word & STATE != PARKED {
+            return None;
+        }
+        let claimed = CLAIMED | token.0 << TOKEN_SHIFT;
+        // SeqCst: as in `claim`.
+        parker.word.compare_exchange(word, claimed, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        // SAFETY: only a goroutine's parker is committed; PARKED → CLAIMED by us (P1, P2).
+        Some(Wake(Woken::Goroutine(unsafe { Ref::from_ptr(this.cast::<Goroutine>()) })))
+    }
+
     /// As `claim`, but a shielded wait is left alone: for aborts.
     ///
     /// # Safety
@@ -293,6 +315,13 @@ impl Parker {
                 Err(now) => word = now,
             }
         }
+    }
+
+    /// A snapshot.
+    #[inline]
+    pub(crate) fn is_parked(&self) -> bool {
+        // Relaxed: a hint.
+        self.word.load(Ordering::Relaxed) & STATE == PARKED
     }
 
     /// The token, once the wait has ended.

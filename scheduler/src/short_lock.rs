@@ -62,6 +62,8 @@ impl<T> RefUnwindSafe for ShortLock<T> {}
 /// The lock, held. Released when dropped, with the note as it was.
 pub struct ShortGuard<'a, T> {
     lock: &'a ShortLock<T>,
+    /// What the word held, which nobody else changes now (L1).
+    note: u32,
     /// What it gives access to.
     _value: PhantomData<&'a mut T>,
 }
@@ -119,19 +121,22 @@ impl<T> ShortLock<T> {
     /// ```
     #[inline]
     pub fn lock(&self) -> ShortGuard<'_, T> {
-        if !self.try_lock() {
-            self.wait();
-        }
-        ShortGuard { lock: self, _value: PhantomData }
+        let note = match self.try_lock() {
+            Some(note) => note,
+            None => self.wait(),
+        };
+        ShortGuard { lock: self, note, _value: PhantomData }
     }
 
+    /// The note, if the lock was to be had.
     #[inline]
-    fn try_lock(&self) -> bool {
+    fn try_lock(&self) -> Option<u32> {
         // Relaxed: only a guess for the exchange.
         let word = self.word.load(Ordering::Relaxed);
         // Acquire: pairs with the Release of the unlock.
-        word & LOCKED == 0
-            && self.word.compare_exchange(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        let free = word & LOCKED == 0
+            && self.word.compare_exchange(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        free.then_some(word)
     }
 
     #[cold]
@@ -139,7 +144,7 @@ impl<T> ShortLock<T> {
         not(any(loom, shuttle)),
         expect(clippy::disallowed_methods, reason = "the holder is at work in a section of a few dozen instructions")
     )]
-    fn wait(&self) {
+    fn wait(&self) -> u32 {
         // Longer than any section takes: after that its holder has lost its processor.
         const ROUNDS: u32 = 8;
         // A model has no time to wait for: it explores the sleep.
@@ -147,8 +152,8 @@ impl<T> ShortLock<T> {
             for _ in 0..1 << round {
                 std::hint::spin_loop();
             }
-            if self.try_lock() {
-                return;
+            if let Some(note) = self.try_lock() {
+                return note;
             }
         }
         // L2. Relaxed: the fence orders it.
@@ -156,11 +161,15 @@ impl<T> ShortLock<T> {
         asymmetric::heavy_registered();
         let bed = self.bed();
         let mut asleep = bed.mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        while !self.try_lock() {
-            asleep = bed.left.wait(asleep).unwrap_or_else(PoisonError::into_inner);
-        }
+        let note = loop {
+            match self.try_lock() {
+                Some(note) => break note,
+                None => asleep = bed.left.wait(asleep).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
         // Relaxed: one too many wakes nobody.
         self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        note
     }
 
     #[inline(always)]
@@ -203,7 +212,7 @@ impl<T> ShortGuard<'_, T> {
     /// ```
     #[inline]
     pub fn note(&self) -> u32 {
-        self.lock.note()
+        self.note
     }
 
     /// Releases the lock, with another note, of at most 31 bits.
@@ -240,7 +249,7 @@ impl<T> DerefMut for ShortGuard<'_, T> {
 impl<T> Drop for ShortGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.unlock(self.lock.note());
+        self.lock.unlock(self.note);
     }
 }
 

@@ -288,6 +288,47 @@ impl<S> WaitQueue<S> {
         }
     }
 
+    /// As [`WaitQueue::claim_next`] for what is most often there: the first is a goroutine that waits, off its stack. `None`
+    /// also when it is anything else, or `exchange` says no; then nothing has happened.
+    ///
+    /// ```
+    #[doc = include_str!("wait_queue.txt")]
+    /// // A thread is something else.
+    /// assert!(queue.claim_parked(|slot| Some(slot.set(7)), |slot, ()| slot.set(0)).is_none());
+    /// assert_eq!(queue.front().unwrap().get(), 0);
+    /// unsafe { queue.remove(&waiter) };
+    /// ```
+    #[inline(always)]
+    pub fn claim_parked<R>(
+        &mut self,
+        exchange: impl FnOnce(&S) -> Option<R>,
+        undo: impl FnOnce(&S, R),
+    ) -> Option<(R, Wake)> {
+        // SAFETY: W2.
+        let waiter = unsafe { self.head.as_ref() }?;
+        let (parker, next) = (waiter.parker.get(), waiter.next.get());
+        // SAFETY: P3, as above.
+        if !unsafe { parker.as_ref() }.is_parked() {
+            return None;
+        }
+        let exchanged = exchange(&waiter.slot)?;
+        waiter.queued.set(false);
+        // SAFETY: P3, as above.
+        let Some(wake) = (unsafe { Parker::claim_parked(parker, waiter.token.get()) }) else {
+            // Claimed by another, so it still has to take our lock: it is there.
+            waiter.queued.set(true);
+            undo(&waiter.slot, exchanged);
+            return None;
+        };
+        self.head = next;
+        // SAFETY: W2.
+        match unsafe { next.as_ref() } {
+            Some(next) => next.prev.set(ptr::null()),
+            None => self.tail = ptr::null(),
+        }
+        Some((exchanged, wake))
+    }
+
     /// Moves the first waiter whose claim is won to the end of `other`, which the same lock guards. `keep` is given the
     /// wake-up: it can go with the waiter, who is still there.
     ///

@@ -10,11 +10,14 @@
 //! * **N3.** The note says QUIET only where nobody stands in any queue, no permit is out, and the channel is open. Then a
 //!   send is a push and a receive a pop, and what the note has to say afterwards follows from the buffer alone. So a
 //!   buffered channel's operation that need not wait looks at nothing but the buffer.
+//! * **N4.** The note says PLAIN where nobody watches, no permit is out, and the channel is open. Then there is nothing to
+//!   look after but the buffer and the two queues.
 
 use super::state::{Side, Slot, State};
 use super::timed::SendingTimer;
 use crate::sync::shim::{AtomicU32, AtomicUsize, Ordering};
 use gorun_scheduler::{Blocker, ShortGuard, ShortLock, Token, WaitReason, Waiter, Wake};
+use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
@@ -54,6 +57,8 @@ pub(crate) struct Core<T> {
 const TELL_WATCHERS: u32 = 0b100;
 /// N3.
 const QUIET: u32 = 0b1000;
+/// N4. QUIET is never without it.
+const PLAIN: u32 = 0b1_0000;
 
 impl Side {
     const fn bit(self) -> u32 {
@@ -82,7 +87,15 @@ impl<T> DerefMut for Locked<'_, T> {
     }
 }
 
-impl<T> Locked<'_, T> {
+impl<'a, T> Locked<'a, T> {
+    /// For [`Core::locked`]: two words, which a call hands over in registers.
+    #[inline(always)]
+    pub(super) fn into_guard(self) -> ShortGuard<'a, State<T>> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.state) }
+    }
+
     /// Releases the lock; `true` if watchers are to be told ([`Core::tell_watchers`]).
     pub(crate) fn release(self) -> bool {
         // SAFETY: `self` is not dropped.
@@ -124,13 +137,75 @@ impl<T> Locked<'_, T> {
         value
     }
 
+    /// N4: a send whose receiver waits, as goroutines do: gives it the value, releases the lock and wakes it. Anything else
+    /// comes back as it was.
+    #[inline(always)]
+    pub(super) fn meet_receiver(mut self, value: &Cell<Option<T>>) -> Result<(), Self> {
+        if self.state.note() & PLAIN != 0
+            && let Some(wake) = self.state.hand_over_to_parked(value)
+        {
+            let hints = self.state.plain_hints();
+            self.release_with(hints);
+            wake.wake();
+            return Ok(());
+        }
+        Err(self)
+    }
+
+    /// As [`Locked::meet_receiver`], from the other side.
+    #[inline(always)]
+    pub(super) fn meet_sender(mut self) -> Result<T, Self> {
+        if self.state.note() & PLAIN != 0
+            && let Some((value, wake)) = self.state.receive_from_parked()
+        {
+            let hints = self.state.plain_hints();
+            self.release_with(hints);
+            wake.wake();
+            return Ok(value);
+        }
+        Err(self)
+    }
+
+    /// N4: whether an operation of that side has to wait, and nobody needs to be told that it does. [`Locked::wait`] may
+    /// follow.
+    #[inline(always)]
+    pub(super) fn just_waits(&self, side: Side) -> bool {
+        self.state.note() & (PLAIN | side.bit()) == PLAIN
+    }
+
+    /// Stands in the queue, and releases the lock.
+    ///
+    /// # Safety
+    /// W2 for the waiter, which is armed.
+    #[inline(always)]
+    pub(super) unsafe fn wait(mut self, side: Side, waiter: &Waiter<Slot<T>>) {
+        // SAFETY: by the caller.
+        let other = unsafe {
+            match side {
+                Side::Send => {
+                    self.state.wait_to_send(waiter);
+                    Side::Receive
+                }
+                Side::Receive => {
+                    self.state.wait_to_receive(waiter);
+                    Side::Send
+                }
+            }
+        };
+        // Whoever comes from there finds us, and whoever comes from here waits behind us.
+        self.release_with(PLAIN | other.bit());
+    }
+
+    #[inline(always)]
+    fn release_with(self, hints: u32) {
+        debug_assert_eq!(hints, self.state.hints());
+        self.into_guard().release(hints);
+    }
+
     #[inline(always)]
     fn release_quietly(self) {
         let hints = self.state.quiet_hints();
-        debug_assert_eq!(hints, self.state.hints());
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: the end: `this` is not dropped.
-        unsafe { ManuallyDrop::take(&mut this.state) }.release(hints);
+        self.release_with(hints);
     }
 
     /// Releases the lock after somebody has gone into a queue: as `drop`, and knows that it is not quiet.
@@ -172,7 +247,17 @@ impl<T> State<T> {
     fn quiet_hints(&self) -> u32 {
         let send = u32::from(self.buffer_has_room()) * Side::Send.bit();
         let receive = u32::from(self.len() > 0) * Side::Receive.bit();
-        QUIET | send | receive
+        QUIET | PLAIN | send | receive
+    }
+
+    /// Of a plain channel.
+    #[inline(always)]
+    fn plain_hints(&self) -> u32 {
+        let (sending, receiving) = self.waited_for();
+        let quiet = u32::from(!(sending | receiving)) * QUIET;
+        let send = u32::from(receiving | self.buffer_has_room()) * Side::Send.bit();
+        let receive = u32::from(sending | (self.len() > 0)) * Side::Receive.bit();
+        PLAIN | quiet | send | receive
     }
 
     #[inline(always)]
@@ -185,6 +270,7 @@ impl<T> State<T> {
         let send = u32::from(self.may_proceed(Side::Send));
         let receive = u32::from(self.may_proceed(Side::Receive));
         let mut hints = (send * Side::Send.bit()) | (receive * Side::Receive.bit());
+        hints |= u32::from(self.is_plain()) * PLAIN;
         if self.is_watched() {
             let watched = |side: Side| u32::from(!self.watching[side as usize].is_empty());
             hints |= ((send & watched(Side::Send)) | (receive & watched(Side::Receive))) * TELL_WATCHERS;
@@ -211,7 +297,13 @@ impl<T> Core<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
-        Locked { core: self, state: ManuallyDrop::new(self.state.lock()) }
+        self.locked(self.state.lock())
+    }
+
+    /// With the guard of this very channel ([`Locked::into_guard`]).
+    #[inline(always)]
+    pub(super) fn locked<'a>(&'a self, guard: ShortGuard<'a, State<T>>) -> Locked<'a, T> {
+        Locked { core: self, state: ManuallyDrop::new(guard) }
     }
 
     /// N1.

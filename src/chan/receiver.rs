@@ -1,9 +1,9 @@
 //! Receiving: what it does when it has to wait. `state` decides whether it has to.
 
 use super::core::{Core, Locked, arm_of, is_promise, settled};
-use super::state::{Received, Slot};
+use super::state::{Received, Side, Slot, State};
 use super::{Iter, Receiver, RecvError, RecvTimeoutError, TryIter, TryRecvError};
-use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
 use std::time::{Duration, Instant};
 
 fn wake(wake: Option<Wake>) {
@@ -40,7 +40,7 @@ impl<T> Receiver<T> {
         // The wait itself is in the caller's frame: see `Blocker::park`.
         let waiter = Waiter::idle(Slot::new(None));
         // SAFETY: W2: the waiter stays in this frame until it is claimed, or given up by `end_recv`.
-        if let Some(blocker) = unsafe { self.begin_recv(state, &waiter) } {
+        if let Some(blocker) = unsafe { self.begin_recv(state.into_guard(), &waiter) } {
             let token = blocker.park(WaitReason::ChanRecv, None);
             if token != settled(0) {
                 return self.end_recv(&blocker, &waiter, token);
@@ -55,7 +55,31 @@ impl<T> Receiver<T> {
     /// # Safety
     /// W2, if there is a wait.
     #[inline(never)]
-    unsafe fn begin_recv<'a>(&'a self, mut state: Locked<'a, T>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
+    unsafe fn begin_recv(&self, guard: ShortGuard<'_, State<T>>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
+        let state = self.core.locked(guard);
+        if state.just_waits(Side::Receive) {
+            let blocker = Blocker::armed();
+            waiter.assign(blocker.parker(), settled(0));
+            // SAFETY: by the caller.
+            unsafe { state.wait(Side::Receive, waiter) };
+            return Some(blocker);
+        }
+        match state.meet_sender() {
+            Ok(value) => {
+                waiter.slot.value.set(Some(value));
+                None
+            }
+            // SAFETY: by the caller.
+            Err(state) => unsafe { self.begin_special_recv(state, waiter) },
+        }
+    }
+
+    /// When there is more to it: watchers, permits, selects, futures, threads, values in the buffer, a close.
+    ///
+    /// # Safety
+    /// As [`Receiver::begin_recv`].
+    #[inline(never)]
+    unsafe fn begin_special_recv<'a>(&'a self, mut state: Locked<'a, T>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
         loop {
             let promised = match state.receive() {
                 Received::Value(value, sender) => {

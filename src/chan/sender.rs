@@ -1,9 +1,9 @@
 //! Sending: what it does when it has to wait. `state` decides whether it has to.
 
 use super::core::{Locked, arm_of, settled};
-use super::state::{Sent, Slot};
+use super::state::{Sent, Side, Slot, State};
 use super::{SendError, SendTimeoutError, Sender, TrySendError};
-use gorun_scheduler::{Blocker, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ impl<T> Sender<T> {
         // The wait itself is in the caller's frame: see `Blocker::park`.
         let waiter = Waiter::idle(Slot::new(Some(value)));
         // SAFETY: W2: the waiter stays in this frame until it is claimed, or given up by `abort_send`.
-        if let Some(blocker) = unsafe { self.begin_send(state, &waiter) } {
+        if let Some(blocker) = unsafe { self.begin_send(state.into_guard(), &waiter) } {
             let token = blocker.park(WaitReason::ChanSend, None);
             if arm_of(token).is_none() {
                 self.abort_send(&waiter);
@@ -67,7 +67,28 @@ impl<T> Sender<T> {
     /// # Safety
     /// W2, if there is a wait.
     #[inline(never)]
-    unsafe fn begin_send(&self, mut state: Locked<'_, T>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
+    unsafe fn begin_send(&self, guard: ShortGuard<'_, State<T>>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
+        let state = self.core.locked(guard);
+        if state.just_waits(Side::Send) {
+            let blocker = Blocker::armed();
+            waiter.assign(blocker.parker(), settled(0));
+            // SAFETY: by the caller.
+            unsafe { state.wait(Side::Send, waiter) };
+            return Some(blocker);
+        }
+        match state.meet_receiver(&waiter.slot.value) {
+            Ok(()) => None,
+            // SAFETY: by the caller.
+            Err(state) => unsafe { self.begin_special_send(state, waiter) },
+        }
+    }
+
+    /// When there is more to it: watchers, permits, selects, futures, threads, a close.
+    ///
+    /// # Safety
+    /// As [`Sender::begin_send`].
+    #[inline(never)]
+    unsafe fn begin_special_send(&self, mut state: Locked<'_, T>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
         match state.send(&waiter.slot.value) {
             Sent::Done(receiver) => {
                 drop(state);

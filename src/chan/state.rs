@@ -155,13 +155,25 @@ impl<T> State<T> {
             && self.permits | self.committed | usize::from(self.closed) == 0
     }
 
+    /// Nobody watches, no permit is out, and it is open. (Who is committed is permitted.)
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        !self.is_watched() && self.permits | usize::from(self.closed) == 0
+    }
+
+    /// Whether somebody waits to send, and to receive.
+    #[inline(always)]
+    pub(super) fn waited_for(&self) -> (bool, bool) {
+        (!self.sending.is_empty(), !self.receiving.is_empty())
+    }
+
     #[inline(always)]
     pub(super) fn is_watched(&self) -> bool {
         let [send, receive] = &self.watching;
         !send.is_empty() || !receive.is_empty()
     }
 
-    /// Of a quiet channel.
+    /// Of a plain channel.
     #[inline(always)]
     pub(super) fn buffer_has_room(&self) -> bool {
         self.buffer.len() < self.capacity
@@ -190,6 +202,25 @@ impl<T> State<T> {
         self.receiving
             .claim_next(|slot| slot.value.set(value.take()), |slot, ()| value.set(slot.take()))
             .map(|((), wake)| wake)
+    }
+
+    /// The same, to a goroutine that is parked; of a plain channel.
+    #[inline(always)]
+    pub(super) fn hand_over_to_parked(&mut self, value: &Cell<Option<T>>) -> Option<Wake> {
+        let give = |slot: &Slot<T>| {
+            slot.value.set(value.take());
+            Some(())
+        };
+        self.receiving.claim_parked(give, |slot, ()| value.set(slot.take())).map(|((), wake)| wake)
+    }
+
+    /// A value from a goroutine that is parked in its send; of a plain channel. Not if there is an older one in the buffer.
+    #[inline(always)]
+    pub(super) fn receive_from_parked(&mut self) -> Option<(T, Wake)> {
+        if !self.buffer.is_empty() {
+            return None;
+        }
+        self.sending.claim_parked(|slot| slot.take(), |slot, value| slot.value.set(Some(value)))
     }
 
     /// Sends the value in `value`, if that needs no waiting.

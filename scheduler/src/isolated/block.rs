@@ -5,6 +5,7 @@
 use super::fsbase;
 use super::glibc::{KEY_BLOCKS, KeyData, Layout, MOST_CARRIED, Symbols};
 use super::modules::{self, Modules};
+use crate::stack::page_size;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,8 +20,11 @@ const RSEQ_UNREGISTERED: u32 = -2_i32 as u32;
 /// Above any thread id of the kernel's (`PID_MAX_LIMIT`), below the bits of a futex word that mean something.
 const FIRST_TID: u32 = 1 << 22;
 const LAST_TID: u32 = (1 << 29) - 1;
-/// Behind the control block: the block of the thread on which this one is loaded.
+/// Below the segments: the block of the thread on which this one is loaded.
 const HOME_SIZE: usize = size_of::<usize>();
+/// What every switch touches lies on one page with the frames that follow below: the segments, and of the control block
+/// this much. The rest of it lies on the page above, which is hardly ever looked at.
+const HEAD: usize = 128;
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const KEY_ROUNDS: usize = 4;
 /// In the vector of segments: not allocated.
@@ -38,7 +42,18 @@ pub(crate) struct Block {
 impl Layout {
     /// Bytes below `top` that a block takes, at most.
     pub(crate) fn room(&self) -> usize {
-        self.static_size + HOME_SIZE + self.align + 64
+        self.static_size + HOME_SIZE + self.align + 64 + page_size()
+    }
+
+    /// From a control block down to the lowest of its segments.
+    fn below(&self) -> usize {
+        (self.static_size - self.tcb_size).next_multiple_of(64)
+    }
+
+    /// Where a goroutine's block has its [`home_of`], from its control block.
+    #[inline(always)]
+    fn home_at(&self) -> isize {
+        -((self.below() + HOME_SIZE).cast_signed())
     }
 
     fn at(&self, tcb: *mut u8, offset: isize) -> *mut usize {
@@ -53,11 +68,12 @@ impl Block {
     /// # Safety
     /// `low..top` is the caller's, mapped, and larger than [`Layout::room`].
     pub(crate) unsafe fn create(layout: &Layout, low: *mut u8, top: *mut u8) -> Option<(Block, *mut u8)> {
-        let align = layout.align.max(64);
-        let tcb = top.wrapping_sub(layout.tcb_size + HOME_SIZE);
-        let tcb = tcb.wrapping_sub(tcb as usize % align);
-        let bottom = tcb.wrapping_add(layout.tcb_size).wrapping_sub(layout.static_size);
-        let bottom = bottom.wrapping_sub(bottom as usize % 64);
+        let tcb = top.wrapping_sub(layout.tcb_size);
+        let tcb = match layout.align {
+            align if align <= HEAD => tcb.wrapping_sub((tcb as usize + HEAD) % page_size()),
+            align => tcb.wrapping_sub(tcb as usize % align),
+        };
+        let bottom = tcb.wrapping_sub(layout.below());
         // Before the loader initialises the segments: what is loaded after this makes the block stale.
         let modules = modules::up_to_date(layout);
         // SAFETY: all within `low..top`, which is ours. As pthread_create does it: a zeroed control block, the loader
@@ -85,7 +101,7 @@ impl Block {
         }
         let mut block = Block { tcb, modules, generation: 0 };
         block.generation = block.vector(0);
-        Some((block, bottom))
+        Some((block, bottom.wrapping_sub(HOME_SIZE)))
     }
 
     /// Frees what the block has outside of its slot. In a thread that has its own block loaded.
@@ -236,13 +252,13 @@ fn take_tid() -> u32 {
 #[inline(always)]
 pub(super) fn home_of(base: usize) -> Option<usize> {
     let layout = super::layout_if_known()?;
-    // SAFETY: a loaded control block, ours or one of libc's, has this field; only ours have numbers so high, and behind
-    // them a word in which `switch` has left the thread's own block.
+    // SAFETY: a loaded control block, ours or one of libc's, has this field; only ours have numbers so high, and below
+    // their segments a word in which `switch` has left the thread's own block.
     unsafe {
         let tid = ptr::with_exposed_provenance::<u32>(base.wrapping_add(layout.tid)).read();
         (FIRST_TID..=LAST_TID)
             .contains(&tid)
-            .then(|| ptr::with_exposed_provenance::<usize>(base.wrapping_add(layout.tcb_size)).read())
+            .then(|| ptr::with_exposed_provenance::<usize>(base.wrapping_add_signed(layout.home_at())).read())
     }
 }
 
@@ -252,8 +268,8 @@ pub(crate) struct Loaded {
     now: usize,
     /// The thread's own.
     home: usize,
-    /// Where a goroutine's block has its [`home_of`].
-    home_at: usize,
+    /// [`Layout::home_at`].
+    home_at: isize,
     carried: [isize; MOST_CARRIED],
     carries: usize,
 }
@@ -264,7 +280,7 @@ impl Loaded {
         let home = fsbase::current();
         let mut this = Loaded { now: home, home, home_at: 0, carried: [0; MOST_CARRIED], carries: 0 };
         if let Some(layout) = layout {
-            this.home_at = layout.tcb_size;
+            this.home_at = layout.home_at();
             this.carries = layout.carried.len();
             this.carried[..this.carries].copy_from_slice(&layout.carried);
         }
@@ -294,7 +310,7 @@ impl Loaded {
         // goroutine's, which has a word for its home.
         unsafe {
             if base != self.home {
-                ptr::with_exposed_provenance_mut::<usize>(base.wrapping_add(self.home_at)).write(self.home);
+                ptr::with_exposed_provenance_mut::<usize>(base.wrapping_add_signed(self.home_at)).write(self.home);
             }
             for at in &self.carried[..self.carries] {
                 let word = ptr::with_exposed_provenance::<usize>(self.now.wrapping_add_signed(*at)).read();
