@@ -391,3 +391,6 @@ impl<S> WaitQueue<S> {
         Some((exchanged, unsafe { Parker::claim(parker, token) }))
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
