@@ -27,14 +27,15 @@ const SCHEDULER: &str = "
     exit: current isolated goroutine ^processor ^park
     carrier: stack isolated config unwind goroutine exit
     warm: shim stack config carrier
+    grain:
     idle: shim
     inbox: shim goroutine
     next_slot: goroutine
     run_queue: goroutine
-    seats: shim goroutine inbox next_slot run_queue ^shared ^timers
+    seats: shim grain goroutine inbox next_slot run_queue ^shared ^timers
     spares: shim config run_queue seats ^shared
     shared: shim stack config asymmetric goroutine warm idle run_queue seats spares
-    processor: current stack config doubt goroutine carrier warm run_queue seats shared
+    processor: current stack config doubt goroutine carrier warm grain run_queue seats shared
     ready: current goroutine shared processor
     parker: shim doubt goroutine ready ^task
     task: parker
@@ -45,7 +46,7 @@ const SCHEDULER: &str = "
     park: shim current config unwind doubt goroutine carrier parker timers
     wait_queue: parker park
     spawn: current stack isolated config asymmetric goroutine carrier shared processor park
-    worker: current stack isolated config unwind goroutine exit carrier run_queue seats spares shared processor ready parker timers
+    worker: current stack isolated config unwind goroutine exit carrier grain run_queue seats spares shared processor ready parker timers
     scheduler: current stack config asymmetric goroutine carrier run_queue seats shared processor timers metrics monitor spawn worker
 ";
 

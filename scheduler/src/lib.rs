@@ -30,6 +30,7 @@ mod doubt;
 mod exit;
 #[allow(unsafe_code, reason = "shared blocks whose fields have one owner at a time")]
 mod goroutine;
+mod grain;
 mod idle;
 #[allow(unsafe_code, reason = "a stack linked through the blocks")]
 mod inbox;

@@ -6,6 +6,8 @@
 //!   that no sleeping worker is there for, another worker is brought in (`spares`);
 //! * work or timers that wait while some worker sleeps get that worker woken (a second net under `idle`, and the
 //!   first one for what waits on the seat of a busy worker);
+//! * ready goroutines that were not worth another worker (`grain`), and have waited behind one turn for a [`GLANCE`], become
+//!   so;
 //! * stacks that are kept warm in vain are given back, bit by bit (`warm`), also while all workers sleep.
 
 use crate::goroutine::YIELD;
@@ -17,11 +19,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_millis(10);
+/// While somebody sleeps beside work that was not worth waking him for (`grain`).
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// What the last look at a seat saw.
 #[derive(Clone, Copy, Default)]
 struct Last {
     round: u32,
+    /// The round at the last glance.
+    glanced: u32,
     /// For how many looks the same turn has been going on.
     looks: u32,
 }
@@ -46,9 +52,40 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             shared.warm.trim(timers::now());
             continue;
         }
-        std::thread::park_timeout(PERIOD);
+        wait_and_glance(shared, &mut last);
         look(shared, &mut last);
         shared.warm.trim(timers::now());
+    }
+}
+
+/// Waits for a period, and looks at fine work meanwhile, if there is any.
+#[expect(clippy::disallowed_methods, reason = "the monitor's own thread")]
+fn wait_and_glance(shared: &Arc<Shared>, last: &mut Vec<Last>) {
+    let mut left = PERIOD;
+    while !left.is_zero() && shared.phase() != STOPPING {
+        let fine = shared.idle.any_asleep() && shared.seats.iter().any(|seat| seat.grain.is_fine());
+        let nap = if fine { GLANCE } else { left };
+        std::thread::park_timeout(nap);
+        left = left.saturating_sub(nap);
+        if fine {
+            glance(shared, last);
+        }
+    }
+}
+
+fn glance(shared: &Arc<Shared>, last: &mut Vec<Last>) {
+    last.resize(shared.seats.len(), Last::default());
+    let mut worth = false;
+    for (seat, last) in shared.seats.iter().zip(last.iter_mut()) {
+        // Relaxed: two looks at a counter.
+        let round = seat.rounds.load(Ordering::Relaxed);
+        if round == std::mem::replace(&mut last.glanced, round) && seat.grain.is_fine() && !seat.stealer.is_empty() {
+            seat.grain.forget();
+            worth = true;
+        }
+    }
+    if worth && shared.idle.any_asleep() {
+        shared.notify();
     }
 }
 
@@ -62,8 +99,11 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
         let busy = !seat.running.load(Ordering::Relaxed).is_null();
         last.looks = if busy && round == last.round { last.looks + 1 } else { 0 };
         last.round = round;
+        if last.looks > 0 {
+            seat.grain.forget();
+        }
         let overdue = seat.timers.earliest() <= now;
-        waiting |= overdue || !seat.stealer.is_empty() || (last.looks > 0 && seat.next.has_stealable());
+        waiting |= overdue || seat.has_work() || (last.looks > 0 && seat.next.has_stealable());
     }
     for (seat, last) in shared.seats.iter().zip(&*last).filter(|(_, last)| last.looks > 0) {
         // What is held back waits until threads are no longer scarce, which may be up to this very goroutine.

@@ -13,6 +13,7 @@ use crate::carrier::{Carrier, CarrierList};
 use crate::config::ThreadLocals;
 use crate::doubt::Doubts;
 use crate::goroutine::{BlockList, Ref};
+use crate::grain::Gauge;
 use crate::run_queue::{RunQueue, STREAK};
 use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
@@ -51,6 +52,7 @@ pub(crate) struct Processor {
     /// The turn that last spawned something (`Seat::rounds`), and how much.
     spawns: Cell<(u32, u32)>,
     eagerness: Eagerness,
+    pub(crate) gauge: Gauge,
     pub(crate) blocks: BlockList,
     pub(crate) doubts: Doubts,
     /// Free ones of the default size: pinned, isolated.
@@ -80,6 +82,7 @@ impl Processor {
             turn: Cell::new(false),
             spawns: Cell::new((0, 0)),
             eagerness: Eagerness::default(),
+            gauge: Gauge::new(),
             blocks: BlockList::new(),
             doubts: Doubts::default(),
             warm,
@@ -141,7 +144,9 @@ impl Processor {
                 return self.shared.inject(g);
             }
             self.queue.push_ready(g);
-            self.pushed();
+            if self.shared.idle.seems_asleep() {
+                self.pushed_ready();
+            }
         } else {
             self.bound.borrow_mut().push_back(g);
         }
@@ -154,7 +159,9 @@ impl Processor {
             return self.shared.inject(g);
         }
         self.queue.push_unbegun(g);
-        self.pushed();
+        if self.shared.idle.seems_asleep() {
+            self.pushed();
+        }
     }
 
     /// Counts one spawn of the running goroutine's. Whether it should let what was spawned go first: when one turn has
@@ -170,10 +177,18 @@ impl Processor {
         spawned >= STREAK && self.queue.unbegun() >= STREAK as usize
     }
 
-    /// Something is in the own queue that others may take.
-    #[inline]
+    /// Somebody sleeps, and a goroutine that has begun is in the own queue, which others may take: if it is worth it.
+    #[inline(never)]
+    fn pushed_ready(&self) {
+        if self.seat_ref().grain.is_worth(self.queue.ready()) {
+            self.pushed();
+        }
+    }
+
+    /// Somebody sleeps, and something is in the own queue that others may take.
+    #[inline(never)]
     fn pushed(&self) {
-        if self.shared.idle.seems_asleep() && self.eagerness.wakes(self.shared.idle.vain(), self.queue.len()) {
+        if self.eagerness.wakes(self.shared.idle.vain(), self.queue.ready() + self.queue.unbegun()) {
             self.shared.notify();
         }
     }

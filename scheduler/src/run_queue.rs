@@ -77,9 +77,9 @@ impl RunQueue {
         if self.unbegun.is_empty() { None } else { until_sure(|| mine.unbegun.steal()) }
     }
 
-    /// How many are in the queues.
-    pub(crate) fn len(&self) -> usize {
-        self.ready.len() + self.unbegun.len()
+    /// How many have begun.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
     }
 
     /// How many have not begun.
@@ -112,7 +112,17 @@ impl RunStealer {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.ready.len() + self.unbegun.len()
+        self.ready() + self.unbegun()
+    }
+
+    /// How many that have begun.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// How many that have not.
+    pub(crate) fn unbegun(&self) -> usize {
+        self.unbegun.len()
     }
 
     /// One of those that have begun.

@@ -8,6 +8,7 @@
 //!   to a locked one, or has left. What others may take from it they take at once, its timers included.
 
 use crate::goroutine::{Goroutine, Ref};
+use crate::grain::Grain;
 use crate::inbox::Inbox;
 use crate::next_slot::NextSlot;
 use crate::run_queue::RunStealer;
@@ -92,6 +93,7 @@ pub(crate) struct Seat {
     until: AtomicU64,
     /// Counts scheduling rounds: the monitor sees by it that a goroutine has been running for long.
     pub(crate) rounds: AtomicU32,
+    pub(crate) grain: Grain,
     /// The goroutine that runs here now; null while the scheduler looks for one.
     pub(crate) running: AtomicPtr<Goroutine>,
     unattended: AtomicBool,
@@ -115,6 +117,7 @@ impl Seat {
             asleep: AtomicBool::new(false),
             until: AtomicU64::new(NEVER),
             rounds: AtomicU32::new(0),
+            grain: Grain::new(),
             running: AtomicPtr::new(ptr::null_mut()),
             unattended: AtomicBool::new(false),
             replaced: AtomicBool::new(false),
@@ -211,9 +214,12 @@ impl Seat {
         self.asleep.load(Ordering::Relaxed)
     }
 
-    /// Something is here that another worker could take.
+    /// Something is here that another worker could take, and that is worth it.
     pub(crate) fn has_work(&self) -> bool {
-        !self.stealer.is_empty() || (self.is_unattended() && self.next.has_stealable())
+        if self.is_unattended() {
+            return !self.stealer.is_empty() || self.next.has_stealable();
+        }
+        self.stealer.unbegun() > 0 || self.grain.is_worth(self.stealer.ready())
     }
 
     pub(crate) fn count_spawn(&self) {

@@ -6,6 +6,7 @@
 
 use super::{FAIRNESS, Worker};
 use crate::goroutine::Ref;
+use crate::grain::WINDOW;
 use crate::processor::Processor;
 use crate::run_queue::{Injector, RunQueue};
 use crate::seats::Seat;
@@ -42,6 +43,9 @@ impl Worker {
         shared.spares.come_back(self.seat());
         if alone && shared.spares.take_excess() && !self.step_aside() {
             return None;
+        }
+        if self.round.is_multiple_of(WINDOW) && self.processor.shared.seats.len() > 1 {
+            self.processor.gauge.read(&self.seat().grain, self.round, timers::now());
         }
         if asked || self.round.is_multiple_of(FAIRNESS) {
             self.fire_own_timers();
@@ -158,6 +162,7 @@ impl Worker {
             self.processor.shared.idle.fall_asleep(idle_index);
             self.seat().announce_sleep(true);
             let stopping = self.processor.shared.phase() == STOPPING;
+            self.processor.gauge.forget(&self.seat().grain);
             if !stopping && !self.anything_to_steal() && self.seat().inbox.is_empty() {
                 self.sleep_until(self.earliest_timer());
                 woken = true;
@@ -224,11 +229,14 @@ impl Worker {
         }
         let mut lone = false;
         for seat in others() {
-            // A single goroutine is most often one that its worker is about to run itself.
-            if seat.stealer.len() == 1 && !seat.is_unattended() {
-                lone = true;
-            } else if let Some(g) = self.processor.queue.steal_batch(&seat.stealer) {
-                return Some(g);
+            // What is not worth it is better left there.
+            if seat.has_work() {
+                // A single goroutine is most often one that its worker is about to run itself.
+                if seat.stealer.len() == 1 && !seat.is_unattended() {
+                    lone = true;
+                } else if let Some(g) = self.processor.queue.steal_batch(&seat.stealer) {
+                    return Some(g);
+                }
             }
             if seat.timers.earliest() != NEVER {
                 fire_timers(&seat.timers, &self.processor, &mut self.due);
@@ -237,7 +245,8 @@ impl Worker {
         if lone {
             // About as long as it takes to run a short one, and much less than a wake-up.
             (0..PATIENCE).for_each(|_| std::hint::spin_loop());
-            let found = others().find_map(|seat| self.processor.queue.steal_batch(&seat.stealer));
+            let worthy = || others().filter(|seat| seat.has_work());
+            let found = worthy().find_map(|seat| self.processor.queue.steal_batch(&seat.stealer));
             if found.is_some() {
                 return found;
             }

@@ -1,0 +1,130 @@
+//! How long a worker's turns are, and so whether what waits in its queue is worth another worker.
+//!
+//! Gauged by the worker at some of its rounds of fairness, kept in its seat; read by `processor` before it wakes somebody,
+//! by `worker` before it steals, and by the monitor, which doubts it.
+//!
+//! A wake-up, a theft, and the cache lines that follow a goroutine to another processor and back take microseconds.
+//! Goroutines that hand over to each other all the time, with turns of 50 ns, are through before that: a second worker then
+//! only makes them slower (four senders and four receivers on one channel: 45 ns an item on one worker, 120 on two). So
+//! ready goroutines that will have had their turns within [`WORTH`], by the length of the last few hundred, are left to
+//! their own worker.
+//!
+//! * **Unbegun goroutines don't count here**: nothing is known of them, and a tree of them is how work is spread.
+//! * **It is a guess, never a promise.** A worker that has slept, or has had one long turn in its last windows, counts as
+//!   coarse, and one whose turn has not ended within the monitor's glance is made so: what waits there waits for some two
+//!   milliseconds at most.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Nanoseconds of waiting work that are worth another worker.
+const WORTH: u64 = 3_000;
+/// Rounds of a gauge: a multiple of the worker's rounds of fairness, at which it is read.
+pub(crate) const WINDOW: u32 = 4 * 61;
+/// Not known to be fine.
+const COARSE: u32 = u32::MAX;
+
+/// Anybody's view of it.
+#[derive(Debug)]
+pub(crate) struct Grain {
+    /// The mean length of a turn, in nanoseconds, in the coarser of the last two windows. A guess, with which
+    /// nothing is published.
+    turn: AtomicU32,
+}
+
+impl Grain {
+    pub(crate) const fn new() -> Grain {
+        Grain { turn: AtomicU32::new(COARSE) }
+    }
+
+    /// Whether so many ready goroutines are worth another worker.
+    #[inline]
+    pub(crate) fn is_worth(&self, ready: usize) -> bool {
+        // Relaxed: a guess.
+        ready as u64 * u64::from(self.turn.load(Ordering::Relaxed)) >= WORTH
+    }
+
+    pub(crate) fn is_fine(&self) -> bool {
+        // Relaxed: a guess.
+        self.turn.load(Ordering::Relaxed) != COARSE
+    }
+
+    /// It is not known any more.
+    pub(crate) fn forget(&self) {
+        // Relaxed: a guess.
+        self.turn.store(COARSE, Ordering::Relaxed);
+    }
+}
+
+/// The worker's own.
+#[derive(Debug)]
+pub(crate) struct Gauge {
+    since: Cell<u64>,
+    round: Cell<u32>,
+    /// Of the window before.
+    last: Cell<u32>,
+}
+
+impl Gauge {
+    pub(crate) const fn new() -> Gauge {
+        Gauge { since: Cell::new(0), round: Cell::new(0), last: Cell::new(COARSE) }
+    }
+
+    /// At a round that is a multiple of [`WINDOW`].
+    pub(crate) fn read(&self, grain: &Grain, round: u32, now: u64) {
+        let turns = round.wrapping_sub(self.round.replace(round));
+        let took = now.saturating_sub(self.since.replace(now));
+        // Otherwise a window was begun before the last sleep.
+        let mean = if turns == WINDOW { took / u64::from(WINDOW) } else { u64::from(COARSE) };
+        let mean = u32::try_from(mean).unwrap_or(COARSE);
+        let turn = mean.max(self.last.replace(mean));
+        // Relaxed: a guess.
+        grain.turn.store(turn, Ordering::Relaxed);
+    }
+
+    /// Before a sleep.
+    pub(crate) fn forget(&self, grain: &Grain) {
+        self.last.set(COARSE);
+        self.since.set(0);
+        grain.forget();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Each window takes so many nanoseconds a turn.
+    fn run(gauge: &Gauge, grain: &Grain, (round, now): &mut (u32, u64), turns: &[u64]) {
+        for turn in turns {
+            *round += WINDOW;
+            *now += turn * u64::from(WINDOW);
+            gauge.read(grain, *round, *now);
+        }
+    }
+
+    #[test]
+    fn short_turns_are_fine_until_one_window_is_not() {
+        let (gauge, grain, mut at) = (Gauge::new(), Grain::new(), (0, 1_000_000_000));
+        assert!(grain.is_worth(1), "nothing is known yet");
+        run(&gauge, &grain, &mut at, &[50]);
+        assert!(grain.is_worth(1), "one window is not enough");
+        run(&gauge, &grain, &mut at, &[50, 50]);
+        assert!(grain.is_fine() && !grain.is_worth(8) && grain.is_worth(1000));
+        run(&gauge, &grain, &mut at, &[20_000, 50]);
+        assert!(grain.is_worth(1), "the coarser of the last two");
+        run(&gauge, &grain, &mut at, &[50]);
+        assert!(!grain.is_worth(8));
+    }
+
+    #[test]
+    fn a_sleep_forgets() {
+        let (gauge, grain, mut at) = (Gauge::new(), Grain::new(), (0, 1_000_000_000));
+        run(&gauge, &grain, &mut at, &[50, 50, 50]);
+        assert!(!grain.is_worth(8));
+        gauge.forget(&grain);
+        assert!(grain.is_worth(1));
+        run(&gauge, &grain, &mut at, &[50]);
+        assert!(grain.is_worth(1), "the window that was slept in does not count");
+    }
+}
