@@ -96,6 +96,47 @@ impl<'a, T> Locked<'a, T> {
         unsafe { ManuallyDrop::take(&mut this.state) }
     }
 
+    /// As [`Core::may_proceed`], and so it is.
+    #[inline(always)]
+    pub(crate) fn may_proceed_now(&self, side: Side) -> bool {
+        self.state.note() & side.bit() != 0
+    }
+
+    /// A waiter stands in the queue, after a try under this lock that found nothing to do; releases the lock. `true` if
+    /// watchers are to be told.
+    ///
+    /// # Safety
+    /// As [`Locked::wait`].
+    #[inline(always)]
+    pub(crate) unsafe fn stand(mut self, side: Side, waiter: &Waiter<Slot<T>>) -> bool {
+        if self.just_waits(side) {
+            // SAFETY: by the caller.
+            unsafe { self.wait(side, waiter) };
+            return false;
+        }
+        // SAFETY: by the caller.
+        unsafe {
+            match side {
+                Side::Send => self.wait_to_send(waiter),
+                Side::Receive => self.wait_to_receive(waiter),
+            }
+        }
+        self.release()
+    }
+
+    /// A waiter whose wait is over leaves the queue, if it is still there; releases the lock.
+    #[inline(always)]
+    pub(crate) fn leave(mut self, side: Side, waiter: &Waiter<Slot<T>>) {
+        match side {
+            Side::Send => self.give_up_send(waiter),
+            Side::Receive => self.give_up_receive(waiter),
+        }
+        if self.state.note() & PLAIN != 0 {
+            let hints = self.state.plain_hints();
+            self.release_with(hints);
+        }
+    }
+
     /// Releases the lock; `true` if watchers are to be told ([`Core::tell_watchers`]).
     pub(crate) fn release(self) -> bool {
         // SAFETY: `self` is not dropped.

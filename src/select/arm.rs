@@ -51,8 +51,8 @@ pub(super) trait Operations {
     /// The channel's hint (N1).
     fn may_proceed(&self) -> bool;
     fn random(&self) -> u32;
-    /// Takes the lock. Not for an arm that is never ready.
-    fn lock(&self) -> Erased;
+    /// Takes the lock, and says whether the arm may proceed. Not for an arm that is never ready.
+    fn lock(&self) -> (Erased, bool);
     /// Releases the lock that this arm took; `true` if watchers are to be told.
     fn unlock(&self) -> bool;
     fn tell_watchers(&self);
@@ -66,6 +66,12 @@ pub(super) trait Operations {
     /// # Safety
     /// As `attempt`; and W2: the arm stays where it is, and the caller calls `leave` on it.
     unsafe fn enqueue(&self, state: Erased, blocker: &Blocker, index: usize);
+    /// As `enqueue`, for an arm that has its channel to itself; and releases the lock. `true` if watchers are to be told.
+    /// Nothing, for an arm that is never ready.
+    ///
+    /// # Safety
+    /// As `enqueue`: the caller has let this arm take the lock, and has tried under it in vain.
+    unsafe fn stand(&self, blocker: &Blocker, index: usize) -> bool;
     /// As `enqueue`, but to be told and not served; `false` if there is no need to wait.
     ///
     /// # Safety
@@ -251,11 +257,25 @@ macro_rules! operations {
             self.core.map_or(0, Core::random)
         }
 
-        fn lock(&self) -> Erased {
+        fn lock(&self) -> (Erased, bool) {
             let mut locked = self.core.expect("an arm that may become ready").lock();
+            let ready = locked.may_proceed_now($side);
             let state = NonNull::from(&mut *locked).cast();
             self.locked.set(Some(ManuallyDrop::new(locked)));
-            state
+            (state, ready)
+        }
+
+        unsafe fn stand(&self, blocker: &Blocker, index: usize) -> bool {
+            let Some(locked) = self.locked.take() else { return false };
+            self.waiter.assign(blocker.parker(), settled(index));
+            // SAFETY: by the caller.
+            unsafe { ManuallyDrop::into_inner(locked).stand($side, &self.waiter) }
+        }
+
+        fn leave(&self) {
+            if let Some(core) = self.core {
+                core.lock().leave($side, &self.waiter);
+            }
         }
 
         fn unlock(&self) -> bool {
@@ -334,12 +354,6 @@ impl<T> Operations for RecvArm<'_, T> {
         unsafe { typed::<T>(state).wait_to_receive(&self.waiter) };
     }
 
-    fn leave(&self) {
-        if let Some(core) = self.core {
-            core.lock().give_up_receive(&self.waiter);
-        }
-    }
-
     fn promised(&self, waits: &Waits) -> bool {
         let value = self.core.and_then(|core| core.await_promise(waits.blocker(), &self.waiter, WaitReason::Select));
         self.waiter.slot.value.set(value);
@@ -400,12 +414,6 @@ impl<T> Operations for SendArm<'_, T> {
         self.waiter.assign(blocker.parker(), settled(index));
         // SAFETY: by the caller.
         unsafe { typed::<T>(state).wait_to_send(&self.waiter) };
-    }
-
-    fn leave(&self) {
-        if let Some(core) = self.core {
-            core.lock().give_up_send(&self.waiter);
-        }
     }
 
     fn promised(&self, _waits: &Waits) -> bool {

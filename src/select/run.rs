@@ -8,12 +8,13 @@
 //!    try, release. Nothing of ours is in any queue, and our claim word says "running": we can claim others, and nobody
 //!    can claim us.
 //! 2. *All at once.* Take the locks of all channels, in the order of their addresses; try every arm again. If none can
-//!    proceed, arm the claim word, put a waiter into each channel's queue, release all locks, park.
+//!    proceed, arm the claim word, put a waiter into each channel's queue and release its lock, park.
 //! 3. *Leave.* One claim won: that arm was chosen, by the one who claimed. Take the other waiters out, one lock after
 //!    the other.
 //!
-//! * **S1, no lost wake-up.** Between the last try and the enqueueing no lock is released: whoever comes to one of the
-//!   channels later finds our waiter, and whoever came earlier was found by us.
+//! * **S1, no lost wake-up.** All are tried under all locks, and each lock is released only when our waiter stands in its
+//!   channel's queue: whoever comes to one of the channels later finds it, and whoever came earlier was found by us. (We
+//!   may be claimed in the first while we enqueue in the last: then that waiter is a claimed one, as any that is late.)
 //! * **S2, one effect.** Before step 3 an arm is either tried by us, while nobody can claim us, or exchanged by one who
 //!   wins our claim; never both. A loser puts its value back before it releases the lock (`claim_next`'s `undo`), and
 //!   each waiter has a slot of its own, so that two who try at once on two channels do not meet.
@@ -126,7 +127,7 @@ fn settle<A: AsOperations>(arms: &[A], tried: Option<(usize, Tried)>, waits: &Wa
 fn in_some_order<A: AsOperations>(
     arms: &[A],
     biased: bool,
-    mut attempt: impl FnMut(usize) -> Tried,
+    attempt: impl FnMut(usize) -> Tried,
 ) -> Option<(usize, Tried)> {
     if arms.len() > 64 {
         return in_some_order_of_many(arms, biased, attempt);
@@ -135,6 +136,17 @@ fn in_some_order<A: AsOperations>(
     for (index, arm) in arms.iter().enumerate() {
         ready |= u64::from(arm.operations().may_proceed()) << index;
     }
+    try_ready(arms, ready, biased, attempt)
+}
+
+/// The same for the arms of which there is a bit in `ready`.
+#[inline]
+fn try_ready<A: AsOperations>(
+    arms: &[A],
+    mut ready: u64,
+    biased: bool,
+    mut attempt: impl FnMut(usize) -> Tried,
+) -> Option<(usize, Tried)> {
     while ready != 0 {
         let mut choice = ready;
         let count = ready.count_ones();
@@ -176,6 +188,11 @@ fn in_some_order_of_many<A: AsOperations>(
     None
 }
 
+#[cold]
+fn tell<A: AsOperations>(arms: &[A]) {
+    arms.iter().for_each(|arm| arm.operations().tell_watchers());
+}
+
 /// Steps 2 and 3.
 // All of it in one frame, and few between the caller's and the switch: see `Blocker::park`.
 #[inline(always)]
@@ -194,39 +211,48 @@ fn all_at_once<A: AsOperations>(arms: &[A], biased: bool, wait: Wait, waits: &Wa
         many = (vec![0; arms.len()], vec![0; arms.len()], vec![None; arms.len()]);
         (&mut many.0, &mut many.1, &mut many.2)
     };
+    let mut sorted = true;
     for (index, arm) in arms.iter().enumerate() {
         addresses[index] = arm.operations().address();
+        sorted &= index == 0 || addresses[index - 1] <= addresses[index];
         // A claim's token has no room for more either (`Token::case`).
         order[index] = index as u32;
     }
     // S4. Each channel once, however many arms it is in.
-    order.sort_unstable_by_key(|index| addresses[*index as usize]);
+    if !sorted {
+        order.sort_unstable_by_key(|index| addresses[*index as usize]);
+    }
     let mut last: Option<(usize, Erased)> = None;
-    let mut twice = None;
+    let (mut twice, mut ready) = (None, 0u64);
     for index in order.iter().map(|index| *index as usize).filter(|index| addresses[*index] != 0) {
-        let state = match last {
+        let operations = arms[index].operations();
+        let (state, may_proceed) = match last {
             Some((address, state)) if address == addresses[index] => {
                 twice = Some(index);
-                state
+                (state, operations.may_proceed())
             }
-            _ => arms[index].operations().lock(),
+            _ => operations.lock(),
         };
         last = Some((addresses[index], state));
         states[index] = Some(state);
+        ready |= u64::from(may_proceed) << (index % 64);
     }
     let unlock = || {
         // Those that took a lock know it. Nobody is told anything before the last is released.
-        let tell = arms.iter().fold(false, |tell, arm| arm.operations().unlock() | tell);
-        if tell {
-            arms.iter().for_each(|arm| arm.operations().tell_watchers());
+        if arms.iter().fold(false, |tell, arm| arm.operations().unlock() | tell) {
+            tell(arms);
         }
     };
 
-    let tried = in_some_order(arms, biased, |index| {
+    let attempt = |index: usize| {
         let state = states[index].expect("it may proceed, so it has a channel");
         // SAFETY: A1.
         unsafe { arms[index].operations().attempt(state, waits) }
-    });
+    };
+    let tried = match arms.len() {
+        0..=64 => try_ready(arms, ready, biased, attempt),
+        _ => in_some_order_of_many(arms, biased, attempt),
+    };
     let deadline = match wait {
         Wait::Until(deadline) if tried.is_none() => deadline,
         _ => {
@@ -236,18 +262,29 @@ fn all_at_once<A: AsOperations>(arms: &[A], biased: bool, wait: Wait, waits: &Wa
     };
     let blocker = waits.blocker();
     blocker.arm();
-    // Of several arms in one queue the first to stand there is the one to be taken: any of them, unless biased.
-    let first = match twice {
-        Some(index) if !biased => arms[index].operations().random() as usize % arms.len(),
-        _ => 0,
-    };
-    for (index, arm) in arms.iter().enumerate().cycle().skip(first).take(arms.len()) {
-        if let Some(state) = states[index] {
-            // SAFETY: A1; A2: all leave below, and nothing unwinds in between.
-            unsafe { arm.operations().enqueue(state, blocker, index) };
+    match twice {
+        // S1: each channel's lock is kept until our waiter is there.
+        None => {
+            let stand = |tell, (index, arm): (usize, &A)| {
+                // SAFETY: A1; A2: all leave below, and nothing unwinds in between.
+                tell | unsafe { arm.operations().stand(blocker, index) }
+            };
+            if arms.iter().enumerate().fold(false, stand) {
+                tell(arms);
+            }
+        }
+        Some(index) => {
+            // Of several arms in one queue the first to stand there is the one to be taken: any of them, unless biased.
+            let first = if biased { 0 } else { arms[index].operations().random() as usize % arms.len() };
+            for (index, arm) in arms.iter().enumerate().cycle().skip(first).take(arms.len()) {
+                if let Some(state) = states[index] {
+                    // SAFETY: as above.
+                    unsafe { arm.operations().enqueue(state, blocker, index) };
+                }
+            }
+            unlock();
         }
     }
-    unlock();
     let token = blocker.park(WaitReason::Select, deadline);
     let chosen = arm_of(token);
     for (index, arm) in arms.iter().enumerate() {
