@@ -10,7 +10,8 @@
 //! * **U3.** A value that a sending future holds is sent by a claim, or is dropped with the future: never both.
 //! * **U4.** Wakers are the user's: they are cloned before the lock is taken, and dropped after it is released.
 
-use super::core::{Core, Locked, is_promise, settled};
+use super::core::{Core, is_promise, settled};
+use super::locked::Locked;
 use super::state::{Received, Sent, Slot};
 use super::{Receiver, RecvError, SendError, Sender};
 use gorun_scheduler::{Task, Waiter, Wake};

@@ -27,6 +27,8 @@ mod error;
 mod future;
 mod iter;
 #[allow(unsafe_code, reason = "waiters on the stack, linked into the channel's queues")]
+mod locked;
+#[allow(unsafe_code, reason = "waiters on the stack, linked into the channel's queues")]
 mod receiver;
 #[allow(unsafe_code, reason = "waiters on the stack, linked into the channel's queues")]
 mod sender;
@@ -38,7 +40,8 @@ pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRec
 pub use future::{RecvFuture, RecvStream, SendFuture};
 pub use iter::{IntoIter, Iter, TryIter};
 
-pub(crate) use self::core::{Core, Locked, arm_of, is_promise, settled};
+pub(crate) use self::core::{Core, arm_of, is_promise, settled};
+pub(crate) use self::locked::Locked;
 pub(crate) use self::state::{Offered, Received, Side, Slot, State};
 pub(crate) use self::timed::{Tick, TimerEnd};
 use std::fmt;

@@ -1,6 +1,7 @@
 //! Receiving: what it does when it has to wait. `state` decides whether it has to.
 
-use super::core::{Core, Locked, arm_of, is_promise, settled};
+use super::core::{Core, arm_of, is_promise, settled};
+use super::locked::Locked;
 use super::state::{Received, Side, Slot, State};
 use super::{Iter, Receiver, RecvError, RecvTimeoutError, TryIter, TryRecvError};
 use gorun_scheduler::{Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};

@@ -1,6 +1,7 @@
 //! Sending: what it does when it has to wait. `state` decides whether it has to.
 
-use super::core::{Locked, arm_of, settled};
+use super::core::{arm_of, settled};
+use super::locked::Locked;
 use super::state::{Sent, Side, Slot, State};
 use super::{SendError, SendTimeoutError, Sender, TrySendError};
 use gorun_scheduler::{Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
