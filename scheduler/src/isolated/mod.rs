@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   lower ◀                                                               FS base
-//!   frames … │ reserve │ … │ libc's segment │ the program's segment │ thread control block │ carrier │ top of slot
+//!   frames … │ carrier │ reserve │ … │ libc's segment │ the program's segment │ thread control block │ top of slot
 //! ```
 //!
 //! * **F1, one thread at a time.** A block is loaded by one thread only. The worker loads the block of a goroutine
