@@ -18,7 +18,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Nanoseconds of waiting work that are worth another worker.
-const WORTH: u64 = 3_000;
+const WORTH: u64 = 5_000;
 /// Rounds of a gauge: a multiple of the worker's rounds of fairness, at which it is read.
 pub(crate) const WINDOW: u32 = 4 * 61;
 /// Not known to be fine.
