@@ -251,11 +251,17 @@ pub fn insert(results: &Results, page: &Path) -> Result<(), String> {
     let Some((before, rest)) = text.split_once(BEGIN) else { return Ok(()) };
     let Some((_, after)) = rest.split_once(END) else { return Ok(()) };
     let what = format!(
-        "Commit {}, {}. Less is better. *Ratio*: the best other runtime's value by gorun's; above 1 gorun is ahead. *Must*: \
+        "Commit {}, {}{}. Less is better. *Ratio*: the best other runtime's value by gorun's; above 1 gorun is ahead. *Must*: \
          whether the project's own bar is met, which mostly asks for more than the lead. Only ratios within a row \
          mean anything; every peer's values, spread, bars, scaling and what could not be run are in \
          [docs/benchmarks](docs/benchmarks/README.md).\n\n",
-        results.commit, results.date
+        results.commit,
+        results.date,
+        if results.added.is_empty() {
+            ""
+        } else {
+            "; for rows measured again since, the commits named in the full tables"
+        },
     );
     let plots = "![gorun and its peers, 2 processors](docs/benchmarks/peers-2.svg)\n\n";
     fs::write(page, format!("{before}{BEGIN}\n{plots}{what}{}{END}{after}", brief(results))).map_err(at)
