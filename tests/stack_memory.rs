@@ -82,8 +82,9 @@ fn what_nobody_needs_is_given_back() {
             let runtime = runtime(mode, idle);
             let before = resident();
             runtime.go(burst).unwrap().join().unwrap();
-            // 256 for each worker stay for good, and what else lies beside stacks.
-            let most = before + BURST / 2;
+            // 256 for each worker stay for good, with up to three pages if they are isolated (frames without optimisation
+            // don't fit on the one beside the thread-locals), and what else lies beside stacks.
+            let most = before + if mode == ThreadLocals::Isolated { BURST * 3 / 4 } else { BURST / 2 };
             let until = Instant::now() + Duration::from_secs(30);
             while resident() > most {
                 assert!(Instant::now() < until, "{mode}, {idle:?}: {} pages more than before", resident() - before);
