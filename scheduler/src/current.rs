@@ -8,6 +8,8 @@
 //!   loaded, does not ask.)
 //! * **T2.** `record` is the running goroutine's; on a plain thread, and on a worker between goroutines, the
 //!   thread's own, made at its first use and dropped at the thread's exit.
+//! * **T3.** `own` is set in thread-locals that are one goroutine's alone, and nowhere else: what is kept there of its
+//!   record, the mirrors of `goroutine/locals`, is never read while another record is in force.
 
 use crate::goroutine::{Goroutine, Locals};
 use crate::processor::Processor;
@@ -18,11 +20,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 struct Current {
     goroutine: Cell<*const Goroutine>,
     record: Cell<*const Locals>,
+    own: Cell<bool>,
 }
 
 thread_local! {
     static CURRENT: Current = const {
-        Current { goroutine: Cell::new(ptr::null()), record: Cell::new(ptr::null()) }
+        Current { goroutine: Cell::new(ptr::null()), record: Cell::new(ptr::null()), own: Cell::new(false) }
     };
     static THREAD_RECORD: ThreadRecord = ThreadRecord::new();
 }
@@ -78,6 +81,23 @@ pub fn record() -> Option<NonNull<Locals>> {
     }
 }
 
+/// The same, where it has been asked for already.
+///
+/// # Safety
+/// The running goroutine, or this plain thread, has had its record from [`record`], and it lives while the result does.
+///
+/// ```
+/// let id = gorun_scheduler::current_id().unwrap().get();
+/// // SAFETY: that looked into the record, which is ours, and stays while we run.
+/// assert_eq!(unsafe { gorun_scheduler::known_record() }.id(), id);
+/// ```
+#[inline]
+#[must_use]
+pub unsafe fn known_record<'a>() -> &'a Locals {
+    // SAFETY: by the caller; T2.
+    unsafe { &*CURRENT.with(|c| c.record.get()) }
+}
+
 #[cold]
 #[inline(never)]
 fn thread_record() -> Option<NonNull<Locals>> {
@@ -100,13 +120,21 @@ pub(crate) fn processor<'a>() -> Option<&'a Processor> {
     goroutine().and_then(|g| unsafe { g.processor.get().as_ref() })
 }
 
-/// In a goroutine's own thread-locals: says whose they are.
+/// Whether the thread-locals in force are those of this record's goroutine, and of no other.
+#[inline]
+pub(crate) fn own(record: &Locals) -> bool {
+    CURRENT.with(|c| c.own.get() && ptr::eq(c.record.get(), record))
+}
+
+/// In a goroutine's own thread-locals, which are as the program's template: says whose they are.
 #[inline]
 pub(crate) fn adopt(g: &Goroutine) {
     CURRENT.with(|c| {
         c.goroutine.set(g);
         c.record.set(&raw const g.locals);
+        c.own.set(true);
     });
+    g.locals.mirror_inherited();
 }
 
 /// Runs `f` (a resume) with `g` as the current goroutine of this thread. The scheduler's own `f` does not unwind.

@@ -83,7 +83,7 @@ mod worker;
 
 pub use carrier::grow;
 pub use config::{Config, ConfigError, SpawnError, ThreadLocals};
-pub use current::record;
+pub use current::{known_record, record};
 pub use goroutine::*;
 pub use isolated::{Unsupported, isolation};
 pub use lock_thread::{OsThreadLock, lock_os_thread};

@@ -81,6 +81,7 @@ pub const fn todo() -> Context {
 }
 
 crate::goroutine_local! {
+    #[allow(unsafe_code, reason = "the macro's own, which is for other crates")]
     #[inherit]
     static CURRENT: Context = background();
 }

@@ -1,15 +1,17 @@
-//! Typed keys: [`LocalKey`], which `goroutine_local!` declares.
+//! Typed keys: [`LocalKey`], which `goroutine_local!` declares as a constant beside its [`Key`].
 //!
-//! * **K1.** A key's index is given once, from 1, and no other key has it: what the record holds under it is a `T`.
-//! * **K2.** `&T` is handed only to closures, under the record's borrow, so that the value stays while they run.
+//! A look goes to the key's mirror, one load, and if there is nothing to the record.
+//!
+//! * **K2.** `&T` is handed only to closures, in a look of the record, so that the value stays while they run.
 //!   What runs no foreign code between look-up and use (the `Cell` surface) needs none.
+//! * **K3.** What the mirror has is the value of whoever looks (L8 of the record).
 
 use super::AccessError;
-use gorun_scheduler::{Kind, Locals, Unavailable, record};
+use super::declared::Key;
+use gorun_scheduler::{Locals, known_record, record};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A key of goroutine-local storage, as `std::thread::LocalKey`. Declared by
 /// [`goroutine_local!`](crate::goroutine_local).
@@ -34,10 +36,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// assert_eq!(STEPS.get(), 0);
 /// ```
 pub struct LocalKey<T: 'static> {
-    /// 0 until the first use.
-    index: AtomicU32,
-    init: fn() -> T,
-    kind: Kind,
+    // Functions, so that a key is a constant, as std's is: what they return is known where the key is used, be it
+    // another crate, and the look-up is inlined.
+    key: fn() -> &'static Key<T>,
+    mirror: fn() -> Option<NonNull<T>>,
 }
 
 impl<T: 'static> fmt::Debug for LocalKey<T> {
@@ -46,22 +48,14 @@ impl<T: 'static> fmt::Debug for LocalKey<T> {
     }
 }
 
-static LAST_INDEX: AtomicU32 = AtomicU32::new(0);
-
 impl<T: 'static> LocalKey<T> {
+    /// # Safety
+    /// `key` returns one key, always the same, which is no other `LocalKey`'s; `mirror` what its kind's `mirror` has
+    /// written last in the thread-locals in force, or `None`.
     #[doc(hidden)]
     #[must_use]
-    pub const fn __new(init: fn() -> T) -> LocalKey<T> {
-        LocalKey { index: AtomicU32::new(0), init, kind: Kind::typed::<T>() }
-    }
-
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn __inheriting(init: fn() -> T, hook: fn(&T) -> T) -> LocalKey<T>
-    where
-        T: Send,
-    {
-        LocalKey { index: AtomicU32::new(0), init, kind: Kind::inheriting::<T>(hook) }
+    pub const unsafe fn __new(key: fn() -> &'static Key<T>, mirror: fn() -> Option<NonNull<T>>) -> LocalKey<T> {
+        LocalKey { key, mirror }
     }
 
     /// The record, for as long as the caller's frame.
@@ -72,54 +66,15 @@ impl<T: 'static> LocalKey<T> {
         record().map(|record| unsafe { record.as_ref() })
     }
 
-    /// The value, if the key has one in this record.
+    /// The value, which is made if need be, with the record that it is in.
     #[inline]
-    fn existing(&self, record: &Locals) -> Option<NonNull<T>> {
-        // Relaxed: the index is all that is read; 0 finds nothing.
-        Some(record.value(self.index.load(Ordering::Relaxed))?.cast())
-    }
-
-    #[inline]
-    fn find(&'static self, record: &Locals) -> Result<NonNull<T>, AccessError> {
-        match self.existing(record) {
-            Some(value) => Ok(value),
-            None => self.initialise(record, None),
-        }
-    }
-
-    #[cold]
-    fn index(&self) -> u32 {
-        // Relaxed, all: the number is all that is shared.
-        let index = self.index.load(Ordering::Relaxed);
-        if index != 0 {
-            return index;
-        }
-        let last = LAST_INDEX
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| last.checked_add(1))
-            .expect("fewer than 2^32 goroutine-local keys");
-        // Relaxed: as above.
-        match self.index.compare_exchange(0, last + 1, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => last + 1,
-            Err(theirs) => theirs,
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn initialise(&'static self, record: &Locals, value: Option<T>) -> Result<NonNull<T>, AccessError> {
-        match record.begin(self.index()) {
-            Ok(begun) => {
-                let value = value.unwrap_or_else(self.init);
-                // SAFETY: K1; `kind` is this key's.
-                Ok(unsafe { begun.finish(&self.kind, value) })
-            }
-            Err(Unavailable::Destroyed) => {
-                // Its destructor may be what stores it, again and again.
-                std::mem::forget(value);
-                Err(AccessError)
-            }
-            Err(Unavailable::Initialising) => {
-                panic!("gorun: the initialiser of a goroutine-local uses that goroutine-local itself")
+    fn find<'a>(&'static self) -> Result<(NonNull<T>, &'a Locals), AccessError> {
+        match (self.mirror)() {
+            // SAFETY: K3; whoever has a value has had a record, which stays for the caller's frame.
+            Some(value) => Ok((value, unsafe { known_record() })),
+            None => {
+                let record = Self::record().ok_or(AccessError)?;
+                Ok(((self.key)().find(record)?, record))
             }
         }
     }
@@ -160,11 +115,9 @@ impl<T: 'static> LocalKey<T> {
     /// ```
     #[inline]
     pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
-        let record = Self::record().ok_or(AccessError)?;
-        let value = self.find(record)?;
-        let _borrow = record.borrow();
+        let (value, record) = self.find()?;
         // SAFETY: K1, K2.
-        Ok(f(unsafe { value.as_ref() }))
+        Ok(record.looking(|| f(unsafe { value.as_ref() })))
     }
 
     /// Runs `f` with `value` under this key, then gives back what was there; so it does when `f` unwinds.
@@ -188,26 +141,32 @@ impl<T: 'static> LocalKey<T> {
     /// ```
     pub fn scope<R>(&'static self, value: T, f: impl FnOnce() -> R) -> R {
         let Some(record) = Self::record() else { refused(AccessError) };
+        let key = (self.key)();
         // SAFETY: K1; `kind` is this key's.
-        unsafe { record.scoped(&self.kind, self.index(), value, f) }
+        unsafe { record.scoped(&key.kind, key.index(), value, f) }
     }
 
     /// Puts `value` there: `Ok` with what the key had, through `replace`, if it had something.
     #[inline]
     fn put(&'static self, value: T, replace: impl FnOnce(&T, T) -> T) -> Option<T> {
-        let Some(record) = Self::record() else {
-            // As in `initialise`.
-            std::mem::forget(value);
-            refused(AccessError)
-        };
-        match self.existing(record) {
-            // SAFETY: K1, K2: `replace` is `Cell`'s or `RefCell`'s.
-            Some(old) => Some(replace(unsafe { old.as_ref() }, value)),
-            None => match self.initialise(record, Some(value)) {
-                Ok(_) => None,
-                Err(error) => refused(error),
-            },
+        let mut found = (self.mirror)();
+        if found.is_none() {
+            let Some(record) = Self::record() else {
+                // As in `initialise`.
+                std::mem::forget(value);
+                refused(AccessError)
+            };
+            let key = (self.key)();
+            found = key.existing(record);
+            if found.is_none() {
+                return match key.initialise(record, Some(value)) {
+                    Ok(_) => None,
+                    Err(error) => refused(error),
+                };
+            }
         }
+        // SAFETY: K1, K2: `replace` is `Cell`'s or `RefCell`'s.
+        found.map(|old| replace(unsafe { old.as_ref() }, value))
     }
 }
 
@@ -249,10 +208,9 @@ impl<T: 'static> LocalKey<Cell<T>> {
     where
         T: Copy,
     {
-        let Some(record) = Self::record() else { refused(AccessError) };
-        match self.find(record) {
+        match self.find() {
             // SAFETY: K1, K2.
-            Ok(value) => unsafe { value.as_ref() }.get(),
+            Ok((value, _)) => unsafe { value.as_ref() }.get(),
             Err(error) => refused(error),
         }
     }
@@ -287,10 +245,9 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// ```
     #[inline]
     pub fn replace(&'static self, value: T) -> T {
-        let Some(record) = Self::record() else { refused(AccessError) };
-        match self.find(record) {
+        match self.find() {
             // SAFETY: K1, K2.
-            Ok(old) => unsafe { old.as_ref() }.replace(value),
+            Ok((old, _)) => unsafe { old.as_ref() }.replace(value),
             Err(error) => refused(error),
         }
     }

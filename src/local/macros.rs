@@ -38,7 +38,7 @@
 #[macro_export]
 macro_rules! goroutine_local {
     () => {};
-    ($($declarations:tt)+) => { $crate::__goroutine_local!([] [__new()] $($declarations)+); };
+    ($($declarations:tt)+) => { $crate::__goroutine_local!([] [new()] $($declarations)+); };
 }
 
 /// Collects one declaration's attributes, takes `#[inherit]` out, declares, goes on with the rest.
@@ -46,10 +46,10 @@ macro_rules! goroutine_local {
 #[macro_export]
 macro_rules! __goroutine_local {
     ([$($attr:tt)*] [$($key:tt)*] #[inherit] $($rest:tt)*) => {
-        $crate::__goroutine_local!([$($attr)*] [__inheriting(, ::core::clone::Clone::clone)] $($rest)*);
+        $crate::__goroutine_local!([$($attr)*] [inheriting(, ::core::clone::Clone::clone)] $($rest)*);
     };
     ([$($attr:tt)*] [$($key:tt)*] #[inherit($hook:expr $(,)?)] $($rest:tt)*) => {
-        $crate::__goroutine_local!([$($attr)*] [__inheriting(, $hook)] $($rest)*);
+        $crate::__goroutine_local!([$($attr)*] [inheriting(, $hook)] $($rest)*);
     };
     ([$($attr:tt)*] $key:tt #[$other:meta] $($rest:tt)*) => {
         $crate::__goroutine_local!([$($attr)* #[$other]] $key $($rest)*);
@@ -59,8 +59,8 @@ macro_rules! __goroutine_local {
         $vis:vis static $name:ident: $t:ty = const $init:block $(; $($rest:tt)*)?
     ) => {
         $($attr)*
-        $vis static $name: $crate::local::LocalKey<$t> =
-            $crate::local::LocalKey::<$t>::$new(|| const $init $($hook)*);
+        $vis const $name: $crate::local::LocalKey<$t> =
+            $crate::__goroutine_local!(@key $t, $new(|| const $init $($hook)*));
         $crate::goroutine_local!($($($rest)*)?);
     };
     (
@@ -68,8 +68,18 @@ macro_rules! __goroutine_local {
         $vis:vis static $name:ident: $t:ty = $init:expr $(; $($rest:tt)*)?
     ) => {
         $($attr)*
-        $vis static $name: $crate::local::LocalKey<$t> =
-            $crate::local::LocalKey::<$t>::$new(|| $init $($hook)*);
+        $vis const $name: $crate::local::LocalKey<$t> =
+            $crate::__goroutine_local!(@key $t, $new(|| $init $($hook)*));
         $crate::goroutine_local!($($($rest)*)?);
     };
+    // The items have names of our own: what the initialiser mentions is the user's.
+    (@key $t:ty, $new:ident($($parts:tt)*)) => {{
+        ::std::thread_local! {
+            static __GORUN_MIRROR: $crate::local::__Mirror<$t> = const { $crate::local::__Mirror::new() };
+        }
+        static __GORUN_KEY: $crate::local::__Key<$t> =
+            $crate::local::__Key::<$t>::$new(|value| __GORUN_MIRROR.with(|mirror| mirror.set(value)), $($parts)*);
+        // SAFETY: the key and the mirror, which its kind writes, are this constant's alone.
+        unsafe { $crate::local::LocalKey::__new(|| &__GORUN_KEY, || __GORUN_MIRROR.with(|mirror| mirror.get())) }
+    }};
 }

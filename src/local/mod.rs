@@ -30,6 +30,8 @@
 //! | `ID()` | [`id`] | never 0, for the main goroutine either |
 //! | `io.Closer` | `Drop` | may use storage (there: leaks for ever) |
 
+#[allow(unsafe_code, reason = "values in the record have no type there")]
+mod declared;
 #[allow(unsafe_code, reason = "the current record, by pointer")]
 mod dynamic;
 mod error;
@@ -37,6 +39,8 @@ mod error;
 mod key;
 mod macros;
 
+#[doc(hidden)]
+pub use declared::{Key as __Key, Mirror as __Mirror};
 pub use dynamic::{at_exit, contains, del, get, id, reset, set, take, unload, with};
 pub use error::AccessError;
 pub use gorun_scheduler::{cleaning_exits, exit_overruns, exit_panics};

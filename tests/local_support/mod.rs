@@ -52,12 +52,16 @@ pub(crate) fn put(key: &'static local::LocalKey<OnceCell<OnDrop>>, value: OnDrop
     key.with(|cell| assert!(cell.set(value).is_ok()));
 }
 
-/// Runs `body` in a goroutine and in a plain thread, each to its very end; the log must be `expected` both times.
+/// Runs `body` in a goroutine, in one that shares its worker's thread-locals, and in a plain thread, each to its very
+/// end; the log must be `expected` every time.
 pub(crate) fn everywhere(expected: &[&str], body: fn(Log)) {
     let log = Log::default();
-    let (there, done) = (log.clone(), log.clone());
+    let (there, pinned, done) = (log.clone(), log.clone(), log.clone());
     gorun::go(move || body(there)).join().unwrap();
     assert_eq!(done.taken(), expected, "in a goroutine");
+    let shares = gorun::Builder::new().thread_locals(gorun::runtime::ThreadLocals::Pinned);
+    shares.go(move || body(pinned)).unwrap().join().unwrap();
+    assert_eq!(done.taken(), expected, "in a pinned goroutine");
     std::thread::spawn(move || body(log)).join().unwrap();
     assert_eq!(done.taken(), expected, "in a plain thread");
 }

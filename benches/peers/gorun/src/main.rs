@@ -384,14 +384,19 @@ fn local_access(row: Row<'_>) {
     };
     both(
         "goroutine_local! const inlined",
+        || gets(|| CONST_INIT.get()),
+        || sets(|i| CONST_INIT.set(i)),
+    );
+    both(
+        "goroutine_local! const inlined, by with",
         || gets(|| CONST_INIT.with(|c| c.get())),
         || sets(|i| CONST_INIT.with(|c| c.set(i))),
     );
     both("goroutine_local! const out of line", || gets(const_get), || sets(const_set));
     both(
         "goroutine_local! lazy inlined",
-        || gets(|| LAZY_INIT.with(|c| c.get())),
-        || sets(|i| LAZY_INIT.with(|c| c.set(i))),
+        || gets(|| LAZY_INIT.get()),
+        || sets(|i| LAZY_INIT.set(i)),
     );
     both("goroutine_local! lazy out of line", || gets(lazy_get), || sets(lazy_set));
     both("thread_local! in a goroutine, out of line", || gets(thread_get), || sets(thread_set));

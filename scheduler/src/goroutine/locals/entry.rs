@@ -61,6 +61,8 @@ pub struct Kind {
     key_type: fn() -> TypeId,
     value_type: fn() -> TypeId,
     pub(super) key_at: usize,
+    /// See [`Kind::mirrored`].
+    pub(super) mirror: fn(*mut u8),
 }
 
 impl fmt::Debug for Kind {
@@ -116,6 +118,8 @@ fn no_type() -> TypeId {
 
 fn no_hook() {}
 
+fn no_mirror(_: *mut u8) {}
+
 impl Kind {
     const fn of<T: 'static>(role: Role) -> Kind {
         Kind {
@@ -129,6 +133,7 @@ impl Kind {
             key_type: no_type,
             value_type: no_type,
             key_at: 0,
+            mirror: no_mirror,
         }
     }
 
@@ -165,6 +170,34 @@ impl Kind {
         // SAFETY: a function pointer is erased, to be cast back in `inherit_as::<T>` before it is called.
         let hook = unsafe { transmute::<fn(&T) -> T, fn()>(hook) };
         Kind { inherit: Some(inherit_as::<T>), hook, ..Kind::of::<T>(Role::Key) }
+    }
+
+    /// The same, of a key that keeps a copy of its word in a thread-local: `mirror` writes it.
+    ///
+    /// In thread-locals that are one goroutine's own, `mirror` is called with the value's address whenever the key gets
+    /// a value, or gets one back at the end of a scope, and with null before the value is dropped. Nowhere else is it
+    /// called. So where the copy, null at first, is not null, it is the address of the value of whoever looks: a look-up
+    /// that is one load.
+    ///
+    /// ```
+    #[doc = include_str!("../../examples.txt")]
+    /// use std::cell::Cell;
+    /// thread_local! { static COPY: Cell<*mut u8> = const { Cell::new(std::ptr::null_mut()) } }
+    /// static KIND: Kind = Kind::typed::<u32>().mirrored(|value| COPY.set(value));
+    /// join(&go(|| {
+    ///     // SAFETY: the record is ours, and stays while we run.
+    ///     let record = unsafe { record().unwrap().as_ref() };
+    ///     // SAFETY: the kind is that of key 1, here and everywhere.
+    ///     let value = unsafe { record.begin(1).unwrap().finish(&KIND, 7_u32) };
+    ///     assert!(COPY.get().is_null() || COPY.get() == value.as_ptr().cast());
+    ///     record.reset();
+    ///     assert!(COPY.get().is_null());
+    /// }));
+    /// assert!(COPY.get().is_null());
+    /// ```
+    #[must_use]
+    pub const fn mirrored(self, mirror: fn(*mut u8)) -> Kind {
+        Kind { mirror, ..self }
     }
 
     /// Of a dynamic key with its value.

@@ -295,7 +295,7 @@ impl Locals {
         } else {
             self.count_inheritable(header.kind, false);
             if self.word(header.tag) == value_of(entry) {
-                self.set_word(header.tag, DESTROYED);
+                self.set_value_word(header.kind, header.tag, DESTROYED);
             }
             if header.borrows.get() & FRAME != 0 {
                 // The frame of a `scope` that will never return.
@@ -332,7 +332,7 @@ impl Locals {
 
     fn check_unborrowed(&self, what: &str) {
         assert!(
-            self.borrows.get() == 0,
+            !self.looked_at.get(),
             "gorun: local::{what}() was called while a closure looks at a goroutine-local (in `with`, `scope` or an \
              inherit hook)"
         );

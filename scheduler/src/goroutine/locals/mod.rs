@@ -8,12 +8,14 @@
 //! * **L1.** Only its goroutine (before that is published, its spawner) touches a record: plain cells suffice.
 //! * **L2.** A word above the sentinels points to a live value of its key's type, in an entry of the chain.
 //! * **L3.** The chain holds live entries only, oldest first, and a value leaves it before it is dropped.
-//! * **L4.** While `borrows > 0` no typed value is dropped; a dynamic entry with a borrow is detached, and dropped
+//! * **L4.** While `looked_at` no typed value is dropped; a dynamic entry with a borrow is detached, and dropped
 //!   by its last borrow. Frames that never return (`std::process::exit`) are exempt: nobody looks again.
 //! * **L5.** An untouched record has the bare exit as its target; one that holds anything has the cleaning exit.
 //! * **L6.** After the cleaning exit a record is as `Locals::new` made it ([`Locals::assert_empty`]).
 //! * **L7.** A record that holds anything stays where it is: it points into itself. Outside of this crate there are
 //!   references to records only.
+//! * **L8.** In thread-locals that are the goroutine's own, a key's mirror ([`Kind::mirrored`]) is its word if that is
+//!   above the sentinels, else null. In all others mirrors are null.
 
 mod dynamic;
 mod entry;
@@ -53,8 +55,8 @@ pub struct Locals {
     handlers: Cell<*mut Header>,
     id: Cell<u64>,
     cold: UnsafeCell<Option<Box<Cold>>>,
-    /// Closures that look at a typed value right now.
-    borrows: Cell<u32>,
+    /// A closure looks at a typed value right now.
+    looked_at: Cell<bool>,
     /// Initialised keys that children inherit.
     inheritable: Cell<u32>,
     /// Bytes of the arena in use, and entries in it.
@@ -98,7 +100,7 @@ impl Locals {
             handlers: Cell::new(ptr::null_mut()),
             id: Cell::new(0),
             cold: UnsafeCell::new(None),
-            borrows: Cell::new(0),
+            looked_at: Cell::new(false),
             inheritable: Cell::new(0),
             used: Cell::new(0),
             inline: Cell::new(0),
@@ -174,6 +176,35 @@ impl Locals {
         words[at] = word;
     }
 
+    /// The same, of a key of this kind that has a value before or after: keeps L8.
+    fn set_value_word(&self, kind: &Kind, index: u32, word: *mut u8) {
+        self.set_word(index, word);
+        if crate::current::own(self) {
+            (kind.mirror)(if word.addr() > INITIALISING.addr() { word } else { UNSET });
+        }
+    }
+
+    /// In the goroutine's own thread-locals, before it runs: L8 for what its spawner put here.
+    #[inline]
+    pub(crate) fn mirror_inherited(&self) {
+        if self.inheritable.get() > 0 {
+            self.mirror_all();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mirror_all(&self) {
+        let mut entry = self.newest.get();
+        // SAFETY: L3. The entries are what `inherit_into` made: of typed keys, one per key.
+        while let Some(header) = unsafe { entry.as_ref() } {
+            if header.kind.role == Role::Key {
+                self.set_value_word(header.kind, header.tag, self.word(header.tag));
+            }
+            entry = header.prev.get();
+        }
+    }
+
     /// The cold part, made if need be.
     #[expect(clippy::mut_from_ref, reason = "L1, and no caller runs anybody else's code while it has it")]
     fn cold_mut(&self) -> &mut Cold {
@@ -207,22 +238,38 @@ impl Locals {
         }
     }
 
-    /// Keeps the typed values from being dropped while the result lives: [`reset`](Locals::reset) and
+    /// Runs `f` and keeps the typed values from being dropped meanwhile: [`reset`](Locals::reset) and
     /// [`unload`](Locals::unload) panic.
     ///
     /// ```
     /// // SAFETY: the record is ours, and stays while we run.
     /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
-    /// let borrow = record.borrow();
-    /// assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| record.reset())).is_err());
-    /// drop(borrow);
+    /// record.looking(|| {
+    ///     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| record.reset())).is_err());
+    /// });
     /// record.reset();
     /// ```
     #[inline]
-    #[must_use]
-    pub fn borrow(&self) -> Borrow<'_> {
-        self.borrows.set(self.borrows.get() + 1);
-        Borrow(self)
+    pub fn looking<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Look<'a> {
+            record: &'a Locals,
+            outermost: bool,
+        }
+        impl Drop for Look<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                if self.outermost {
+                    self.record.looked_at.set(false);
+                }
+            }
+        }
+        // Looks nest as calls do, so the outermost one is the last to end. A flag, not a count: a count would be loaded
+        // from where it was just stored, and look after look would wait for that.
+        let look = Look { record: self, outermost: !self.looked_at.get() };
+        if look.outermost {
+            self.looked_at.set(true);
+        }
+        f()
     }
 
     /// Runs `f` with `value` in the place of what the key has, and gives that back afterwards, on unwinding too.
@@ -252,19 +299,20 @@ impl Locals {
                 if header.borrows.get() & DETACHED == 0 {
                     self.record.unlink(self.entry);
                     self.record.count_inheritable(header.kind, false);
-                    self.record.set_word(header.tag, self.before);
+                    self.record.set_value_word(header.kind, header.tag, self.before);
                 }
             }
         }
         let frame = Entry::new(kind, index, value);
         frame.header.borrows.set(FRAME);
         let entry = NonNull::from(&frame).cast::<Header>();
-        let _borrow = self.borrow();
-        let _restore = Restore { record: self, entry, before: self.word(index) };
-        self.link(entry);
-        self.count_inheritable(kind, true);
-        self.set_word(index, value_of(entry));
-        f()
+        self.looking(|| {
+            let _restore = Restore { record: self, entry, before: self.word(index) };
+            self.link(entry);
+            self.count_inheritable(kind, true);
+            self.set_value_word(kind, index, value_of(entry));
+            f()
+        })
     }
 
     fn count_inheritable(&self, kind: &Kind, more: bool) {
@@ -281,15 +329,14 @@ impl Locals {
     #[inline]
     pub(crate) fn inherit_into(&self, child: &Locals) {
         if self.inheritable.get() > 0 {
-            self.inherit_some(child);
+            // While hooks run no typed entry leaves the chain (L4), and they may change the rest of it.
+            self.looking(|| self.inherit_some(child));
         }
     }
 
     #[cold]
     #[inline(never)]
     fn inherit_some(&self, child: &Locals) {
-        // While hooks run no typed entry leaves the chain (L4), and they may change the rest of it.
-        let _borrow = self.borrow();
         // The next entry to inherit, from `entry` towards the newest.
         let next = |mut entry: *mut Header| {
             // SAFETY: L3; and the entry we start from is typed, so it is still there.
@@ -340,7 +387,7 @@ impl Locals {
             && self.handlers.get().is_null()
             && self.inline.get() == 0
             && self.used.get() == 0
-            && self.borrows.get() == 0
+            && !self.looked_at.get()
             && self.inheritable.get() == 0
             && self.phase.get() == Phase::Living
             && self.depth.get() == 0
@@ -371,7 +418,7 @@ impl fmt::Debug for Locals {
             .field("patched", &self.is_patched())
             .field("phase", &self.phase.get())
             .field("inline", &self.inline.get())
-            .field("borrows", &self.borrows.get())
+            .field("looked_at", &self.looked_at.get())
             .finish_non_exhaustive()
     }
 }
@@ -405,7 +452,7 @@ impl Begun<'_> {
         self.record.link(entry);
         self.record.count_inheritable(kind, true);
         self.record.patch();
-        self.record.set_word(self.index, value);
+        self.record.set_value_word(kind, self.index, value);
         std::mem::forget(self);
         // SAFETY: a pointer into the entry.
         unsafe { NonNull::new_unchecked(value.cast()) }
@@ -415,16 +462,5 @@ impl Begun<'_> {
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
         self.record.set_word(self.index, UNSET);
-    }
-}
-
-/// See [`Locals::borrow`].
-#[derive(Debug)]
-pub struct Borrow<'a>(&'a Locals);
-
-impl Drop for Borrow<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.borrows.set(self.0.borrows.get() - 1);
     }
 }
