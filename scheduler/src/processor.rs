@@ -209,14 +209,21 @@ impl Processor {
 
     #[inline(never)]
     fn pop_queues(&self) -> Option<Ref> {
-        if let Some(g) = self.queue.pop_unbegun() {
+        if self.queue.has_unbegun()
+            && let Some(g) = self.queue.pop_unbegun()
+        {
             return Some(g);
         }
+        let begun = if self.bound.borrow().is_empty() { self.queue.pop_ready() } else { self.pop_begun() };
+        begun.or_else(|| self.queue.pop_unbegun())
+    }
+
+    /// By turns from the two queues of those that have begun.
+    fn pop_begun(&self) -> Option<Ref> {
         let turn = !self.turn.get();
         self.turn.set(turn);
         let (ready, bound) = (|| self.queue.pop_ready(), || self.pop_bound());
-        let begun = if turn { bound().or_else(ready) } else { ready().or_else(bound) };
-        begun.or_else(|| self.queue.pop_unbegun())
+        if turn { bound().or_else(ready) } else { ready().or_else(bound) }
     }
 
     fn pop_bound(&self) -> Option<Ref> {

@@ -77,6 +77,12 @@ impl RunQueue {
         if self.unbegun.is_empty() { None } else { until_sure(|| mine.unbegun.steal()) }
     }
 
+    /// Whether there are some that have not begun.
+    #[inline]
+    pub(crate) fn has_unbegun(&self) -> bool {
+        !self.unbegun.is_empty()
+    }
+
     /// How many have begun.
     pub(crate) fn ready(&self) -> usize {
         self.ready.len()
