@@ -137,12 +137,14 @@ impl<F: FnOnce() -> T, T, E> Packet<F, T, E> {
         unsafe { ManuallyDrop::drop(&mut (*Self::stage(payload)).end) };
     }
 
-    unsafe fn drop_result(payload: *mut u8) {
+    unsafe fn drop_result(payload: *mut u8) -> bool {
         // SAFETY: J2.
         let outcome = unsafe { take_result::<F, T, E>(payload) };
         if let (Err(end), Some(g)) = (&outcome, gorun_scheduler::current_goroutine()) {
             end.report(&g);
         }
+        // A box goes back to an allocator, which may be anybody's.
+        outcome.is_err() || needs_drop::<T>() || !Self::INLINE
     }
 }
 

@@ -261,8 +261,17 @@ fn an_abort_under_looks_and_scopes_gives_them_back_before_the_handlers() {
 
 #[test]
 fn a_result_nobody_takes_is_dropped_in_its_goroutine_and_what_it_stores_with_it() {
+    nobody_takes(|result| result);
+}
+
+#[test]
+fn so_is_a_panic_that_nobody_takes() {
+    nobody_takes::<()>(|payload| std::panic::panic_any(payload));
+}
+
+fn nobody_takes<T: Send + 'static>(end: fn(Sendable) -> T) {
     let (tx, rx) = channel();
-    one_worker().grace(MINUTE).build().unwrap().run(|| {
+    one_worker().grace(MINUTE).build().unwrap().run(move || {
         let (dropping, is_dropping) = gorun::channel::<()>(0);
         let goroutine = gorun::go(move || {
             let id = local::id();
@@ -271,13 +280,13 @@ fn a_result_nobody_takes_is_dropped_in_its_goroutine_and_what_it_stores_with_it(
                 // Its own exit path, not that of a goroutine that got the control block afterwards.
                 move || tx.send((name, local::id() == id)).unwrap()
             };
-            OnDrop::new(move || {
+            let result = OnDrop::new(move || {
                 tell("result")();
                 keep(OnDrop::new(tell("storage")));
                 gorun::at_exit(tell("handler"));
                 drop(dropping);
-            })
-            .sendable()
+            });
+            end(result.sendable())
         });
         drop(goroutine);
         is_dropping.recv().unwrap_err();

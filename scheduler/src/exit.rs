@@ -13,7 +13,7 @@
 //!    then, of an isolated goroutine, the destructors of its thread-locals ([`Block::run_destructors`]);
 //!    then whoever wants to know of the end is told ([`Entry::ended`](crate::Entry));
 //! 3. **X1** the result is published and the joiner woken: a result that is visible means storage that is gone;
-//! 4. or, if nobody will take it, it is dropped (and what that stored is cleaned by another pass of 2);
+//! 4. or, if nobody will take it, it is dropped (and what that may have stored is cleaned by another pass of 2);
 //! 5. on the worker's stack: the carrier goes back, the reference is dropped.
 
 use crate::current;
@@ -65,8 +65,9 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
             finished();
         }
         Published::Detached => {
-            drop_result(g);
-            end_storage(g, block);
+            if drop_result(g) {
+                end_storage(g, block);
+            }
             finished();
             g.done.finish_detached();
         }
@@ -75,11 +76,19 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
     unsafe { &*g.processor.get() }.shared.check_drained();
 }
 
-/// Storage, then thread-locals, whose destructors may store again.
+/// Storage, then thread-locals.
+#[inline]
 fn end_storage(g: &Goroutine, block: Option<&Block>) {
     // The return target: an empty function, or the cleaning exit.
     g.locals.run_exit();
-    let Some(block) = block else { return };
+    if let Some(block) = block {
+        end_thread_locals(g, block);
+    }
+}
+
+/// Their destructors may store again.
+#[inline(never)]
+fn end_thread_locals(g: &Goroutine, block: &Block) {
     let layout = isolated::known();
     // SAFETY: it is the running goroutine's block; its closure's frames are gone, ours use no thread-locals.
     unsafe { block.run_destructors(layout) };
@@ -94,14 +103,16 @@ fn end_storage(g: &Goroutine, block: Option<&Block>) {
     current::adopt(g);
 }
 
-fn drop_result(g: &Goroutine) {
+/// `true`: somebody else's code may have run, and stored something.
+fn drop_result(g: &Goroutine) -> bool {
     let entry = g.entry.get().expect("a live goroutine has an entry");
     // SAFETY: G1 and C3: the result is in the payload, and the goroutine's to drop.
     // A destructor that panics has been reported by the panic hook; the payload of that panic may panic again,
     // so it is forgotten.
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| unsafe { (entry.drop_result)(g.payload()) })) {
+    catch_unwind(AssertUnwindSafe(|| unsafe { (entry.drop_result)(g.payload()) })).unwrap_or_else(|payload| {
         std::mem::forget(payload);
-    }
+        true
+    })
 }
 
 /// The worker's half: the goroutine has left its stack for good.

@@ -96,8 +96,8 @@ pub struct Entry {
     /// Called once the exit path is over, on the goroutine, before the result is published: for who wants to know of
     /// that without taking the result. Called on every way out, a cancelled closure's too. Does not unwind.
     pub ended: Option<unsafe fn(*mut u8)>,
-    /// Drops the result.
-    pub drop_result: unsafe fn(*mut u8),
+    /// Drops the result. `false`: there was nothing to drop, and no code of anybody else's has run.
+    pub drop_result: unsafe fn(*mut u8) -> bool,
 }
 
 /// What `take_block` costs in memory, and a bound to keep.
