@@ -1,9 +1,15 @@
-//! What a goroutine costs: spawn, join, yield, hand-over. One question each; std's threads are no fair twin here, so
-//! there is none.
+//! What a goroutine costs: spawn, join, switch, yield, park and ready. One question each; std's threads are no fair twin
+//! here, so there is none.
+
+#![allow(unsafe_code, reason = "claims waits")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gorun::runtime::Builder;
+use gorun_scheduler::{Blocker, Parker, Token, WaitReason};
 use std::hint::black_box;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::{Duration, Instant};
 
 /// Runs `body(n)` as a goroutine of a one-worker runtime, so that its time is the time of the operation.
@@ -45,6 +51,31 @@ fn goroutine(c: &mut Criterion) {
             })
         });
     });
+    group.bench_function("join, of one that has ended", |b| {
+        b.iter_custom(|n| {
+            on_goroutine(n, |n| {
+                // A few at a time, so that all of it is in the cache.
+                let mut time = Duration::ZERO;
+                for begin in (0..n).step_by(64) {
+                    let ended: Vec<_> = (begin..n.min(begin + 64)).map(|i| gorun::go(move || i)).collect();
+                    while ended.iter().any(|goroutine| !goroutine.is_finished()) {
+                        gorun::yield_now();
+                    }
+                    time += timed(|| ended.into_iter().for_each(|goroutine| _ = black_box(goroutine.join())));
+                }
+                time
+            })
+        });
+    });
+    group.bench_function("switch, a coroutine of corosensei's there and back", |b| {
+        b.iter_custom(|n| {
+            let mut coroutine = corosensei::Coroutine::new(move |yielder: &corosensei::Yielder<(), ()>, ()| {
+                (0..n).for_each(|_| yielder.suspend(()));
+            });
+            timed(|| while coroutine.resume(()).as_yield().is_some() {})
+        });
+    });
+    group.bench_function("park and ready, two wake each other", |b| b.iter_custom(|n| on_goroutine(n, park_and_ready)));
     group.bench_function("yield, alone", |b| {
         b.iter_custom(|n| on_goroutine(n, |n| timed(|| (0..n).for_each(|_| gorun::yield_now()))));
     });
@@ -59,40 +90,40 @@ fn goroutine(c: &mut Criterion) {
             })
         });
     });
-    group.bench_function("unbuffered channel, round trip", |b| {
-        b.iter_custom(|n| {
-            on_goroutine(n, |n| {
-                let (ping, pings) = gorun::channel(0);
-                let (pong, pongs) = gorun::channel(0);
-                let echo = gorun::go(move || pings.iter().for_each(|v: u64| pong.send(v).unwrap()));
-                let time = timed(|| {
-                    for i in 0..n {
-                        ping.send(i).unwrap();
-                        black_box(pongs.recv().unwrap());
-                    }
-                });
-                drop(ping);
-                echo.join().unwrap();
-                time
-            })
-        });
-    });
-    group.bench_function("channel of 128, per item", |b| {
-        b.iter_custom(|n| {
-            on_goroutine(n, |n| {
-                let (tx, rx) = gorun::channel(128);
-                timed(|| {
-                    gorun::go(move || (0..n).for_each(|i| tx.send(i).unwrap()));
-                    black_box(rx.iter().count());
-                })
-            })
-        });
-    });
-    group.bench_function("mutex, uncontended", |b| {
-        let mutex = gorun::sync::Mutex::new(0u64);
-        b.iter(|| *mutex.lock() += 1);
-    });
     group.finish();
+}
+
+/// Each is woken `n / 2` times.
+fn park_and_ready(n: u64) -> Duration {
+    let waiting: Arc<[AtomicPtr<Parker>; 2]> = Arc::default();
+    let turns = move |me: usize, waiting: &[AtomicPtr<Parker>; 2]| {
+        let blocker = Blocker::current();
+        for _ in 0..n / 2 {
+            blocker.arm();
+            // Release, and Acquire below: one has what the other wrote before its turn ended.
+            waiting[me].store(blocker.parker().as_ptr(), Ordering::Release);
+            if let Some(other) = NonNull::new(waiting[1 - me].swap(std::ptr::null_mut(), Ordering::Acquire)) {
+                // SAFETY: it waits, and nobody else knows of it, so it is there.
+                if let Some(wake) = unsafe { Parker::claim(other, Token::DONE) } {
+                    wake.wake();
+                }
+            }
+            black_box(blocker.park(WaitReason::Other, None));
+        }
+        // The other one's last wait.
+        if let Some(other) = NonNull::new(waiting[1 - me].swap(std::ptr::null_mut(), Ordering::Acquire)) {
+            // SAFETY: as above.
+            if let Some(wake) = unsafe { Parker::claim(other, Token::DONE) } {
+                wake.wake();
+            }
+        }
+    };
+    timed(|| {
+        let theirs = waiting.clone();
+        let other = gorun::go(move || turns(1, &theirs));
+        turns(0, &waiting);
+        other.join().unwrap();
+    })
 }
 
 criterion_group! {

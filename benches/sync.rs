@@ -110,6 +110,25 @@ fn starving(c: &mut Criterion) {
                 })
             });
         });
+        group.bench_function(format!("rwlock, one write in 10, {workers} workers"), |b| {
+            b.iter_custom(|n| {
+                on_goroutine(workers, || {
+                    let lock = Arc::new((gorun::sync::RwLock::new(0u64), AtomicU64::new(0)));
+                    of_eight(n, move || match lock.1.fetch_add(1, Ordering::Relaxed) % 10 {
+                        0 => {
+                            let mut held = lock.0.write();
+                            gorun::yield_now();
+                            *held += 1;
+                        }
+                        _ => {
+                            let held = lock.0.read();
+                            gorun::yield_now();
+                            black_box(*held);
+                        }
+                    })
+                })
+            });
+        });
     }
     group.finish();
 }
