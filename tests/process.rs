@@ -3,7 +3,9 @@
 
 #![allow(unsafe_code, reason = "limits of the process, by system calls")]
 
+use corosensei::{Coroutine, Yielder};
 use gorun::runtime::{Builder, ThreadLocals, isolation};
+use std::cell::Cell;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -432,4 +434,65 @@ fn stacks_that_are_kept_warm_do_not_count_as_used() {
         return;
     }
     child_passes("stacks_that_are_kept_warm_do_not_count_as_used", &[]);
+}
+
+gorun::goroutine_local! {
+    static N: Cell<u32> = const { Cell::new(1) };
+}
+
+/// A coroutine of a library's, which was left in the middle of `f`.
+fn left_in(f: fn(&dyn Fn())) -> Coroutine<(), (), ()> {
+    let mut coroutine = Coroutine::new(move |yielder: &Yielder<(), ()>, ()| f(&|| yielder.suspend(())));
+    coroutine.resume(());
+    coroutine
+}
+
+#[test]
+fn a_scope_that_ends_before_what_began_in_it_ends_the_process() {
+    const NAME: &str = "a_scope_that_ends_before_what_began_in_it_ends_the_process";
+    if is_child() {
+        gorun::run(|| {
+            let before =
+                std::env::var("WHAT").unwrap().starts_with("early").then(|| left_in(|leave| N.with(|_| leave())));
+            let mut first = left_in(|leave| N.scope(Cell::new(2), leave));
+            // One that began before makes room, in a count, for one that begins now.
+            before.map(|mut look| look.resume(()));
+            match std::env::var("WHAT").unwrap().as_str() {
+                // What it gives back at its end would be the value of the first, which is gone by then.
+                "scope" => N.scope(Cell::new(3), || _ = first.resume(())),
+                _ => N.with(|_| _ = first.resume(())),
+            }
+        });
+        return;
+    }
+    for what in ["scope", "look", "early look, and another"] {
+        let (output, stderr) = child(NAME, &[("WHAT", what)]);
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{what}: {stderr}");
+        assert!(
+            stderr.contains("gorun: fatal: the scope of a goroutine-local ended while another one"),
+            "{what}: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_goroutine_that_ends_in_the_middle_of_a_look_ends_the_process() {
+    const NAME: &str = "a_goroutine_that_ends_in_the_middle_of_a_look_ends_the_process";
+    thread_local! {
+        static LEFT: Cell<Option<Coroutine<(), (), ()>>> = const { Cell::new(None) };
+    }
+    if is_child() {
+        Builder::new().workers(1).thread_locals(ThreadLocals::Pinned).build().unwrap().run(|| {
+            gorun::go(|| LEFT.set(Some(left_in(|leave| N.with(|_| leave()))))).join().unwrap();
+            // The value was the other goroutine's.
+            LEFT.take().unwrap().resume(());
+        });
+        return;
+    }
+    let (output, stderr) = child(NAME, &[]);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    assert!(
+        stderr.contains("gorun: fatal: a goroutine ended while a look at its goroutine-locals went on"),
+        "{stderr}"
+    );
 }

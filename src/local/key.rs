@@ -126,6 +126,9 @@ impl<T: 'static> LocalKey<T> {
     /// initialiser doesn't run. Goroutines spawned in `f` inherit `value`, if the key is inheritable. `value` is
     /// dropped after the old state is back.
     ///
+    /// A coroutine of another library's may be left in `f` and resumed later. If it then ends the scope while another one,
+    /// or a [`with`](Self::with), goes on that began in it, the process is aborted, with a message.
+    ///
     /// # Panics
     /// On a plain thread past the end of its thread-locals. [`reset`](super::reset) and [`unload`](super::unload)
     /// panic in `f`.

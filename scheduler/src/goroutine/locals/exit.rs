@@ -12,6 +12,7 @@
 use super::entry::{DETACHED, FRAME, HandlerKind, Header, Role, value_of};
 use super::{DESTROYED, Locals, UNSET};
 use crate::shim::Lock;
+use crate::unwind::fatal;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
@@ -121,6 +122,14 @@ pub(super) fn bare_exit(_: &Locals) {}
 fn cleaning_exit(record: &Locals) {
     // Relaxed: a statistic.
     CLEANING_EXITS.fetch_add(1, Ordering::Relaxed);
+    // L4. A plain thread's may be in frames that never return.
+    if record.looks.get() != 0 && crate::current::goroutine().is_some_and(|g| std::ptr::eq(&raw const g.locals, record))
+    {
+        fatal(
+            "a goroutine ended while a look at its goroutine-locals went on, in a coroutine that is not gorun's and was left \
+             in the middle of it",
+        );
+    }
     record.phase.set(Phase::Exiting);
     for _ in 0..EXIT_ROUNDS {
         record.run_handlers();
@@ -332,7 +341,7 @@ impl Locals {
 
     fn check_unborrowed(&self, what: &str) {
         assert!(
-            !self.looked_at.get(),
+            self.looks.get() == 0,
             "gorun: local::{what}() was called while a closure looks at a goroutine-local (in `with`, `scope` or an \
              inherit hook)"
         );

@@ -8,8 +8,9 @@
 //! * **L1.** Only its goroutine (before that is published, its spawner) touches a record: plain cells suffice.
 //! * **L2.** A word above the sentinels points to a live value of its key's type, in an entry of the chain.
 //! * **L3.** The chain holds live entries only, oldest first, and a value leaves it before it is dropped.
-//! * **L4.** While `looked_at` no typed value is dropped; a dynamic entry with a borrow is detached, and dropped
-//!   by its last borrow. Frames that never return (`std::process::exit`) are exempt: nobody looks again.
+//! * **L4.** While there are `looks` no typed value is dropped, but by the end of its scope, in which no look has begun
+//!   that goes on; a dynamic entry with a borrow is detached, and dropped by its last borrow. Frames that never return
+//!   (`std::process::exit`) are exempt: nobody looks again.
 //! * **L5.** An untouched record has the bare exit as its target; one that holds anything has the cleaning exit.
 //! * **L6.** After the cleaning exit a record is as `Locals::new` made it ([`Locals::assert_empty`]).
 //! * **L7.** A record that holds anything stays where it is: it points into itself. Outside of this crate there are
@@ -27,6 +28,7 @@ pub use dynamic::Look;
 pub use entry::Kind;
 pub use exit::{EXIT_ROUNDS, HANDLER_DEPTH, cleaning_exits, exit_overruns, exit_panics, on_exit_overrun};
 
+use crate::unwind::fatal;
 use dynamic::Map;
 use entry::{DETACHED, Entry, FRAME, Header, Role, value_of};
 use exit::{Phase, bare_exit};
@@ -45,6 +47,9 @@ const UNSET: *mut u8 = ptr::null_mut();
 const DESTROYED: *mut u8 = ptr::without_provenance_mut(1);
 const INITIALISING: *mut u8 = ptr::without_provenance_mut(2);
 
+/// In `looks`: one ended before another that had begun in it. Until all have ended.
+const CROSSED: u32 = 1 << 31;
+
 /// The storage record. See the module.
 #[repr(C)]
 pub struct Locals {
@@ -55,8 +60,8 @@ pub struct Locals {
     handlers: Cell<*mut Header>,
     id: Cell<u64>,
     cold: UnsafeCell<Option<Box<Cold>>>,
-    /// A closure looks at a typed value right now.
-    looked_at: Cell<bool>,
+    /// How many closures look at typed values right now; with [`CROSSED`].
+    looks: Cell<u32>,
     /// Initialised keys that children inherit.
     inheritable: Cell<u32>,
     /// Bytes of the arena in use, and entries in it.
@@ -100,7 +105,7 @@ impl Locals {
             handlers: Cell::new(ptr::null_mut()),
             id: Cell::new(0),
             cold: UnsafeCell::new(None),
-            looked_at: Cell::new(false),
+            looks: Cell::new(0),
             inheritable: Cell::new(0),
             used: Cell::new(0),
             inline: Cell::new(0),
@@ -254,22 +259,33 @@ impl Locals {
         struct Look<'a> {
             record: &'a Locals,
             outermost: bool,
+            depth: u32,
         }
         impl Drop for Look<'_> {
             #[inline]
             fn drop(&mut self) {
-                if self.outermost {
-                    self.record.looked_at.set(false);
+                // Said with constants, as the beginning is: what is loaded is compared, and look after look does not wait
+                // for what the one before has just stored.
+                if self.outermost && self.record.looks.get() == 1 {
+                    self.record.looks.set(0);
+                } else {
+                    self.record.end_look(self.depth);
                 }
             }
         }
-        // Looks nest as calls do, so the outermost one is the last to end. A flag, not a count: a count would be loaded
-        // from where it was just stored, and look after look would wait for that.
-        let look = Look { record: self, outermost: !self.looked_at.get() };
-        if look.outermost {
-            self.looked_at.set(true);
-        }
+        let before = self.looks.get();
+        let look = Look { record: self, outermost: before == 0, depth: (before & !CROSSED) + 1 };
+        self.looks.set(if look.outermost { 1 } else { before + 1 });
         f()
+    }
+
+    /// Looks end in the order that calls have, unless a coroutine that is none of ours was left in the middle of one.
+    #[inline(never)]
+    fn end_look(&self, depth: u32) {
+        let word = self.looks.get();
+        let (open, crossed) = (word & !CROSSED, word & CROSSED != 0);
+        let mark = if open > 1 && (crossed || open != depth) { CROSSED } else { 0 };
+        self.looks.set((open - 1) | mark);
     }
 
     /// Runs `f` with `value` in the place of what the key has, and gives that back afterwards, on unwinding too.
@@ -291,9 +307,17 @@ impl Locals {
             record: &'a Locals,
             entry: NonNull<Header>,
             before: *mut u8,
+            looks: u32,
         }
         impl Drop for Restore<'_> {
             fn drop(&mut self) {
+                // L4. `before` may be the value of another scope, which is to end after this one.
+                if self.record.looks.get() != self.looks {
+                    fatal(
+                        "the scope of a goroutine-local ended while another one, or a look, that had begun in it went on: \
+                         a coroutine that is not gorun's was left in the middle of one",
+                    );
+                }
                 // SAFETY: the frame is still there: this guard is dropped before it.
                 let header = unsafe { self.entry.as_ref() };
                 if header.borrows.get() & DETACHED == 0 {
@@ -307,7 +331,7 @@ impl Locals {
         frame.header.borrows.set(FRAME);
         let entry = NonNull::from(&frame).cast::<Header>();
         self.looking(|| {
-            let _restore = Restore { record: self, entry, before: self.word(index) };
+            let _restore = Restore { record: self, entry, before: self.word(index), looks: self.looks.get() };
             self.link(entry);
             self.count_inheritable(kind, true);
             self.set_value_word(kind, index, value_of(entry));
@@ -387,7 +411,7 @@ impl Locals {
             && self.handlers.get().is_null()
             && self.inline.get() == 0
             && self.used.get() == 0
-            && !self.looked_at.get()
+            && self.looks.get() == 0
             && self.inheritable.get() == 0
             && self.phase.get() == Phase::Living
             && self.depth.get() == 0
@@ -418,7 +442,7 @@ impl fmt::Debug for Locals {
             .field("patched", &self.is_patched())
             .field("phase", &self.phase.get())
             .field("inline", &self.inline.get())
-            .field("looked_at", &self.looked_at.get())
+            .field("looks", &(self.looks.get() & !CROSSED))
             .finish_non_exhaustive()
     }
 }
