@@ -2,7 +2,7 @@
 //!
 //! Where a goroutine goes: to the runtime of the goroutine that spawns it, else to the default runtime.
 
-use crate::join::{JoinHandle, erase};
+use crate::join::{AtEnd, JoinHandle, erase};
 use crate::runtime;
 use gorun_scheduler::{GoroutineId, Handle, Remote, SpawnError, Spec, ThreadLocals, spawn_here};
 use std::panic::Location;
@@ -158,6 +158,7 @@ impl Builder {
     ) -> Result<JoinHandle<T>, SpawnError>
     where
         F: FnOnce() -> T,
+        E: AtEnd,
     {
         // SAFETY: by the caller.
         let (entry, write, take) = unsafe { erase(f, end) };

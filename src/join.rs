@@ -51,6 +51,16 @@ fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
 
 pub(crate) type Outcome<T> = Result<T, End>;
 
+/// What is dropped when a goroutine has ended (J3).
+pub(crate) trait AtEnd {
+    /// Whether its drop may run somebody else's code, which may store something.
+    const FOREIGN: bool;
+}
+
+impl AtEnd for () {
+    const FOREIGN: bool = false;
+}
+
 #[repr(C)]
 struct Stage<F, T, E> {
     act: Act<F, T>,
@@ -66,7 +76,7 @@ union Act<F, T> {
 /// The entry points for one set of types.
 struct Packet<F, T, E>(PhantomData<(F, T, E)>);
 
-impl<F: FnOnce() -> T, T, E> Packet<F, T, E> {
+impl<F: FnOnce() -> T, T, E: AtEnd> Packet<F, T, E> {
     const INLINE: bool = size_of::<Stage<F, T, E>>() <= PAYLOAD && align_of::<Stage<F, T, E>>() <= 16;
     const ENTRY: &'static Entry = &Entry {
         run: Self::run,
@@ -132,9 +142,10 @@ impl<F: FnOnce() -> T, T, E> Packet<F, T, E> {
         unsafe { (&raw mut (*stage).act.result).write(ManuallyDrop::new(Err(outcome))) };
     }
 
-    unsafe fn ended(payload: *mut u8) {
+    unsafe fn ended(payload: *mut u8) -> bool {
         // SAFETY: J3.
         unsafe { ManuallyDrop::drop(&mut (*Self::stage(payload)).end) };
+        E::FOREIGN
     }
 
     unsafe fn drop_result(payload: *mut u8) -> bool {
@@ -150,7 +161,7 @@ impl<F: FnOnce() -> T, T, E> Packet<F, T, E> {
 
 /// # Safety
 /// J2: the result is there and the caller's.
-unsafe fn take_result<F: FnOnce() -> T, T, E>(payload: *mut u8) -> Outcome<T> {
+unsafe fn take_result<F: FnOnce() -> T, T, E: AtEnd>(payload: *mut u8) -> Outcome<T> {
     // SAFETY: by the caller; a box is freed together with its stage, which has nothing left to drop (J3).
     unsafe {
         let stage = Packet::<F, T, E>::stage(payload);
@@ -167,7 +178,7 @@ unsafe fn take_result<F: FnOnce() -> T, T, E>(payload: *mut u8) -> Outcome<T> {
 /// # Safety
 /// The closure, its result and `end` are used on other threads, and for as long as the goroutine lives: the caller
 /// answers for `Send` and for the lifetimes. The drop of `end` does not unwind.
-pub(crate) unsafe fn erase<F: FnOnce() -> T, T, E>(f: F, end: E) -> (&'static Entry, impl FnOnce(*mut u8), Take<T>) {
+pub(crate) unsafe fn erase<F: FnOnce() -> T, T, E: AtEnd>(f: F, end: E) -> (&'static Entry, impl FnOnce(*mut u8), Take<T>) {
     let both = (f, end);
     let write = move |payload| {
         // As a whole: two captures would be dropped in an order that is not ours to choose (J3).

@@ -4,7 +4,7 @@
 //!   has ended, exit path included: its wait is shielded from aborts. That is what makes the borrows sound.
 
 use crate::go::Builder;
-use crate::join::{JoinError, JoinHandle};
+use crate::join::{AtEnd, JoinError, JoinHandle};
 use crate::sync::WaitGroup;
 use gorun_scheduler::{GoroutineId, SpawnError};
 use std::marker::PhantomData;
@@ -74,6 +74,10 @@ type Slot<T> = Arc<Mutex<Option<std::thread::Result<T>>>>;
 /// Says that the goroutine has ended, however it did: dropped after its exit path.
 #[derive(Debug)]
 struct Ended(WaitGroup);
+
+impl AtEnd for Ended {
+    const FOREIGN: bool = false;
+}
 
 impl Drop for Ended {
     fn drop(&mut self) {

@@ -295,6 +295,25 @@ fn nobody_takes<T: Send + 'static>(end: fn(Sendable) -> T) {
     assert_eq!(rx.try_iter().collect::<Vec<_>>(), [("result", true), ("handler", true), ("storage", true)]);
 }
 
+#[test]
+fn what_the_error_of_a_group_stores_when_nobody_takes_it_is_dropped_too() {
+    struct Stores(Sender<&'static str>);
+    impl Drop for Stores {
+        fn drop(&mut self) {
+            self.0.send("error").unwrap();
+            keep(OnDrop::tell(&self.0, "storage"));
+            let tx = self.0.clone();
+            gorun::at_exit(move || tx.send("handler").unwrap());
+        }
+    }
+    let (tx, rx) = channel();
+    one_worker().grace(MINUTE).build().unwrap().run(move || {
+        // On one worker the goroutine begins when the group's handle is gone.
+        gorun::sync::ErrGroup::new().go(move || Err(Stores(tx)));
+    });
+    assert_eq!(rx.try_iter().collect::<Vec<_>>(), ["error", "handler", "storage"]);
+}
+
 /// What only its own goroutine drops, whatever the types say.
 struct Sendable {
     _inner: OnDrop,

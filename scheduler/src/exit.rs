@@ -11,7 +11,7 @@
 //! 2. through the return target: at-exit handlers, last in first out, then storage in reverse order of
 //!    initialisation, in bounded rounds (`goroutine/locals`);
 //!    then, of an isolated goroutine, the destructors of its thread-locals ([`Block::run_destructors`]);
-//!    then whoever wants to know of the end is told ([`Entry::ended`](crate::Entry));
+//!    then whoever wants to know of the end is told ([`Entry::ended`](crate::Entry)), which may take another pass;
 //! 3. **X1** the result is published and the joiner woken: a result that is visible means storage that is gone;
 //! 4. or, if nobody will take it, it is dropped (and what that may have stored is cleaned by another pass of 2);
 //! 5. on the worker's stack: the carrier goes back, the reference is dropped.
@@ -49,9 +49,9 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
         // Its own panic is over.
         crate::park::doubt(g, None, std::thread::panicking());
     }
-    if let Some(ended) = entry.ended {
-        // SAFETY: G1, and the result is not published: the payload is ours.
-        unsafe { ended(g.payload()) };
+    // SAFETY: G1, and the result is not published: the payload is ours.
+    if entry.ended.is_some_and(|ended| unsafe { ended(g.payload()) }) {
+        end_storage(g, block);
     }
     let finished = || {
         // SAFETY: the worker set it before this turn.

@@ -11,6 +11,7 @@
 use super::lock;
 use crate::Builder;
 use crate::context::{CancelFunc, Context};
+use crate::join::AtEnd;
 use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
 use std::any::Any;
 use std::error::Error;
@@ -337,6 +338,11 @@ impl<E> Room<E> {
         }
         Wake::wake_all(woken);
     }
+}
+
+impl<E> AtEnd for Room<E> {
+    /// The last one drops the group's error.
+    const FOREIGN: bool = true;
 }
 
 impl<E> Drop for Room<E> {

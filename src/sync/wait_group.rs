@@ -17,6 +17,7 @@
 
 use super::shim::{AtomicCount, Lock, Ordering};
 use super::wait::claim_all;
+use crate::join::AtEnd;
 use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
 use std::sync::Arc;
 
@@ -268,6 +269,10 @@ impl Group {
 
 /// Counts down when dropped.
 struct Done(WaitGroup);
+
+impl AtEnd for Done {
+    const FOREIGN: bool = false;
+}
 
 impl Drop for Done {
     fn drop(&mut self) {

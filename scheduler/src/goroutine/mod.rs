@@ -94,9 +94,10 @@ pub struct Entry {
     /// Drops the closure, which never ran, and leaves the result "aborted".
     pub cancel: unsafe fn(*mut u8),
     /// Called once the exit path is over, on the goroutine, before the result is published: for who wants to know of
-    /// that without taking the result. Called on every way out, a cancelled closure's too. Does not unwind.
-    pub ended: Option<unsafe fn(*mut u8)>,
-    /// Drops the result. `false`: there was nothing to drop, and no code of anybody else's has run.
+    /// that without taking the result. Called on every way out, a cancelled closure's too. Does not unwind. `true`: code of
+    /// somebody else's may have run, and stored something.
+    pub ended: Option<unsafe fn(*mut u8) -> bool>,
+    /// Drops the result. `true`: as above.
     pub drop_result: unsafe fn(*mut u8) -> bool,
 }
 
