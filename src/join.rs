@@ -178,7 +178,10 @@ unsafe fn take_result<F: FnOnce() -> T, T, E: AtEnd>(payload: *mut u8) -> Outcom
 /// # Safety
 /// The closure, its result and `end` are used on other threads, and for as long as the goroutine lives: the caller
 /// answers for `Send` and for the lifetimes. The drop of `end` does not unwind.
-pub(crate) unsafe fn erase<F: FnOnce() -> T, T, E: AtEnd>(f: F, end: E) -> (&'static Entry, impl FnOnce(*mut u8), Take<T>) {
+pub(crate) unsafe fn erase<F: FnOnce() -> T, T, E: AtEnd>(
+    f: F,
+    end: E,
+) -> (&'static Entry, impl FnOnce(*mut u8), Take<T>) {
     let both = (f, end);
     let write = move |payload| {
         // As a whole: two captures would be dropped in an order that is not ours to choose (J3).

@@ -30,7 +30,7 @@ const SCHEDULER: &str = "
     grain:
     idle: shim
     inbox: shim goroutine
-    next_slot: goroutine
+    next_slot: shim asymmetric goroutine
     run_queue: goroutine
     seats: shim grain goroutine inbox next_slot run_queue ^shared ^timers
     spares: shim config run_queue seats ^shared
