@@ -121,11 +121,15 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
             && !shared.idle.any_awaits_work()
             && shared.spares.bring_in(shared).is_ok()
         {
-            // Relaxed: a note. Only now: the worker may come back at any time, and whoever finds it lets one retire. If it has come
-            // back already, it finds it the next time.
-            if seat.replaced.swap(true, Ordering::Relaxed) {
+            // Only now: the worker may come back at any time, and whoever finds the note lets one retire. SeqCst: the note,
+            // then whether it has come back; against `Spares::come_back`.
+            if seat.replaced.swap(true, Ordering::SeqCst) {
                 // A goroutine of its own has locked the thread meanwhile, and has brought in a worker as well.
                 shared.spares.count_excess();
+            }
+            if !seat.is_unattended() {
+                // It may sleep, and is to look again.
+                seat.unpark();
             }
         }
     }

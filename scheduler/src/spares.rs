@@ -167,8 +167,9 @@ impl Spares {
         if seat.is_unattended() && seat.set_unattended(false) {
             self.count_stuck(false);
         }
-        // Relaxed: the monitor's note to itself and to us; the exchange takes it once.
-        if seat.replaced.load(Ordering::Relaxed) && seat.replaced.swap(false, Ordering::Relaxed) {
+        // The monitor's note to itself and to us; the exchange takes it once. SeqCst: coming back, then the note; the monitor
+        // writes the note, and then looks whether we have come back, and wakes us.
+        if seat.replaced.load(Ordering::SeqCst) && seat.replaced.swap(false, Ordering::SeqCst) {
             self.count_excess();
         }
     }

@@ -39,9 +39,7 @@ impl Worker {
             self.leave();
             return None;
         }
-        let shared = &self.processor.shared;
-        shared.spares.come_back(self.seat());
-        if alone && shared.spares.take_excess() && !self.step_aside() {
+        if self.is_one_too_many() && !self.step_aside() {
             return None;
         }
         if self.round.is_multiple_of(WINDOW) && self.processor.shared.seats.len() > 1 {
@@ -74,6 +72,13 @@ impl Worker {
                 return Some(g);
             }
         }
+    }
+
+    /// Whether this worker is to retire. Comes back first, if it was found stuck.
+    fn is_one_too_many(&self) -> bool {
+        let spares = &self.processor.shared.spares;
+        spares.come_back(self.seat());
+        self.processor.pinned.get() == 0 && spares.take_excess()
     }
 
     /// The only goroutine of this worker's thread waits: so does the thread.
@@ -174,6 +179,14 @@ impl Worker {
                 return None;
             }
             self.processor.shared.wake_monitor();
+            // That it was replaced may have been noted after it had come back, and fallen asleep (`monitor`).
+            if self.is_one_too_many() {
+                let _last = self.processor.shared.idle.end_search();
+                if !self.step_aside() {
+                    return None;
+                }
+                self.processor.shared.idle.start_search();
+            }
         }
     }
 
