@@ -15,13 +15,14 @@ const MOST_TEST_LINES: usize = 700;
 /// `current`'s and `exit`'s of blocks that point at each other. There should be no more of them.
 const SCHEDULER: &str = "
     shim:
-    current: ^goroutine ^processor
+    current: ^bias ^goroutine ^processor
     stack:
     isolated: shim stack
     config: stack isolated
     unwind: current
     asymmetric: shim unwind
-    short_lock: shim asymmetric
+    bias: shim asymmetric
+    short_lock: shim current asymmetric bias
     goroutine: shim current stack config unwind ^carrier ^seats ^shared ^processor ^parker ^park
     doubt: goroutine
     exit: current isolated goroutine ^processor ^park
@@ -35,7 +36,7 @@ const SCHEDULER: &str = "
     seats: shim grain goroutine inbox next_slot run_queue ^shared ^timers
     spares: shim config run_queue seats ^shared
     shared: shim stack config asymmetric goroutine warm idle run_queue seats spares
-    processor: current stack config doubt goroutine carrier warm grain run_queue seats shared
+    processor: current bias stack config doubt goroutine carrier warm grain run_queue seats shared
     ready: current goroutine shared processor
     parker: shim doubt goroutine ready ^task
     task: parker

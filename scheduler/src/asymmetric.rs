@@ -1,9 +1,10 @@
 //! A pair of fences of which one is free: for a Dekker pair whose one side runs all the time and the other hardly ever.
 //!
-//! Used by spawn and exit (light) and by shutdown (heavy), and by `short_lock`. If one thread writes X, passes [`light`] and reads Y, and
-//! another writes Y, passes [`heavy`] and reads X, at least one of them sees the other's write: `membarrier(2)` makes
-//! every running thread of the process pass a full fence at some point during the heavy one, and on the light side only
-//! the compiler must be kept from reordering. Where the system call can't be had, both are full fences.
+//! Used by spawn and exit (light) and by shutdown (heavy), by `next_slot`, `bias` and `short_lock`. If one thread writes X,
+//! passes [`light`] and reads Y, and another writes Y, passes [`heavy`] and reads X, at least one of them sees the other's
+//! write: `membarrier(2)` makes every running thread of the process pass a full fence at some point during the heavy one,
+//! and on the light side only the compiler must be kept from reordering. Where the system call can't be had, both are full
+//! fences.
 
 use crate::shim::fence;
 use std::sync::OnceLock;
@@ -31,6 +32,23 @@ pub(crate) fn register() {
         // Relaxed: starting the worker threads publishes it.
         REGISTERED.store(membarrier(REGISTER_PRIVATE_EXPEDITED), Ordering::Relaxed);
     });
+}
+
+/// Whether the light fence costs nothing. Once it does it always will.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn is_cheap() -> bool {
+    // Relaxed: see `register`.
+    REGISTERED.load(Ordering::Relaxed)
+}
+
+/// As [`light`], where it is known to be cheap.
+#[inline]
+pub(crate) fn light_registered() {
+    if MODELS {
+        fence(Ordering::SeqCst);
+    } else {
+        compiler_fence(Ordering::SeqCst);
+    }
 }
 
 /// The side that runs all the time.

@@ -11,6 +11,7 @@
 //! * **T3.** `own` is set in thread-locals that are one goroutine's alone, and nowhere else: what is kept there of its
 //!   record, the mirrors of `goroutine/locals`, is never read while another record is in force.
 
+use crate::bias::Owner;
 use crate::goroutine::{Goroutine, Locals};
 use crate::processor::Processor;
 use std::cell::Cell;
@@ -118,6 +119,12 @@ pub(crate) fn goroutine<'a>() -> Option<&'a Goroutine> {
 pub(crate) fn processor<'a>() -> Option<&'a Processor> {
     // SAFETY: the worker sets `processor` before each resume and outlives the goroutine's turn.
     goroutine().and_then(|g| unsafe { g.processor.get().as_ref() })
+}
+
+/// Whom locks that are taken here are biased to.
+#[inline]
+pub(crate) fn owner() -> Option<&'static Owner> {
+    processor().and_then(|processor| processor.owner)
 }
 
 /// Whether the thread-locals in force are those of this record's goroutine, and of no other.

@@ -20,6 +20,7 @@
 
 #[allow(unsafe_code, reason = "a system call")]
 mod asymmetric;
+mod bias;
 #[allow(unsafe_code, reason = "the switch itself")]
 mod carrier;
 mod config;

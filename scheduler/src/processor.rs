@@ -9,6 +9,7 @@
 //! * **R3.** The worker's loop calls the methods here with any block loaded that it owns. Those that could touch a
 //!   thread-local (a queue that is resized, a lock, an allocation) are not inlined (F2 in `isolated`).
 
+use crate::bias::Owner;
 use crate::carrier::{Carrier, CarrierList};
 use crate::config::ThreadLocals;
 use crate::doubt::Doubts;
@@ -37,6 +38,8 @@ pub(crate) struct Processor {
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: usize,
     seat: NonNull<Seat>,
+    /// Whom locks that are taken here are biased to.
+    pub(crate) owner: Option<&'static Owner>,
     /// Started pinned goroutines whose home this is.
     pub(crate) pinned: Cell<usize>,
     /// Goroutines that have locked this worker's thread: one, or several pinned ones.
@@ -73,6 +76,7 @@ impl Processor {
             shared,
             index,
             seat,
+            owner: Owner::enrol(),
             pinned: Cell::new(0),
             lockers: Cell::new(0),
             spoilt: Cell::new(false),
@@ -391,6 +395,7 @@ impl Eagerness {
 
 impl Drop for Processor {
     fn drop(&mut self) {
+        self.owner.inspect(|owner| owner.leave());
         warm::release(&self.outdated);
         self.warm.iter().for_each(WarmCache::release);
         if self.shared.phase() == STOPPING {

@@ -1,33 +1,48 @@
-//! A lock for the few dozen instructions in which a primitive changes its state: one locked exchange takes it, a plain
-//! store releases it, and the same store leaves a note behind that can be read without the lock.
+//! A lock for the few dozen instructions in which a primitive changes its state: one locked exchange takes it, or none, a
+//! plain store releases it, and a note is left behind that can be read without the lock.
 //!
-//! Used by channels and wait groups. No user code runs under it, and nothing is suspended.
+//! Used by channels. No user code runs under it, and nothing is suspended.
 //!
-//! * **L1.** Who has set LOCKED alone touches the value and the rest of the word, until it stores the word without LOCKED.
-//! * **L2.** Who sleeps has counted itself in `sleepers` first, has passed the heavy fence, and looks at the word under
-//!   its bed's mutex before each sleep. Who releases stores the word, passes the light fence and reads `sleepers`; if there
-//!   is one it takes the bed's mutex, and wakes whoever sleeps there.
+//! * **L1.** The *holder* alone touches the value and the note. It is who has made `taken` true and has seen that the lock is
+//!   not biased, or has revoked the title that it was biased to and seen that `held` is false; or the worker to whose
+//!   current title it is biased, while it has `held` true.
+//! * **L2.** Who sleeps has made `asleep` true first, has passed the heavy fence, and has looked at what it waits for then,
+//!   all under its bed's mutex and before each sleep. Who releases stores its word, passes the light fence and reads
+//!   `asleep`; if it is true it makes it false under the bed's mutex, and wakes all who sleep there.
+//! * **L3.** `bias` becomes a title by the worker that has it, while it holds the lock by `taken`; and nobody's by who
+//!   holds it so, once that title is revoked. So whoever makes `taken` true sees whom the lock is biased to.
 //!
 //! An unlock by an exchange (std's, parking_lot's) is told by the old word that somebody sleeps, and costs as much as the
 //! lock. Here the one who goes to sleep pays, which has waited for microseconds already, with a system call: see
-//! `asymmetric`.
+//! `asymmetric`. And a lock that one worker takes again and again is biased to it, and is taken by two stores: whoever else
+//! wants it takes the title from that worker, with a system call: see `bias`.
 //!
-//! The bad interleaving without the fences: the store of the release is still in its processor's store buffer when that
-//! reads `sleepers` and finds nobody; the sleeper counts itself, looks at the word, finds it locked, and sleeps. Nobody
-//! wakes it. With them, a release that reads 0 was before the heavy fence, and its store is seen after it.
+//! The bad interleaving without the fences of L2: the store of the release is still in its processor's store buffer when
+//! that reads `asleep` and finds nobody; the sleeper says that it sleeps, looks, finds the lock taken, and sleeps. Nobody
+//! wakes it. With them, a release that reads "nobody" was before the heavy fence, and its store is seen after it. (That of
+//! a biased lock: in `bias`.)
 //!
 //! What it does not do: hand the lock over. Who comes first after a release has it; the sections are short.
 
 use crate::asymmetric;
-use crate::shim::{AtomicU32, Condvar, Mutex, Ordering};
-use std::cell::UnsafeCell;
+use crate::bias::{Owner, Title};
+use crate::current;
+use crate::shim::{AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, Ordering};
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::PoisonError;
 
-const LOCKED: u32 = 1 << 31;
+/// In a guard: the lock was taken under a title.
+const BIASED: u32 = 1 << 31;
+/// So often in a row one worker takes a lock before it is biased to it; eight times as often after each title that was
+/// revoked, and after [`STRIKES`] never.
+const FIRST_RUN: u16 = if cfg!(loom) { 2 } else { 64 };
+const STRIKES: u8 = 3;
+/// Who it is that takes it is looked at now and then.
+const SAMPLE: u16 = if cfg!(loom) { 2 } else { 16 };
 
 /// A lock around a `T`, with a note: a small number that can be read without the lock.
 ///
@@ -44,25 +59,41 @@ const LOCKED: u32 = 1 << 31;
 /// assert_eq!(queue.note(), 2);
 /// ```
 pub struct ShortLock<T> {
-    /// LOCKED, and the note.
-    word: AtomicU32,
-    sleepers: AtomicU32,
+    /// The title of the worker that need not take it; 0: there is none (L3).
+    bias: AtomicU64,
+    note: AtomicU32,
+    taken: AtomicBool,
+    /// Written under a title.
+    held: AtomicBool,
+    /// Somebody sleeps (L2).
+    asleep: AtomicBool,
+    history: History,
     #[cfg(any(loom, shuttle))]
-    bed: Bed,
+    model: Model,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: L1: one at a time gets at the value.
+// SAFETY: L1: one at a time gets at the value; the history is the holder's as well.
 unsafe impl<T: Send> Sync for ShortLock<T> {}
 
 // As std's: what a panic leaves behind is what the sections leave behind, which run no user code.
 impl<T> UnwindSafe for ShortLock<T> {}
 impl<T> RefUnwindSafe for ShortLock<T> {}
 
+/// Who has taken it by `taken`. The holder's.
+#[derive(Default)]
+struct History {
+    /// How many titles were revoked for it.
+    strikes: Cell<u8>,
+    /// Whether the worker with number `last` may have taken it so often, as far as samples tell.
+    run: Cell<u16>,
+    last: Cell<u16>,
+}
+
 /// The lock, held. Released when dropped, with the note as it was.
 pub struct ShortGuard<'a, T> {
     lock: &'a ShortLock<T>,
-    /// What the word held, which nobody else changes now (L1).
+    /// The note, which nobody else changes now (L1), and BIASED.
     note: u32,
     /// What it gives access to.
     _value: PhantomData<&'a mut T>,
@@ -79,6 +110,14 @@ struct Bed {
 #[cfg(not(any(loom, shuttle)))]
 static BEDS: [Bed; 64] = [const { Bed { mutex: Mutex::new(()), left: Condvar::new() } }; 64];
 
+/// A model has no statics.
+#[cfg(any(loom, shuttle))]
+#[derive(Default)]
+struct Model {
+    bed: Bed,
+    owners: std::sync::Arc<Vec<Owner>>,
+}
+
 impl<T> ShortLock<T> {
     /// With a note of at most 31 bits.
     ///
@@ -86,12 +125,16 @@ impl<T> ShortLock<T> {
     /// assert_eq!(gorun_scheduler::ShortLock::new('a', 7).note(), 7);
     /// ```
     pub fn new(value: T, note: u32) -> ShortLock<T> {
-        debug_assert!(note & LOCKED == 0);
+        debug_assert!(note & BIASED == 0);
         ShortLock {
-            word: AtomicU32::new(note),
-            sleepers: AtomicU32::new(0),
+            bias: AtomicU64::new(0),
+            note: AtomicU32::new(note),
+            taken: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            history: History::default(),
             #[cfg(any(loom, shuttle))]
-            bed: Bed::default(),
+            model: Model::default(),
             value: UnsafeCell::new(value),
         }
     }
@@ -108,8 +151,8 @@ impl<T> ShortLock<T> {
     /// ```
     #[inline]
     pub fn note(&self) -> u32 {
-        // Relaxed: its reader relies on nothing behind it.
-        self.word.load(Ordering::Relaxed) & !LOCKED
+        // Relaxed: its reader relies on nothing behind it; or it is the holder, which alone writes it.
+        self.note.load(Ordering::Relaxed)
     }
 
     /// Takes the lock. What its last holder did under it happens before.
@@ -121,30 +164,108 @@ impl<T> ShortLock<T> {
     /// ```
     #[inline]
     pub fn lock(&self) -> ShortGuard<'_, T> {
-        let note = match self.try_lock() {
-            Some(note) => note,
-            None => self.wait(),
-        };
-        ShortGuard { lock: self, note, _value: PhantomData }
+        self.lock_by(current::owner)
     }
 
-    /// The note, if the lock was to be had.
+    #[inline(always)]
+    fn lock_by<'o>(&self, owner: impl Fn() -> Option<&'o Owner>) -> ShortGuard<'_, T> {
+        // Relaxed: a guess; who has the title has written it (L3).
+        match Title::from_bits(self.bias.load(Ordering::Relaxed)) {
+            None if self.try_take() => {}
+            Some(title) if owner().is_some_and(|owner| owner.has(title) && self.hold(owner, title)) => {
+                return self.guard(BIASED);
+            }
+            _ => self.take(),
+        }
+        // Relaxed: L3: that we have taken it makes it visible.
+        let unbiased = self.bias.load(Ordering::Relaxed) == 0;
+        let run = self.history.run.get() + 1;
+        self.history.run.set(run);
+        if !unbiased || run.is_multiple_of(SAMPLE) {
+            self.taken_by(owner());
+        }
+        self.guard(0)
+    }
+
     #[inline]
-    fn try_lock(&self) -> Option<u32> {
-        // Relaxed: only a guess for the exchange.
-        let word = self.word.load(Ordering::Relaxed);
-        // Acquire: pairs with the Release of the unlock.
-        let free = word & LOCKED == 0
-            && self.word.compare_exchange(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        free.then_some(word)
+    fn guard(&self, biased: u32) -> ShortGuard<'_, T> {
+        ShortGuard { lock: self, note: self.note() | biased, _value: PhantomData }
     }
 
+    /// Under a title: B2 in `bias`.
+    #[inline]
+    fn hold(&self, owner: &Owner, title: Title) -> bool {
+        // Relaxed: the fence orders it.
+        self.held.store(true, Ordering::Relaxed);
+        asymmetric::light_registered();
+        if owner.has(title) {
+            return true;
+        }
+        self.let_go();
+        false
+    }
+
+    /// The title was revoked meanwhile.
+    #[cold]
+    fn let_go(&self) {
+        // Release: as in `unlock`.
+        self.held.store(false, Ordering::Release);
+        self.tell_sleepers();
+    }
+
+    #[inline]
+    fn try_take(&self) -> bool {
+        // Relaxed: only a guess for the exchange. Acquire: pairs with the Release of the unlock.
+        !self.taken.load(Ordering::Relaxed)
+            && self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[cold]
+    fn take(&self) {
+        if !self.try_take() {
+            self.wait_for(|| self.try_take());
+        }
+    }
+
+    /// `taken` is true: now it becomes ours (L1), and perhaps the worker's (L3).
+    #[cold]
+    #[inline(never)]
+    fn taken_by(&self, owner: Option<&Owner>) {
+        let History { strikes, run, last } = &self.history;
+        let mine = owner.map(Owner::title);
+        // Relaxed, here and below: L3: taking it has made it visible, and our unlock will.
+        if let Some(title) = Title::from_bits(self.bias.load(Ordering::Relaxed)) {
+            title.revoke(self.owners());
+            // Acquire: pairs with the Release of the last unlock under that title. B3: it is seen, or `held` is true still.
+            let is_free = || !self.held.load(Ordering::Acquire);
+            if !is_free() {
+                self.wait_for(is_free);
+            }
+            self.bias.store(0, Ordering::Relaxed);
+            // A worker that lost its title for another lock's sake has not been disturbed here.
+            if mine.is_none_or(|mine| mine.number() != title.number()) {
+                strikes.set(strikes.get().saturating_add(1));
+            }
+            run.set(0);
+        }
+        let Some((owner, title)) = owner.zip(mine).filter(|_| strikes.get() < STRIKES) else { return run.set(0) };
+        if last.replace(title.number()) != title.number() {
+            run.set(0);
+        } else if run.get() >= FIRST_RUN << (3 * strikes.get()) {
+            run.set(0);
+            if owner.accepts() {
+                self.bias.store(title.to_bits(), Ordering::Relaxed); // as above
+            }
+        }
+    }
+
+    /// Until `done`: for a few dozen instructions, mostly.
     #[cold]
     #[cfg_attr(
         not(any(loom, shuttle)),
         expect(clippy::disallowed_methods, reason = "the holder is at work in a section of a few dozen instructions")
     )]
-    fn wait(&self) -> u32 {
+    fn wait_for(&self, done: impl Fn() -> bool) {
         // Longer than any section takes: after that its holder has lost its processor.
         const ROUNDS: u32 = 8;
         // A model has no time to wait for: it explores the sleep.
@@ -152,34 +273,41 @@ impl<T> ShortLock<T> {
             for _ in 0..1 << round {
                 std::hint::spin_loop();
             }
-            if let Some(note) = self.try_lock() {
-                return note;
+            if done() {
+                return;
             }
         }
-        // L2. Relaxed: the fence orders it.
-        self.sleepers.fetch_add(1, Ordering::Relaxed);
-        asymmetric::heavy_registered();
         let bed = self.bed();
-        let mut asleep = bed.mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        let note = loop {
-            match self.try_lock() {
-                Some(note) => break note,
-                None => asleep = bed.left.wait(asleep).unwrap_or_else(PoisonError::into_inner),
+        let mut guard = bed.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            // L2. Relaxed: the fence orders it.
+            self.asleep.store(true, Ordering::Relaxed);
+            asymmetric::heavy_registered();
+            if done() {
+                return;
             }
-        };
-        // Relaxed: one too many wakes nobody.
-        self.sleepers.fetch_sub(1, Ordering::Relaxed);
-        note
+            guard = bed.left.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
+    /// With a new note, and BIASED as the guard has it.
     #[inline(always)]
-    fn unlock(&self, note: u32) {
-        debug_assert!(note & LOCKED == 0);
-        // Release: pairs with the Acquire of the next lock.
-        self.word.store(note, Ordering::Release);
+    fn unlock(&self, note: u32, biased: u32) {
+        debug_assert!(note & BIASED == 0);
+        // Relaxed: see `note`; published with the next store.
+        self.note.store(note, Ordering::Relaxed);
+        let word = if biased & BIASED == 0 { &self.taken } else { &self.held };
+        // Release: pairs with the Acquire of the next lock, and of `take_from`.
+        word.store(false, Ordering::Release);
+        self.tell_sleepers();
+    }
+
+    /// L2: something was released.
+    #[inline(always)]
+    fn tell_sleepers(&self) {
         asymmetric::light();
         // Relaxed: L2: the fence orders it.
-        if self.sleepers.load(Ordering::Relaxed) != 0 {
+        if self.asleep.load(Ordering::Relaxed) {
             self.wake();
         }
     }
@@ -187,8 +315,12 @@ impl<T> ShortLock<T> {
     #[cold]
     fn wake(&self) {
         let bed = self.bed();
-        // L2: nobody is between its look and its sleep then. All are woken: several locks share a bed.
-        drop(bed.mutex.lock().unwrap_or_else(PoisonError::into_inner));
+        // L2: nobody is between its look and its sleep then.
+        let guard = bed.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        // Relaxed: under the bed's mutex. Who goes on sleeping says so again.
+        self.asleep.store(false, Ordering::Relaxed);
+        drop(guard);
+        // All: several locks share a bed.
         bed.left.notify_all();
     }
 
@@ -200,7 +332,17 @@ impl<T> ShortLock<T> {
 
     #[cfg(any(loom, shuttle))]
     fn bed(&self) -> &Bed {
-        &self.bed
+        &self.model.bed
+    }
+
+    #[cfg(not(any(loom, shuttle)))]
+    fn owners(&self) -> &'static [Owner] {
+        Owner::all()
+    }
+
+    #[cfg(any(loom, shuttle))]
+    fn owners(&self) -> &[Owner] {
+        &self.model.owners
     }
 }
 
@@ -212,7 +354,7 @@ impl<T> ShortGuard<'_, T> {
     /// ```
     #[inline]
     pub fn note(&self) -> u32 {
-        self.note
+        self.note & !BIASED
     }
 
     /// Releases the lock, with another note, of at most 31 bits.
@@ -225,7 +367,8 @@ impl<T> ShortGuard<'_, T> {
     /// ```
     #[inline]
     pub fn release(self, note: u32) {
-        std::mem::ManuallyDrop::new(self).lock.unlock(note);
+        let this = std::mem::ManuallyDrop::new(self);
+        this.lock.unlock(note, this.note);
     }
 }
 
@@ -249,7 +392,7 @@ impl<T> DerefMut for ShortGuard<'_, T> {
 impl<T> Drop for ShortGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.unlock(self.note);
+        self.lock.unlock(self.note(), self.note);
     }
 }
 
@@ -290,6 +433,33 @@ mod tests {
         });
         assert_eq!(*lock.lock(), 80_000);
         assert_eq!(lock.note(), 80_000 & 0xff);
+    }
+
+    #[test]
+    fn who_takes_it_again_and_again_has_it_until_somebody_else_comes() {
+        asymmetric::register();
+        let Some(owner) = Owner::enrol() else { return };
+        let lock = ShortLock::new(0u64, 0);
+        let take = |owner: Option<&Owner>| *lock.lock_by(|| owner) += 1;
+        let is_biased = || lock.bias.load(Ordering::Relaxed) != 0;
+        for strikes in 0..STRIKES {
+            let most = 2 * (u32::from(FIRST_RUN) << (3 * strikes)) * 1000;
+            assert!((0..most).any(|_| {
+                take(Some(owner));
+                is_biased()
+            }));
+            // Another one takes it while its owner goes on.
+            let all = 100_000;
+            let before = *lock.lock_by(|| Some(owner));
+            std::thread::scope(|scope| {
+                scope.spawn(|| (0..all).for_each(|_| take(None)));
+                (0..all).for_each(|_| take(Some(owner)));
+            });
+            assert_eq!(*lock.lock_by(|| Some(owner)) - before, 2 * all);
+        }
+        (0..1_000_000).for_each(|_| take(Some(owner)));
+        assert!(!is_biased(), "never again");
+        owner.leave();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Models of the lock whose release is a plain store.
+//! Models of the lock whose release is a plain store, and which is biased to who takes it again and again.
 
 use super::*;
 use loom::cell::UnsafeCell;
@@ -42,4 +42,93 @@ fn two_contend() {
 #[test]
 fn three_contend() {
     contended(3, 2);
+}
+
+/// Workers, and perhaps a plain thread, each of which takes the lock so often; in the models a lock is biased when it has
+/// been taken four times in a row. One at a time has it, and nobody sleeps for ever.
+fn biased(sections: &'static [(Option<usize>, u32)], preemptions: usize) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.check(move || {
+        let mut lock = ShortLock::new(UnsafeCell::new(0), 0);
+        lock.model.owners = std::sync::Arc::new(Owner::table(2));
+        let lock = Arc::new(lock);
+        let enter = |lock: &ShortLock<UnsafeCell<u32>>, owner: Option<usize>, times| {
+            let owners = lock.model.owners.clone();
+            for _ in 0..times {
+                let held = lock.lock_by(|| owner.map(|owner| &owners[owner]));
+                let now = held.with_mut(|value| {
+                    // SAFETY: under the lock; loom looks whether that is so.
+                    unsafe { *value += 1 };
+                    // SAFETY: as above.
+                    unsafe { *value }
+                });
+                assert_eq!(held.note(), now - 1);
+                held.release(now);
+            }
+        };
+        // Biased to the first worker from here on.
+        enter(&lock, Some(0), 4);
+        assert_ne!(lock.bias.load(Ordering::Relaxed), 0);
+        let others: Vec<_> = sections[1..]
+            .iter()
+            .map(|(owner, times)| {
+                let lock = lock.clone();
+                loom::thread::spawn(move || enter(&lock, *owner, *times))
+            })
+            .collect();
+        enter(&lock, sections[0].0, sections[0].1);
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(lock.note(), 4 + sections.iter().map(|(_, times)| times).sum::<u32>());
+    });
+}
+
+#[test]
+fn a_thread_takes_a_biased_lock_from_its_worker() {
+    biased(&[(Some(0), 2), (None, 1)], 3);
+}
+
+#[test]
+fn two_workers_take_a_biased_lock_by_turns() {
+    biased(&[(Some(0), 2), (Some(1), 3)], 2);
+}
+
+#[test]
+fn two_threads_take_a_biased_lock_from_its_worker() {
+    biased(&[(Some(0), 1), (None, 1), (None, 1)], 2);
+}
+
+#[test]
+fn one_title_is_taken_for_two_locks_at_once() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let owners = std::sync::Arc::new(Owner::table(1));
+        let locks: Arc<[ShortLock<UnsafeCell<u32>>; 2]> = Arc::new(std::array::from_fn(|_| {
+            let mut lock = ShortLock::new(UnsafeCell::new(0), 0);
+            lock.model.owners = owners.clone();
+            lock
+        }));
+        let enter = |lock: &ShortLock<UnsafeCell<u32>>, owner: Option<&Owner>| {
+            let held = lock.lock_by(|| owner);
+            // SAFETY: under the lock; loom looks whether that is so.
+            held.with_mut(|value| unsafe { *value += 1 });
+        };
+        let mine = Some(&owners[0]);
+        locks.iter().for_each(|lock| (0..4).for_each(|_| enter(lock, mine)));
+        let others: Vec<_> = (0..2)
+            .map(|at| {
+                let locks = locks.clone();
+                loom::thread::spawn(move || enter(&locks[at], None))
+            })
+            .collect();
+        locks.iter().for_each(|lock| enter(lock, mine));
+        others.into_iter().for_each(|other| other.join().unwrap());
+        locks.iter().for_each(|lock| {
+            lock.lock_by(|| mine).with(|value| {
+                // SAFETY: as above.
+                assert_eq!(unsafe { *value }, 6);
+            })
+        });
+    });
 }
