@@ -89,7 +89,7 @@ pub use goroutine::*;
 pub use isolated::{Unsupported, isolation};
 pub use lock_thread::{OsThreadLock, lock_os_thread};
 pub use metrics::{LongRunning, Metrics};
-pub use park::{Blocker, WaitReason, breathe, checkpoint, yield_now};
+pub use park::{Blocker, WaitReason, breathe, checkpoint, let_fine_ones_go, yield_now};
 pub use parker::{Parker, Token, Wake};
 pub use scheduler::{LeftBehind, Remote, Scheduler};
 pub use short_lock::{ShortGuard, ShortLock};

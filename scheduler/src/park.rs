@@ -356,6 +356,26 @@ pub(crate) fn let_begin() {
     }
 }
 
+/// Yields, if others are ready on this worker and all of them will have had their turns within microseconds, as far as is
+/// known (`grain`): for who would otherwise go to some length to wait for one of them. Whether it has.
+///
+/// No cancellation point.
+///
+/// ```
+/// assert!(!gorun_scheduler::let_fine_ones_go(), "no goroutine calls");
+/// ```
+// Inlined: see `Blocker::park`.
+#[inline]
+pub fn let_fine_ones_go() -> bool {
+    match (current::goroutine(), current::processor()) {
+        (Some(g), Some(processor)) if processor.has_fine_ones() => {
+            carrier::suspend(g, Suspended::Yield);
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Lets others run. A goroutine goes to the end of its worker's queue; a plain thread yields to the kernel.
 /// A cancellation point.
 ///

@@ -189,6 +189,12 @@ impl Processor {
         }
     }
 
+    /// Whether there are ready goroutines here, and their turns will be over in microseconds, as far as is known.
+    pub(crate) fn has_fine_ones(&self) -> bool {
+        let ready = self.queue.ready() + self.bound.borrow().len();
+        ready > 0 && !self.seat_ref().grain.is_worth(ready)
+    }
+
     /// Somebody sleeps, and something is in the own queue that others may take.
     #[inline(never)]
     fn pushed(&self) {

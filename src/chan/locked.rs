@@ -157,7 +157,7 @@ impl<'a, T> Locked<'a, T> {
 
     /// As [`Locked::meet_receiver`], from the other side.
     #[inline(always)]
-    pub(super) fn meet_sender(mut self) -> Result<T, Self> {
+    pub(crate) fn meet_sender(mut self) -> Result<T, Self> {
         if self.state.note() & PLAIN != 0
             && let Some((value, wake)) = self.state.receive_from_parked()
         {

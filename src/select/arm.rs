@@ -335,12 +335,18 @@ impl<T> Operations for RecvArm<'_, T> {
     operations!(Side::Receive);
 
     fn attempt_alone(&self, waits: &Waits) -> Tried {
-        let mut state = self.core.expect("an arm that may become ready").lock();
+        let state = self.core.expect("an arm that may become ready").lock();
         if state.can_pop() {
             self.waiter.slot.value.set(Some(state.pop()));
             return Tried::Done(None);
         }
-        self.try_in(&mut state, waits)
+        match state.meet_sender() {
+            Ok(value) => {
+                self.waiter.slot.value.set(Some(value));
+                Tried::Done(None)
+            }
+            Err(mut state) => self.try_in(&mut state, waits),
+        }
     }
 
     unsafe fn attempt(&self, state: Erased, waits: &Waits) -> Tried {

@@ -7,6 +7,8 @@
 //! 1. *Look.* Of the arms whose channels hint that they may proceed, one after the other in random order: take its lock,
 //!    try, release. Nothing of ours is in any queue, and our claim word says "running": we can claim others, and nobody
 //!    can claim us.
+//!    Of many arms none may: who is ready on this worker goes first, if that is a matter of microseconds, and then once
+//!    more. A turn costs less than to stand in many queues.
 //! 2. *All at once.* Take the locks of all channels, in the order of their addresses; try every arm again. If none can
 //!    proceed, arm the claim word, put a waiter into each channel's queue and release its lock, park.
 //! 3. *Leave.* One claim won: that arm was chosen, by the one who claimed. Take the other waiters out, one lock after
@@ -35,7 +37,7 @@
 use super::arm::{Arm, Erased, Operations, Tried, Waits};
 use super::dynamic::Renew;
 use crate::chan::{arm_of, is_promise};
-use gorun_scheduler::{Token, WaitReason, breathe, checkpoint, unwind_aborted};
+use gorun_scheduler::{Token, WaitReason, breathe, checkpoint, let_fine_ones_go, unwind_aborted};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -77,6 +79,7 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
         Wait::Not => breathe(),
     }
     let waits = Waits::default();
+    let mut given_way = arms.len() < MANY;
     loop {
         let looked = in_some_order(arms, biased, |index| arms[index].operations().attempt_alone(&waits));
         match settle(arms, looked, &waits) {
@@ -88,6 +91,9 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
         if matches!(wait, Wait::Not) && arms.len() <= 1 {
             return None;
         }
+        if !std::mem::replace(&mut given_way, true) && matches!(wait, Wait::Until(_)) && let_fine_ones_go() {
+            continue;
+        }
         match all_at_once(arms, biased, wait, &waits) {
             Settled::Chosen(index) => return Some(index),
             Settled::Anew => {}
@@ -95,6 +101,9 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
         }
     }
 }
+
+/// So many arms cost more to wait in than a turn of somebody's who may make one of them ready.
+const MANY: usize = 4;
 
 enum Settled {
     Chosen(usize),

@@ -42,7 +42,7 @@ impl Worker {
         if self.is_one_too_many() && !self.step_aside() {
             return None;
         }
-        if self.round.is_multiple_of(WINDOW) && self.processor.shared.seats.len() > 1 {
+        if self.round.is_multiple_of(WINDOW) {
             self.processor.gauge.read(&self.seat().grain, self.round, timers::now());
         }
         if asked || self.round.is_multiple_of(FAIRNESS) {
