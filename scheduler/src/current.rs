@@ -117,8 +117,8 @@ pub(crate) fn goroutine<'a>() -> Option<&'a Goroutine> {
 /// The processor that the current goroutine runs on. Not valid over a suspension.
 #[inline]
 pub(crate) fn processor<'a>() -> Option<&'a Processor> {
-    // SAFETY: the worker sets `processor` before each resume and outlives the goroutine's turn.
-    goroutine().and_then(|g| unsafe { g.processor.get().as_ref() })
+    // SAFETY: T1: it runs; the worker sets `processor` before each resume and outlives the goroutine's turn.
+    goroutine().map(|g| unsafe { &*g.processor.get() })
 }
 
 /// Whom locks that are taken here are biased to.

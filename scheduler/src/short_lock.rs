@@ -170,19 +170,24 @@ impl<T> ShortLock<T> {
     #[inline(always)]
     fn lock_by<'o>(&self, owner: impl Fn() -> Option<&'o Owner>) -> ShortGuard<'_, T> {
         // Relaxed: a guess; who has the title has written it (L3).
-        match Title::from_bits(self.bias.load(Ordering::Relaxed)) {
-            None if self.try_take() => {}
-            Some(title) if owner().is_some_and(|owner| owner.has(title) && self.hold(owner, title)) => {
-                return self.guard(BIASED);
-            }
-            _ => self.take(),
+        let bias = Title::from_bits(self.bias.load(Ordering::Relaxed));
+        let owner = owner();
+        if let Some(owner) = owner
+            && let title = owner.title()
+            && bias == Some(title)
+            && self.hold(owner, title)
+        {
+            return self.guard(BIASED);
+        }
+        if bias.is_some() || !self.try_take() {
+            self.take();
         }
         // Relaxed: L3: that we have taken it makes it visible.
         let unbiased = self.bias.load(Ordering::Relaxed) == 0;
         let run = self.history.run.get() + 1;
         self.history.run.set(run);
         if !unbiased || run.is_multiple_of(SAMPLE) {
-            self.taken_by(owner());
+            self.taken_by(owner);
         }
         self.guard(0)
     }
@@ -198,7 +203,7 @@ impl<T> ShortLock<T> {
         // Relaxed: the fence orders it.
         self.held.store(true, Ordering::Relaxed);
         asymmetric::light_registered();
-        if owner.has(title) {
+        if owner.title() == title {
             return true;
         }
         self.let_go();
