@@ -92,7 +92,7 @@ pub use metrics::{LongRunning, Metrics};
 pub use park::{Blocker, WaitReason, breathe, checkpoint, let_fine_ones_go, yield_now};
 pub use parker::{Parker, Token, Wake};
 pub use scheduler::{LeftBehind, Remote, Scheduler};
-pub use short_lock::{ShortGuard, ShortLock};
+pub use short_lock::{Note, ShortGuard, ShortLock};
 pub use spawn::{Spec, spawn_here};
 pub use stack::StackError;
 pub use task::Task;

@@ -99,6 +99,24 @@ pub struct ShortGuard<'a, T> {
     _value: PhantomData<&'a mut T>,
 }
 
+/// A lock's note, by [`ShortLock::as_note`].
+#[derive(Clone, Copy, Debug)]
+pub struct Note<'a>(&'a AtomicU32);
+
+impl Note<'_> {
+    /// As [`ShortLock::note`].
+    ///
+    /// ```
+    /// assert_eq!(gorun_scheduler::ShortLock::new((), 3).as_note().get(), 3);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn get(self) -> u32 {
+        // Relaxed: see `ShortLock::note`.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Where those sleep who have waited for too long.
 #[derive(Default)]
 struct Bed {
@@ -153,6 +171,19 @@ impl<T> ShortLock<T> {
     pub fn note(&self) -> u32 {
         // Relaxed: its reader relies on nothing behind it; or it is the holder, which alone writes it.
         self.note.load(Ordering::Relaxed)
+    }
+
+    /// The same, for who does not know what is behind the lock.
+    ///
+    /// ```
+    /// let lock = gorun_scheduler::ShortLock::new("text", 1);
+    /// let note = lock.as_note();
+    /// lock.lock().release(2);
+    /// assert_eq!(note.get(), 2);
+    /// ```
+    #[inline]
+    pub fn as_note(&self) -> Note<'_> {
+        Note(&self.note)
     }
 
     /// Takes the lock. What its last holder did under it happens before.

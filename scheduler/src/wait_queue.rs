@@ -9,19 +9,23 @@
 //!   ([`WaitQueue::remove`]) before it leaves its operation, however that ends.
 //! * **W3.** [`WaitQueue::claim_next`] takes out a node only together with winning its claim, so a waiter that
 //!   has been claimed by this queue is no longer in it.
+//! * **W4.** A node that goes into a queue has a parker and a token, and gets links; they are read of such as are in one, or
+//!   have just been taken out.
 
 use crate::parker::{Parker, Token, Wake};
 use std::cell::Cell;
 use std::marker::PhantomPinned;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 /// One waiter's place in a queue: on its stack, with a slot for what is handed over.
 #[derive(Debug)]
 pub struct Waiter<S> {
-    parker: Cell<NonNull<Parker>>,
-    token: Cell<Token>,
-    prev: Cell<*const Waiter<S>>,
-    next: Cell<*const Waiter<S>>,
+    /// W4, all four: a select has many, and writes them only when it has to wait.
+    parker: Cell<MaybeUninit<NonNull<Parker>>>,
+    token: Cell<MaybeUninit<Token>>,
+    prev: Cell<MaybeUninit<*const Waiter<S>>>,
+    next: Cell<MaybeUninit<*const Waiter<S>>>,
     queued: Cell<bool>,
     /// What the two sides exchange: touched by claimers under the lock, by the waiter after its wait has ended
     /// (claimed by this queue, or removed from it under the lock).
@@ -52,10 +56,10 @@ impl<S> Waiter<S> {
     /// ```
     pub const fn idle(slot: S) -> Waiter<S> {
         Waiter {
-            parker: Cell::new(NonNull::dangling()),
-            token: Cell::new(Token::DONE),
-            prev: Cell::new(ptr::null()),
-            next: Cell::new(ptr::null()),
+            parker: Cell::new(MaybeUninit::uninit()),
+            token: Cell::new(MaybeUninit::uninit()),
+            prev: Cell::new(MaybeUninit::uninit()),
+            next: Cell::new(MaybeUninit::uninit()),
             queued: Cell::new(false),
             slot,
             _pinned: PhantomPinned,
@@ -73,8 +77,30 @@ impl<S> Waiter<S> {
     /// ```
     pub fn assign(&self, parker: NonNull<Parker>, token: Token) {
         debug_assert!(!self.queued.get());
-        self.parker.set(parker);
-        self.token.set(token);
+        self.parker.set(MaybeUninit::new(parker));
+        self.token.set(MaybeUninit::new(token));
+    }
+
+    /// # Safety
+    /// W4: it is in a queue, or has been. So in the next three.
+    unsafe fn parker(&self) -> NonNull<Parker> {
+        // SAFETY: by the caller.
+        unsafe { self.parker.get().assume_init() }
+    }
+
+    unsafe fn token(&self) -> Token {
+        // SAFETY: by the caller.
+        unsafe { self.token.get().assume_init() }
+    }
+
+    unsafe fn prev(&self) -> *const Waiter<S> {
+        // SAFETY: by the caller.
+        unsafe { self.prev.get().assume_init() }
+    }
+
+    unsafe fn next(&self) -> *const Waiter<S> {
+        // SAFETY: by the caller.
+        unsafe { self.next.get().assume_init() }
     }
 
     /// Whether it is in a queue. Only under the queue's lock.
@@ -153,13 +179,13 @@ impl<S> WaitQueue<S> {
     /// }
     /// ```
     pub unsafe fn push_back(&mut self, waiter: &Waiter<S>) {
-        debug_assert!(!waiter.queued.get() && waiter.parker.get() != NonNull::dangling());
-        waiter.prev.set(self.tail);
-        waiter.next.set(ptr::null());
+        debug_assert!(!waiter.queued.get());
+        waiter.prev.set(MaybeUninit::new(self.tail));
+        waiter.next.set(MaybeUninit::new(ptr::null()));
         waiter.queued.set(true);
         // SAFETY: W2 for the tail, which is queued.
         match unsafe { self.tail.as_ref() } {
-            Some(tail) => tail.next.set(waiter),
+            Some(tail) => tail.next.set(MaybeUninit::new(waiter)),
             None => self.head = waiter,
         }
         self.tail = waiter;
@@ -179,13 +205,13 @@ impl<S> WaitQueue<S> {
     /// unsafe { assert!(queue.remove(&late) && queue.remove(&waiter)) };
     /// ```
     pub unsafe fn push_front(&mut self, waiter: &Waiter<S>) {
-        debug_assert!(!waiter.queued.get() && waiter.parker.get() != NonNull::dangling());
-        waiter.prev.set(ptr::null());
-        waiter.next.set(self.head);
+        debug_assert!(!waiter.queued.get());
+        waiter.prev.set(MaybeUninit::new(ptr::null()));
+        waiter.next.set(MaybeUninit::new(self.head));
         waiter.queued.set(true);
         // SAFETY: W2 for the head, which is queued.
         match unsafe { self.head.as_ref() } {
-            Some(head) => head.prev.set(waiter),
+            Some(head) => head.prev.set(MaybeUninit::new(waiter)),
             None => self.tail = waiter,
         }
         self.head = waiter;
@@ -221,15 +247,16 @@ impl<S> WaitQueue<S> {
         if !waiter.queued.replace(false) {
             return false;
         }
-        let (prev, next) = (waiter.prev.get(), waiter.next.get());
+        // SAFETY: W4.
+        let (prev, next) = unsafe { (waiter.prev(), waiter.next()) };
         // SAFETY: W2: neighbours of a queued node are queued.
         match unsafe { prev.as_ref() } {
-            Some(prev) => prev.next.set(next),
+            Some(prev) => prev.next.set(MaybeUninit::new(next)),
             None => self.head = next,
         }
         // SAFETY: as above.
         match unsafe { next.as_ref() } {
-            Some(next) => next.prev.set(prev),
+            Some(next) => next.prev.set(MaybeUninit::new(prev)),
             None => self.tail = prev,
         }
         true
@@ -277,8 +304,9 @@ impl<S> WaitQueue<S> {
             let waiter = unsafe { self.head.as_ref() }?;
             // SAFETY: it is the head, hence in this queue.
             unsafe { self.remove(waiter) };
-            let parker = waiter.parker.get();
-            let (exchanged, token) = exchange(&waiter.slot, waiter.token.get());
+            // SAFETY: W4.
+            let (parker, token) = unsafe { (waiter.parker(), waiter.token()) };
+            let (exchanged, token) = exchange(&waiter.slot, token);
             // SAFETY: P3: we hold the lock that the waiter has to take before it leaves its operation unclaimed.
             match unsafe { Parker::claim(parker, token) } {
                 Some(wake) => return Some((exchanged, wake)),
@@ -306,7 +334,8 @@ impl<S> WaitQueue<S> {
     ) -> Option<(R, Wake)> {
         // SAFETY: W2.
         let waiter = unsafe { self.head.as_ref() }?;
-        let (parker, next) = (waiter.parker.get(), waiter.next.get());
+        // SAFETY: W4.
+        let (parker, token, next) = unsafe { (waiter.parker(), waiter.token(), waiter.next()) };
         // SAFETY: P3, as above.
         if !unsafe { parker.as_ref() }.is_parked() {
             return None;
@@ -314,7 +343,7 @@ impl<S> WaitQueue<S> {
         let exchanged = exchange(&waiter.slot)?;
         waiter.queued.set(false);
         // SAFETY: P3, as above.
-        let Some(wake) = (unsafe { Parker::claim_parked(parker, waiter.token.get()) }) else {
+        let Some(wake) = (unsafe { Parker::claim_parked(parker, token) }) else {
             // Claimed by another, so it still has to take our lock: it is there.
             waiter.queued.set(true);
             undo(&waiter.slot, exchanged);
@@ -323,7 +352,7 @@ impl<S> WaitQueue<S> {
         self.head = next;
         // SAFETY: W2.
         match unsafe { next.as_ref() } {
-            Some(next) => next.prev.set(ptr::null()),
+            Some(next) => next.prev.set(MaybeUninit::new(ptr::null())),
             None => self.tail = ptr::null(),
         }
         Some((exchanged, wake))
@@ -356,9 +385,10 @@ impl<S> WaitQueue<S> {
         while let Some(waiter) = unsafe { self.head.as_ref() } {
             // SAFETY: it is the head, hence in this queue.
             unsafe { self.remove(waiter) };
-            let parker = waiter.parker.get();
+            // SAFETY: W4.
+            let (parker, own) = unsafe { (waiter.parker(), waiter.token()) };
             // SAFETY: P3, as above.
-            if let Some(wake) = unsafe { Parker::claim(parker, token(waiter.token.get())) } {
+            if let Some(wake) = unsafe { Parker::claim(parker, token(own)) } {
                 keep(&waiter.slot, wake);
                 // SAFETY: by the caller.
                 unsafe { other.push_back(waiter) };
@@ -384,8 +414,8 @@ impl<S> WaitQueue<S> {
         let waiter = unsafe { self.head.as_ref() }?;
         // SAFETY: it is the head, hence in this queue.
         unsafe { self.remove(waiter) };
-        let parker = waiter.parker.get();
-        let token = waiter.token.get();
+        // SAFETY: W4.
+        let (parker, token) = unsafe { (waiter.parker(), waiter.token()) };
         let exchanged = exchange(&waiter.slot);
         // SAFETY: P3, as above.
         Some((exchanged, unsafe { Parker::claim(parker, token) }))

@@ -17,7 +17,7 @@ use super::locked::Locked;
 use super::state::{Side, Slot, State};
 use super::timed::SendingTimer;
 use crate::sync::shim::{AtomicU32, AtomicUsize, Ordering};
-use gorun_scheduler::{Blocker, ShortGuard, ShortLock, Token, WaitReason, Waiter, Wake};
+use gorun_scheduler::{Blocker, Note, ShortGuard, ShortLock, Token, WaitReason, Waiter, Wake};
 use std::sync::OnceLock;
 
 /// The token of a wait that is over: what there was to exchange lies in the slot. With the number of the select's arm.
@@ -82,6 +82,12 @@ impl<T> Core<T> {
     #[inline]
     pub(crate) fn may_proceed(&self, side: Side) -> bool {
         self.state.note() & side.bit() != 0
+    }
+
+    /// What [`Core::may_proceed`] looks at: of which a bit of the side's ([`Side::bit`]) says it.
+    #[inline]
+    pub(crate) fn as_note(&self) -> Note<'_> {
+        self.state.as_note()
     }
 
     /// A number that is random enough to be fair.

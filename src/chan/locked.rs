@@ -18,7 +18,7 @@ const QUIET: u32 = 0b1000;
 const PLAIN: u32 = 0b1_0000;
 
 impl Side {
-    pub(super) const fn bit(self) -> u32 {
+    pub(crate) const fn bit(self) -> u32 {
         1 << self as u8
     }
 }

@@ -12,7 +12,7 @@
 use crate::chan::{
     Core, Locked, Offered, Received, Receiver, RecvError, SendError, Sender, Side, Slot, State, settled,
 };
-use gorun_scheduler::{Blocker, WaitReason, Waiter, Wake};
+use gorun_scheduler::{Blocker, Note, WaitReason, Waiter, Wake};
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -112,11 +112,29 @@ pub struct SendArm<'a, T> {
 
 /// An arm whose type has been left behind.
 #[derive(Clone, Copy)]
-pub struct Arm<'a>(pub(super) &'a dyn Operations);
+pub struct Arm<'a> {
+    pub(super) operations: &'a dyn Operations,
+    /// Its channel's hint, to be read without a call; `None`: it is never ready.
+    note: Option<Note<'a>>,
+    bit: u32,
+}
+
+impl<'a> Arm<'a> {
+    #[inline]
+    fn new<T>(operations: &'a dyn Operations, core: Option<&'a Core<T>>, side: Side) -> Arm<'a> {
+        Arm { operations, note: core.map(Core::as_note), bit: side.bit() }
+    }
+
+    /// As [`Operations::may_proceed`].
+    #[inline]
+    pub(super) fn may_proceed(&self) -> bool {
+        self.note.is_some_and(|note| note.get() & self.bit != 0)
+    }
+}
 
 impl fmt::Debug for Arm<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arm").field("side", &self.0.side()).finish_non_exhaustive()
+        f.debug_struct("Arm").field("side", &self.operations.side()).finish_non_exhaustive()
     }
 }
 
@@ -147,7 +165,7 @@ impl<'a, T> RecvArm<'a, T> {
     /// For the table of arms.
     #[inline]
     pub fn arm(&self) -> Arm<'_> {
-        Arm(self)
+        Arm::new(self, self.core, Side::Receive)
     }
 
     /// What was received, after this arm was selected.
@@ -180,7 +198,7 @@ impl<'a, T> SendArm<'a, T> {
     /// For the table of arms.
     #[inline]
     pub fn arm(&self) -> Arm<'_> {
-        Arm(self)
+        Arm::new(self, self.core, Side::Send)
     }
 
     /// The right to send, after this arm was selected.

@@ -53,12 +53,18 @@ pub enum Wait {
 /// A table of arms holds references or counted ones.
 pub(super) trait AsOperations {
     fn operations(&self) -> &dyn Operations;
+    /// As [`Operations::may_proceed`].
+    fn may_proceed(&self) -> bool;
 }
 
 impl AsOperations for Arm<'_> {
     #[inline]
     fn operations(&self) -> &dyn Operations {
-        self.0
+        self.operations
+    }
+    #[inline]
+    fn may_proceed(&self) -> bool {
+        Arm::may_proceed(self)
     }
 }
 
@@ -66,6 +72,10 @@ impl<'a> AsOperations for (usize, Rc<dyn Renew<'a> + 'a>) {
     #[inline]
     fn operations(&self) -> &dyn Operations {
         &*self.1
+    }
+    #[inline]
+    fn may_proceed(&self) -> bool {
+        self.1.may_proceed()
     }
 }
 
@@ -143,7 +153,7 @@ fn in_some_order<A: AsOperations>(
     }
     let mut ready = 0u64;
     for (index, arm) in arms.iter().enumerate() {
-        ready |= u64::from(arm.operations().may_proceed()) << index;
+        ready |= u64::from(arm.may_proceed()) << index;
     }
     try_ready(arms, ready, biased, attempt)
 }
@@ -181,7 +191,7 @@ fn in_some_order_of_many<A: AsOperations>(
     biased: bool,
     mut attempt: impl FnMut(usize) -> Tried,
 ) -> Option<(usize, Tried)> {
-    let mut ready: Vec<usize> = (0..arms.len()).filter(|index| arms[*index].operations().may_proceed()).collect();
+    let mut ready: Vec<usize> = (0..arms.len()).filter(|index| arms[*index].may_proceed()).collect();
     for left in (1..=ready.len()).rev() {
         let index = if biased {
             ready[ready.len() - left]
