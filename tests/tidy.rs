@@ -129,7 +129,11 @@ fn texts(dir: &str, ending: &str) -> Vec<Text> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
             let path = entry.unwrap().path();
-            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+            if !path.is_dir() {
+                found.push(path);
+            } else if !path.ends_with("target") {
+                walk(&path, found);
+            }
         }
     }
     let mut found = Vec::new();
