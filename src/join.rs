@@ -178,7 +178,10 @@ unsafe fn take_result<F: FnOnce() -> T, T, E: AtEnd>(payload: *mut u8) -> Outcom
 /// # Safety
 /// The closure, its result and `end` are used on other threads, and for as long as the goroutine lives: the caller
 /// answers for `Send` and for the lifetimes. The drop of `end` does not unwind.
-pub(crate) unsafe fn erase<F: FnOnce() -> T, T, E: AtEnd>(f: F, end: E) -> (&'static Entry, impl FnOnce(*mut u8), Take<T>) {
+pub(crate) unsafe fn erase<F: FnOnce() -> T, T, E: AtEnd>(
+    f: F,
+    end: E,
+) -> (&'static Entry, impl FnOnce(*mut u8), Take<T>) {
     let both = (f, end);
     let write = move |payload| {
         // As a whole: two captures would be dropped in an order that is not ours to choose (J3).
@@ -299,7 +302,8 @@ impl std::error::Error for JoinError {}
 /// A goroutine's owner: joins, awaits or aborts it. Dropping it lets the goroutine go on by itself; if it panics then, a
 /// line on standard error says which goroutine it was.
 pub struct JoinHandle<T> {
-    handle: Handle,
+    /// Taken out when it is dropped.
+    handle: ManuallyDrop<Handle>,
     take: Option<Take<T>>,
 }
 
@@ -312,7 +316,7 @@ impl<T> Unpin for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     pub(crate) fn new(handle: Handle, take: Take<T>) -> JoinHandle<T> {
-        JoinHandle { handle, take: Some(take) }
+        JoinHandle { handle: ManuallyDrop::new(handle), take: Some(take) }
     }
 
     /// Waits until the goroutine has ended and gives its result. A goroutine waits parked, a plain thread blocks.
@@ -432,13 +436,16 @@ impl<T> Future for JoinHandle<T> {
 }
 
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
+        // SAFETY: taken out once.
+        let handle = unsafe { ManuallyDrop::take(&mut self.handle) };
         let Some(take) = self.take.take() else { return };
-        // SAFETY: C4: ours is the only handle with `take`.
-        if !unsafe { self.handle.completion().detach() } {
+        // SAFETY: C4: ours is the only handle with `take`, and that is used up.
+        if let Err(handle) = unsafe { handle.detach() } {
             // SAFETY: J2: it has ended, and nobody took the result.
-            if let Err(end) = unsafe { take(self.handle.payload()) } {
-                end.report(&self.handle);
+            if let Err(end) = unsafe { take(handle.payload()) } {
+                end.report(&handle);
             }
         }
     }

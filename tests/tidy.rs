@@ -22,7 +22,7 @@ const SCHEDULER: &str = "
     unwind: current
     asymmetric: shim unwind
     short_lock: shim asymmetric
-    goroutine: shim current stack config unwind ^carrier ^seats ^shared ^processor ^parker ^park
+    goroutine: shim current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
     doubt: goroutine
     exit: current isolated goroutine ^processor ^park
     carrier: stack isolated config unwind goroutine exit

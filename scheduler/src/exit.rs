@@ -14,10 +14,10 @@
 //!    then whoever wants to know of the end is told ([`Entry::ended`](crate::Entry)), which may take another pass;
 //! 3. **X1** the result is published and the joiner woken: a result that is visible means storage that is gone;
 //! 4. or, if nobody will take it, it is dropped (and what that may have stored is cleaned by another pass of 2);
-//! 5. on the worker's stack: the carrier goes back, the reference is dropped.
+//! 5. on the worker's stack: the carrier goes back, the reference is dropped, and the handle's if that was left to us.
 
 use crate::current;
-use crate::goroutine::{ABORT, Goroutine, Handle, Published, Ref};
+use crate::goroutine::{ABORT, Goroutine, Published, Ref};
 use crate::isolated::{self, Block};
 use crate::processor::Processor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -122,6 +122,5 @@ pub(crate) fn retire(processor: &Processor, g: Ref, keep_carrier: bool) {
     processor.give_carrier(ptr::NonNull::new(carrier).expect("it ran, so it had a carrier"), keep_carrier);
     g.processor.set(ptr::null());
     g.home.set(ptr::null());
-    // SAFETY: the scheduler's own reference, counted by spawn.
-    unsafe { Handle::adopt(g) }.release(processor);
+    g.retire(processor);
 }

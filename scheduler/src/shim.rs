@@ -1,6 +1,6 @@
 //! The one door to atomics and locks, so that model checkers can stand in for std.
 //!
-//! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `goroutine/completion`) run on loom's atomics; everything
+//! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `goroutine/completion`, `goroutine/refs`) run on loom's atomics; everything
 //! else uses std's. loom takes SeqCst accesses for AcqRel ones, but knows SeqCst fences: where a protocol rests on the one
 //! order of SeqCst accesses, its model puts fences in their places.
 //!
@@ -10,13 +10,13 @@
 #[cfg(not(loom))]
 pub(crate) use crossbeam_utils::Backoff;
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::thread::{

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //!  EMPTY ──register──▶ waiter ──publish──▶ CLOSING ──▶ DONE
-//!    │ ▲────unregister──┘ │                   ▲
-//!    └─────detach─────────┴──▶ DETACHED ──────┘
+//!    │ ▲────unregister──┘ │
+//!    └─────detach─────────┴──▶ DETACHED ──finish──▶ LEFT
 //! ```
 //!
 //! * **C1.** The result is written before the exchange that makes the word `CLOSING` (Release), and read only by
@@ -13,10 +13,11 @@
 //! * **C2.** Between `CLOSING` and `DONE` the publisher may touch the waiter it took out. A waiter whose wait
 //!   ended otherwise (abort) and which can't take itself out any more waits for `DONE`: a handful of the
 //!   publisher's instructions.
-//! * **C4.** One handle at a time waits, registers or detaches: the owner of the result. (A registered waiter that is not
+//! * **C4.** One handle at a time waits, registers or detaches: the owner of the result; with a detach nobody is any more. (A registered waiter that is not
 //!   the caller's own would be one on somebody else's stack.)
 //! * **C3.** Whoever turns the word `DETACHED` or finds `CLOSING`/`DONE` when it wants to decides who drops
-//!   the result: the goroutine in the first case, the handle in the second.
+//!   the result: the goroutine in the first case, the handle in the second. In the first the handle's reference to the
+//!   block is the goroutine's from then on, so that it costs no exchange of its own; `LEFT` says so to the worker.
 
 use crate::park::{Blocker, WaitReason};
 use crate::parker::{Parker, Token};
@@ -29,8 +30,9 @@ const EMPTY: usize = 0;
 const DETACHED: usize = 1;
 const CLOSING: usize = 2;
 const DONE: usize = 3;
+const LEFT: usize = 4;
 
-/// Aligned, so that its address is none of the four states.
+/// Aligned, so that its address is none of the five states.
 #[repr(align(8))]
 enum Waiter {
     /// On the stack of a blocked joiner.
@@ -77,7 +79,7 @@ impl Completion {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         // Acquire: C1.
-        matches!(self.0.load(Ordering::Acquire), CLOSING | DONE)
+        matches!(self.0.load(Ordering::Acquire), CLOSING | DONE | LEFT)
     }
 
     /// By the goroutine, once its result is in the payload and its storage is gone. `counted` runs when it is
@@ -127,42 +129,38 @@ impl Completion {
     }
 
     pub(crate) fn finish_detached(&self) {
-        // Relaxed: no handle is left that could look.
-        self.0.store(DONE, Ordering::Relaxed);
+        // Release: C1, for who has a clone of the handle and asks whether it has ended.
+        self.0.store(LEFT, Ordering::Release);
     }
 
-    /// By the handle that gives up the result. `false`: the result is there, and the handle's to drop.
+    /// Whether the handle's reference was left to the goroutine, which has ended. By its worker.
+    pub(super) fn is_left(&self) -> bool {
+        // Relaxed: written on this thread.
+        self.0.load(Ordering::Relaxed) == LEFT
+    }
+
+    /// By the handle that gives up the result, and with it its reference. `false`: the result is there, and the handle's to
+    /// drop.
     ///
     /// # Safety
     /// C4.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// let goroutine = go(|| ());
-    /// // SAFETY: the handle is ours alone.
-    /// if !unsafe { goroutine.completion().detach() } {
-    ///     // It ended before: the result is ours to drop, as the entry's `drop_result` would have.
-    ///     assert!(goroutine.completion().is_finished());
-    /// }
-    /// ```
-    #[must_use]
-    pub unsafe fn detach(&self) -> bool {
+    #[inline]
+    pub(super) unsafe fn detach(&self) -> bool {
         loop {
             let found = self.0.load(Ordering::Acquire); // C1
-            match found {
-                CLOSING | DONE => return false,
-                DETACHED => return true,
-                _ => {
-                    // Release/Acquire: hands nothing over but takes back the boxed waiter.
-                    if self.0.compare_exchange(found, DETACHED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                        if found != EMPTY {
-                            // SAFETY: a handle is detached by its owner, which isn't parked in `wait` then: the
-                            // waiter is a boxed one, and our exchange took it out.
-                            drop(unsafe { Box::from_raw(found as *mut Waiter) });
-                        }
-                        return true;
-                    }
+            debug_assert!(!matches!(found, DETACHED | LEFT), "C4");
+            if matches!(found, CLOSING | DONE) {
+                return false;
+            }
+            // Release/Acquire: the handle's last uses of the block come before its next life, and it takes back the boxed
+            // waiter.
+            if self.0.compare_exchange(found, DETACHED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                if found != EMPTY {
+                    // SAFETY: a handle is detached by its owner, which isn't parked in `wait` then: the waiter is a boxed
+                    // one, and our exchange took it out.
+                    drop(unsafe { Box::from_raw(found as *mut Waiter) });
                 }
+                return true;
             }
         }
     }
@@ -233,7 +231,7 @@ impl Completion {
     fn take_back_waker(&self) {
         // Relaxed: only a guess for the exchange. Acquire on success: as in `detach`.
         let found = self.0.load(Ordering::Relaxed);
-        if !matches!(found, EMPTY | DETACHED | CLOSING | DONE)
+        if !matches!(found, EMPTY | DETACHED | CLOSING | DONE | LEFT)
             && self.0.compare_exchange(found, EMPTY, Ordering::Acquire, Ordering::Relaxed).is_ok()
         {
             // SAFETY: only the handle registers, and it isn't parked: a boxed waiter, taken out by our exchange.

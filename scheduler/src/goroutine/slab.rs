@@ -1,9 +1,9 @@
 //! Where control blocks come from: chunks that are never given back, so that blocks are type-stable.
 //!
-//! Called by `spawn` (take), by the last `Handle` (give back) and by `scheduler` (walk the live ones). Each
+//! Called by `spawn` (take), by who gives up the last reference (give back) and by `scheduler` (walk the live ones). Each
 //! processor keeps a free list of its own ([`BlockList`]); the lock here is taken once for many blocks.
 
-use super::{Goroutine, Handle, Ref};
+use super::{Goroutine, Handle, Ref, Walk};
 use crate::processor::Processor;
 use crate::shim::Lock;
 use std::cell::Cell;
@@ -134,8 +134,9 @@ pub(crate) fn give_back_unused(block: Ref) {
 /// Calls `f` with every goroutine that is referenced at the time it is looked at.
 pub(crate) fn for_each_live(mut f: impl FnMut(Handle)) {
     let chunks = SLAB.lock().chunks.clone();
+    let walk = Walk::begin();
     for block in chunks.into_iter().flatten() {
-        if let Some(handle) = block.try_ref() {
+        if let Some(handle) = block.try_ref(&walk) {
             f(handle);
         }
     }
