@@ -207,6 +207,23 @@ impl Processor {
         self.pop_queues()
     }
 
+    /// As `ready`, of a goroutine of this runtime, and `pop` after it: mostly that same one, without the way through the next
+    /// slot.
+    #[inline]
+    pub(crate) fn pop_after(&self, g: Ref) -> Option<Ref> {
+        let home = g.home.get();
+        let stays = home.is_null() || std::ptr::eq(home, self.seat());
+        if !stays || self.is_aside() || self.always_migrate || self.streak.get() >= NEXT_STREAK {
+            self.ready(g);
+            return self.pop();
+        }
+        if let Some(displaced) = self.seat_ref().next.take() {
+            self.push_back(displaced);
+        }
+        self.streak.set(self.streak.get() + 1);
+        Some(g)
+    }
+
     #[inline(never)]
     fn pop_queues(&self) -> Option<Ref> {
         if self.queue.has_unbegun()

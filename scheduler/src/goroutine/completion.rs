@@ -15,12 +15,14 @@
 //!   publisher's instructions.
 //! * **C4.** One handle at a time waits, registers or detaches: the owner of the result; with a detach nobody is any more. (A registered waiter that is not
 //!   the caller's own would be one on somebody else's stack.)
+//! * **C5.** A joiner that the publisher has claimed off its stack does not go on before it is woken: the borrow of a handle
+//!   with which it waits, and so a counted reference, stays until then.
 //! * **C3.** Whoever turns the word `DETACHED` or finds `CLOSING`/`DONE` when it wants to decides who drops
 //!   the result: the goroutine in the first case, the handle in the second. In the first the handle's reference to the
 //!   block is the goroutine's from then on, so that it costs no exchange of its own; `LEFT` says so to the worker.
 
 use crate::park::{Blocker, WaitReason};
-use crate::parker::{Parker, Token};
+use crate::parker::{Parker, Token, Wake};
 use crate::shim::{AtomicUsize, Backoff, Ordering};
 use std::ptr::NonNull;
 use std::task::Waker;
@@ -46,13 +48,13 @@ enum Waiter {
 pub struct Completion(AtomicUsize);
 
 /// What `publish` found.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use]
 pub(crate) enum Published {
     /// Nobody will take the result: the goroutine drops it.
     Detached,
-    /// A handle exists; whether it waits or not, it sees to the result.
-    Handed,
+    /// A handle exists; whether it waits or not, it sees to the result. If it waits, it is the caller's to wake.
+    Handed(Option<Wake>),
     /// As `Handed`; a future's waker, which may be anybody's code, was called on the goroutine, which has not been
     /// counted: it has to clean up after that code first.
     HandedToTask,
@@ -83,7 +85,7 @@ impl Completion {
     }
 
     /// By the goroutine, once its result is in the payload and its storage is gone. `counted` runs when it is
-    /// sure that a handle will see to the result, and before the joiner wakes. After [`Published::Detached`]
+    /// sure that a handle will see to the result. After [`Published::Detached`]
     /// the goroutine drops the result and calls [`Completion::finish_detached`].
     pub(crate) fn publish(&self, counted: impl FnOnce()) -> Published {
         // Acquire, here and below on failure: the waiter's fields.
@@ -101,7 +103,7 @@ impl Completion {
         if found == EMPTY {
             counted();
             self.0.store(DONE, Ordering::Release); // C2: pairs with `wait_done`.
-            return Published::Handed;
+            return Published::Handed(None);
         }
         let waiter = found as *mut Waiter;
         // SAFETY: C2: the waiter was registered, and stays until we store DONE (parked) or is ours (boxed).
@@ -111,9 +113,7 @@ impl Completion {
                 // SAFETY: C2 stands for the lock of P3: the joiner does not leave before DONE.
                 let wake = unsafe { Parker::claim(*parker, Token::DONE) };
                 self.0.store(DONE, Ordering::Release); // C2: pairs with `wait_done`.
-                if let Some(wake) = wake {
-                    wake.wake();
-                }
+                Published::Handed(wake)
             }
             Waiter::Task(_) => {
                 // SAFETY: boxed in `poll_register`, and taken out by our exchange.
@@ -122,10 +122,9 @@ impl Completion {
                 if let Waiter::Task(waker) = *waiter {
                     waker.wake();
                 }
-                return Published::HandedToTask;
+                Published::HandedToTask
             }
         }
-        Published::Handed
     }
 
     pub(crate) fn finish_detached(&self) {

@@ -196,7 +196,7 @@ impl Drop for Handle {
     #[inline]
     fn drop(&mut self) {
         let g = self.block();
-        if g.refs.give_up(1, Walks::all()) {
+        if g.refs.give_up(1, 1, Walks::all()) {
             g.clean();
             slab::give_back(crate::current::processor(), Ref(self.0));
         }

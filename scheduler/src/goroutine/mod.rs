@@ -149,6 +149,7 @@ pub struct Goroutine {
     pub(crate) carrier: Cell<*mut Carrier>,
     pub(crate) processor: Cell<*const Processor>,
     pub(crate) home: Cell<*const Seat>,
+    /// The link of the list it is in; at its end, the joiner to wake.
     pub(crate) next: Cell<*const Goroutine>,
     pub(crate) scheduler: AtomicPtr<Shared>,
     pub(crate) entry: Cell<Option<&'static Entry>>,
@@ -243,10 +244,13 @@ impl Goroutine {
     }
 
     /// The worker's last step, on no goroutine's stack: gives up the scheduler's reference, and the handle's if that was
-    /// left to the goroutine.
-    pub(crate) fn retire(&self, processor: &Processor) {
-        let mine = if self.done.is_left() { 2 } else { 1 };
-        if self.refs.give_up(mine, Walks::all()) {
+    /// left to the goroutine. `joined`: the joiner is still to be woken (C5).
+    pub(crate) fn retire(&self, processor: &Processor, joined: bool) {
+        let (mine, held) = match self.done.is_left() {
+            true => (2, 2),
+            false => (1, 1 + u32::from(joined)),
+        };
+        if self.refs.give_up(mine, held, Walks::all()) {
             self.clean();
             slab::give_back(Some(processor), Ref(NonNull::from(self)));
         }

@@ -5,9 +5,9 @@
 //! get at goroutines that they have no reference to ([`Walk`]).
 //!
 //! * **B1.** Who has a reference may make more. Who has none makes one within a walk only.
-//! * **B2.** Who finds the references counted to be just its own is alone but for walks, and says so: it sets `leaving`,
-//!   passes the light fence and looks for walks. If there are none it looks at the count again, and if that is still so,
-//!   gives up with a plain store; else with an exchange.
+//! * **B2.** Who finds the references counted to be just those it *holds* (its own, and a joiner's that does not run before
+//!   it says so) is alone but for walks, and says so: it sets `leaving`, passes the light fence and looks for walks. If there
+//!   are none it looks at the count again, and if that is still so, gives up with a plain store; else with an exchange.
 //! * **B3.** A walk is counted, passes the heavy fence, and is counted off after its last exchange. It leaves alone who is
 //!   leaving.
 //!
@@ -120,20 +120,20 @@ impl Refs {
         false
     }
 
-    /// Gives up `mine`, which are the caller's; whether they were the last ones. If so, all that was done by who had one
-    /// happens before.
+    /// Gives up `mine` of the `held`, by a goroutine that has ended or a handle to it; whether they were the last ones. If so,
+    /// all that was done by who had one happens before.
     #[inline]
-    pub(super) fn give_up(&self, mine: u32, walks: &Walks) -> bool {
+    pub(super) fn give_up(&self, mine: u32, held: u32, walks: &Walks) -> bool {
         // Relaxed: looked at again.
-        if self.count.load(Ordering::Relaxed) == mine {
+        if self.count.load(Ordering::Relaxed) == held {
             // Relaxed: the light fence orders it (B2).
             self.leaving.store(true, Ordering::Relaxed);
             asymmetric::light();
             // Acquire, both: pairs with the Release at the end of a walk, and with that of the others who gave up.
-            if walks.0.load(Ordering::Acquire) == 0 && self.count.load(Ordering::Acquire) == mine {
-                // Relaxed: the block is ours alone.
-                self.count.store(0, Ordering::Relaxed);
-                return true;
+            if walks.0.load(Ordering::Acquire) == 0 && self.count.load(Ordering::Acquire) == held {
+                // Release: as below, for the rest of what is held.
+                self.count.store(held - mine, Ordering::Release);
+                return held == mine;
             }
         }
         self.give_up_shared(mine)

@@ -19,10 +19,12 @@ use crate::goroutine::{ABORT, Ref};
 use crate::isolated::{self, Loaded};
 use crate::parker::{Commit, Committed};
 use crate::processor::Processor;
+use crate::ready::ready_by;
 use crate::seats::Seat;
 use crate::timers::Due;
 use crate::unwind::{AbortOnUnwind, fatal};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const FAIRNESS: u32 = 61;
@@ -72,10 +74,8 @@ impl Worker {
         while let Some(g) = next {
             let mut left = self.turn(g);
             next = loop {
-                if left.why == Suspended::Exit {
-                    self.retire(left.g);
-                }
-                let Some(next) = self.find_here() else {
+                let joiner = if left.why == Suspended::Exit { self.retire(left.g) } else { None };
+                let Some(next) = self.find_here(joiner) else {
                     let may_stay = !self.round.is_multiple_of(FAIRNESS) && !self.processor.always_migrate;
                     if left.why == Suspended::Yield && may_stay {
                         // Nobody to yield to.
@@ -194,8 +194,9 @@ impl Worker {
         search::see_to(&self.processor, &mut self.due);
     }
 
-    /// The goroutine has ended. Its carrier stays here, with its block loaded, unless it can't be used again.
-    fn retire(&mut self, g: Ref) {
+    /// The goroutine has ended. Its carrier stays here, with its block loaded, unless it can't be used again. Returns who is
+    /// to be woken.
+    fn retire(&mut self, g: Ref) -> Option<Ref> {
         // SAFETY: K1: it ran, so it has a carrier, and that is ours now.
         let keep = self.processor.keeps(unsafe { &*g.carrier.get() });
         if !keep {
@@ -208,19 +209,33 @@ impl Worker {
             self.processor.lockers.set(self.processor.lockers.get() - 1);
             self.processor.spoilt.set(true);
         }
-        crate::exit::retire(&self.processor, g, keep);
+        crate::exit::retire(&self.processor, g, keep)
     }
 
-    /// The next goroutine from the local queues, if it is not time to look elsewhere first.
+    /// The next goroutine from the local queues, if it is not time to look elsewhere first. `woken` is made ready before.
     #[inline]
-    fn find_here(&mut self) -> Option<Ref> {
+    fn find_here(&mut self, woken: Option<Ref>) -> Option<Ref> {
         self.round = self.round.wrapping_add(1);
         // Relaxed: the monitor compares two looks.
         self.seat().rounds.store(self.round, Ordering::Relaxed);
-        if self.round.is_multiple_of(FAIRNESS) {
-            return None;
-        }
-        self.processor.pop().and_then(|g| self.unless_held_back(g))
+        let processor = &self.processor;
+        let found = match woken {
+            Some(g) if !self.is_fairness() && ptr::eq(g.shared(), Arc::as_ptr(&processor.shared)) => {
+                processor.pop_after(g)
+            }
+            _ => {
+                if let Some(g) = woken {
+                    ready_by(processor, g);
+                }
+                if self.is_fairness() { None } else { processor.pop() }
+            }
+        };
+        found.and_then(|g| self.unless_held_back(g))
+    }
+
+    #[inline]
+    fn is_fairness(&self) -> bool {
+        self.round.is_multiple_of(FAIRNESS)
     }
 
     /// V3 in `spares`.
