@@ -300,6 +300,17 @@ impl Processor {
         Ok(())
     }
 
+    /// As [`Processor::reserve_stack`], if a reservation is at hand: whether there was one.
+    #[inline]
+    pub(crate) fn reserve_at_hand(&self, class: StackClass) -> bool {
+        let reserved = self.reserved.get();
+        let at_hand = reserved > 0 && class == self.shared.class;
+        if at_hand {
+            self.reserved.set(reserved - 1);
+        }
+        at_hand
+    }
+
     pub(crate) fn unreserve_stack(&self, class: StackClass) {
         if class != self.shared.class || self.reserved.get() >= 2 * RESERVE_BATCH {
             return stack::unreserve(class, 1);
@@ -317,6 +328,23 @@ impl Processor {
             }
             None => Carrier::create(class, mode),
         }
+    }
+
+    /// As [`Processor::take_carrier`], if the warmest will do. Touches no thread-local (R3).
+    #[inline]
+    pub(crate) fn take_warmest(&self, class: StackClass, mode: ThreadLocals) -> Option<NonNull<Carrier>> {
+        if class != self.shared.class || self.reserved.get() >= 2 * RESERVE_BATCH {
+            return None;
+        }
+        let carrier = self.warm(mode).take_warmest()?;
+        // SAFETY: W1: it was on our list.
+        if !unsafe { carrier.as_ref() }.is_reusable() {
+            self.outdated.push(carrier);
+            return None;
+        }
+        // As in `take_carrier`.
+        self.reserved.set(self.reserved.get() + 1);
+        Some(carrier)
     }
 
     /// A warm carrier with its reservation, for a goroutine that has none.
@@ -343,6 +371,7 @@ impl Processor {
         }
     }
 
+    #[inline]
     fn warm(&self, mode: ThreadLocals) -> &WarmCache {
         &self.warm[usize::from(mode == ThreadLocals::Isolated)]
     }

@@ -145,9 +145,19 @@ impl Worker {
         (carrier, base)
     }
 
-    #[inline(never)]
+    #[inline]
     fn first_turn(&self, g: Ref) -> NonNull<Carrier> {
         g.prefetch();
+        let Some(carrier) = self.processor.take_warmest(g.class.get(), g.mode.get()) else {
+            return self.first_turn_cold(g);
+        };
+        g.carrier.set(carrier.as_ptr());
+        carrier
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_turn_cold(&self, g: Ref) -> NonNull<Carrier> {
         match self.processor.take_carrier(g.class.get(), g.mode.get()) {
             Ok(carrier) => {
                 g.carrier.set(carrier.as_ptr());
