@@ -63,6 +63,7 @@ impl BlockList {
         BlockList { head: Cell::new(ptr::null()), len: Cell::new(0) }
     }
 
+    #[inline]
     fn pop(&self) -> Option<Ref> {
         let block = NonNull::new(self.head.get().cast_mut())?;
         // SAFETY: type-stable and on our list.
@@ -77,6 +78,7 @@ impl BlockList {
         Some(Ref(block))
     }
 
+    #[inline]
     fn push(&self, block: Ref) {
         block.next.set(self.head.get());
         self.head.set(block.as_ptr());
@@ -99,11 +101,15 @@ impl Drop for BlockList {
 }
 
 /// A block with `refs == 0` that belongs to the caller now. `None`: no memory.
+#[inline]
 pub(crate) fn take_block(list: Option<&BlockList>) -> Option<Ref> {
+    list.and_then(BlockList::pop).or_else(|| take_cold(list))
+}
+
+#[cold]
+#[inline(never)]
+fn take_cold(list: Option<&BlockList>) -> Option<Ref> {
     let Some(list) = list else { return SLAB.lock().take() };
-    if let Some(block) = list.pop() {
-        return Some(block);
-    }
     let mut slab = SLAB.lock();
     for _ in 0..LIST_MAX / 8 {
         match slab.take() {
@@ -114,13 +120,21 @@ pub(crate) fn take_block(list: Option<&BlockList>) -> Option<Ref> {
     list.pop()
 }
 
+#[inline]
 pub(super) fn give_back(processor: Option<&Processor>, block: Ref) {
     match processor {
+        Some(processor) if processor.blocks.len.get() < LIST_MAX => processor.blocks.push(block),
+        _ => give_back_cold(processor, block),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn give_back_cold(processor: Option<&Processor>, block: Ref) {
+    match processor {
         Some(processor) => {
+            processor.blocks.trim_to(LIST_MAX / 2);
             processor.blocks.push(block);
-            if processor.blocks.len.get() > LIST_MAX {
-                processor.blocks.trim_to(LIST_MAX / 2);
-            }
         }
         None => SLAB.lock().give(block),
     }
