@@ -155,3 +155,54 @@ pub(crate) fn for_each_live(mut f: impl FnMut(Handle)) {
         }
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::config::ThreadLocals;
+    use crate::goroutine::{Birth, Entry};
+    use crate::stack::StackClass;
+    use std::panic::Location;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static ENTRY: Entry =
+        Entry { run: |_| unreachable!(), cancel: |_| unreachable!(), ended: None, drop_result: |_| unreachable!() };
+
+    /// Blocks are given up and used again all the time, on several threads, while others walk: who a walk has a handle to
+    /// stays the same.
+    #[test]
+    fn what_a_walk_finds_is_not_used_again() {
+        crate::asymmetric::register();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for n in 0..100_000 {
+                            let g = take_block(None).unwrap();
+                            let id = crate::current::take_ids(1);
+                            let site = Location::caller();
+                            let (class, mode) = (StackClass::default(), ThreadLocals::Pinned);
+                            g.prepare(Birth { id, class, mode, entry: &ENTRY, name: None, site }, ptr::null());
+                            let refs = 1 + n % 2;
+                            g.publish(refs);
+                            // SAFETY: as many as were counted.
+                            (0..refs).for_each(|_| drop(unsafe { Handle::adopt(g) }));
+                        }
+                    })
+                })
+                .collect();
+            scope.spawn(|| {
+                // Relaxed: joined in the end.
+                while !over.load(Ordering::Relaxed) {
+                    let mut found = Vec::new();
+                    for_each_live(|handle| found.push((handle.id(), handle)));
+                    assert!(found.iter().all(|(id, handle)| handle.id() == *id));
+                }
+            });
+            makers.into_iter().for_each(|maker| maker.join().unwrap());
+            // Relaxed: as above.
+            over.store(true, Ordering::Relaxed);
+        });
+    }
+}
