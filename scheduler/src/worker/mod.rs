@@ -74,8 +74,8 @@ impl Worker {
         while let Some(g) = next {
             let mut left = self.turn(g);
             next = loop {
-                let joiner = if left.why == Suspended::Exit { self.retire(left.g) } else { None };
-                let Some(next) = self.find_here(joiner) else {
+                let found = if left.why == Suspended::Exit { self.find_after_end(left.g) } else { self.find_here() };
+                let Some(next) = found else {
                     let may_stay = !self.round.is_multiple_of(FAIRNESS) && !self.processor.always_migrate;
                     if left.why == Suspended::Yield && may_stay {
                         // Nobody to yield to.
@@ -145,7 +145,7 @@ impl Worker {
         (carrier, base)
     }
 
-    #[inline]
+    #[inline(never)]
     fn first_turn(&self, g: Ref) -> NonNull<Carrier> {
         g.prefetch();
         let Some(carrier) = self.processor.take_warmest(g.class.get(), g.mode.get()) else {
@@ -222,29 +222,37 @@ impl Worker {
         crate::exit::retire(&self.processor, g, keep)
     }
 
-    /// The next goroutine from the local queues, if it is not time to look elsewhere first. `woken` is made ready before.
+    /// The next goroutine from the local queues, if it is not time to look elsewhere first.
     #[inline]
-    fn find_here(&mut self, woken: Option<Ref>) -> Option<Ref> {
-        self.round = self.round.wrapping_add(1);
-        // Relaxed: the monitor compares two looks.
-        self.seat().rounds.store(self.round, Ordering::Relaxed);
+    fn find_here(&mut self) -> Option<Ref> {
+        if self.begin_round() {
+            return None;
+        }
+        self.processor.pop().and_then(|g| self.unless_held_back(g))
+    }
+
+    /// The same after a goroutine has ended; who waited for that is made ready before. Not inlined, as `first_turn`: a yield
+    /// pays for each register that `turns` needs.
+    #[inline(never)]
+    fn find_after_end(&mut self, ended: Ref) -> Option<Ref> {
+        let Some(joiner) = self.retire(ended) else { return self.find_here() };
+        let fairness = self.begin_round();
         let processor = &self.processor;
-        let found = match woken {
-            Some(g) if !self.is_fairness() && ptr::eq(g.shared(), Arc::as_ptr(&processor.shared)) => {
-                processor.pop_after(g)
-            }
-            _ => {
-                if let Some(g) = woken {
-                    ready_by(processor, g);
-                }
-                if self.is_fairness() { None } else { processor.pop() }
-            }
+        let found = if !fairness && ptr::eq(joiner.shared(), Arc::as_ptr(&processor.shared)) {
+            processor.pop_after(joiner)
+        } else {
+            ready_by(processor, joiner);
+            if fairness { None } else { processor.pop() }
         };
         found.and_then(|g| self.unless_held_back(g))
     }
 
+    /// Whether it is a round of fairness.
     #[inline]
-    fn is_fairness(&self) -> bool {
+    fn begin_round(&mut self) -> bool {
+        self.round = self.round.wrapping_add(1);
+        // Relaxed: the monitor compares two looks.
+        self.seat().rounds.store(self.round, Ordering::Relaxed);
         self.round.is_multiple_of(FAIRNESS)
     }
 
