@@ -145,7 +145,7 @@ impl Worker {
         (carrier, base)
     }
 
-    #[inline(never)]
+    #[inline]
     fn first_turn(&self, g: Ref) -> NonNull<Carrier> {
         g.prefetch();
         let Some(carrier) = self.processor.take_warmest(g.class.get(), g.mode.get()) else {
@@ -231,8 +231,8 @@ impl Worker {
         self.processor.pop().and_then(|g| self.unless_held_back(g))
     }
 
-    /// The same after a goroutine has ended; who waited for that is made ready before. Not inlined, as `first_turn`: a yield
-    /// pays for each register that `turns` needs.
+    /// The same after a goroutine has ended; who waited for that is made ready before. Not inlined: a yield pays for each
+    /// register that `turns` needs.
     #[inline(never)]
     fn find_after_end(&mut self, ended: Ref) -> Option<Ref> {
         let Some(joiner) = self.retire(ended) else { return self.find_here() };
