@@ -18,6 +18,7 @@ use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, align_of, needs_drop, size_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::ptr;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -151,7 +152,10 @@ impl<F: FnOnce() -> T, T, E: AtEnd> Packet<F, T, E> {
     unsafe fn drop_result(payload: *mut u8) -> bool {
         // SAFETY: J2.
         let outcome = unsafe { take_result::<F, T, E>(payload) };
-        if let (Err(end), Some(g)) = (&outcome, gorun_scheduler::current_goroutine()) {
+        // Not asked for before there is an error: a handle of one's own is two locked exchanges.
+        if let Err(end) = &outcome
+            && let Some(g) = gorun_scheduler::current_goroutine()
+        {
             end.report(&g);
         }
         // A box goes back to an allocator, which may be anybody's.
@@ -165,7 +169,13 @@ unsafe fn take_result<F: FnOnce() -> T, T, E: AtEnd>(payload: *mut u8) -> Outcom
     // SAFETY: by the caller; a box is freed together with its stage, which has nothing left to drop (J3).
     unsafe {
         let stage = Packet::<F, T, E>::stage(payload);
-        let outcome = ManuallyDrop::take(&mut (*stage).act.result);
+        // By its parts: as a whole it would be read in larger pieces than it was written in just before, which a processor's
+        // store buffer can't answer.
+        let result: &Outcome<T> = &(*stage).act.result;
+        let outcome = match result {
+            Ok(value) => Ok(ptr::read(value)),
+            Err(end) => Err(ptr::read(end)),
+        };
         if !Packet::<F, T, E>::INLINE {
             drop(Box::from_raw(stage));
         }
@@ -302,7 +312,8 @@ impl std::error::Error for JoinError {}
 /// A goroutine's owner: joins, awaits or aborts it. Dropping it lets the goroutine go on by itself; if it panics then, a
 /// line on standard error says which goroutine it was.
 pub struct JoinHandle<T> {
-    handle: Handle,
+    /// Taken out when it is dropped.
+    handle: ManuallyDrop<Handle>,
     take: Option<Take<T>>,
 }
 
@@ -315,7 +326,7 @@ impl<T> Unpin for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     pub(crate) fn new(handle: Handle, take: Take<T>) -> JoinHandle<T> {
-        JoinHandle { handle, take: Some(take) }
+        JoinHandle { handle: ManuallyDrop::new(handle), take: Some(take) }
     }
 
     /// Waits until the goroutine has ended and gives its result. A goroutine waits parked, a plain thread blocks.
@@ -435,13 +446,16 @@ impl<T> Future for JoinHandle<T> {
 }
 
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
+        // SAFETY: taken out once.
+        let handle = unsafe { ManuallyDrop::take(&mut self.handle) };
         let Some(take) = self.take.take() else { return };
-        // SAFETY: C4: ours is the only handle with `take`.
-        if !unsafe { self.handle.completion().detach() } {
+        // SAFETY: C4: ours is the only handle with `take`, and that is used up.
+        if let Err(handle) = unsafe { handle.detach() } {
             // SAFETY: J2: it has ended, and nobody took the result.
-            if let Err(end) = unsafe { take(self.handle.payload()) } {
-                end.report(&self.handle);
+            if let Err(end) = unsafe { take(handle.payload()) } {
+                end.report(&handle);
             }
         }
     }

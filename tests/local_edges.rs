@@ -308,8 +308,11 @@ fn what_the_error_of_a_group_stores_when_nobody_takes_it_is_dropped_too() {
     }
     let (tx, rx) = channel();
     one_worker().grace(MINUTE).build().unwrap().run(move || {
-        // On one worker the goroutine begins when the group's handle is gone.
+        // On one worker the goroutine begins when the group's handle is gone, and has ended when it has taken its turn.
         gorun::sync::ErrGroup::new().go(move || Err(Stores(tx)));
+        while gorun::num_goroutines() > 1 {
+            gorun::yield_now();
+        }
     });
     assert_eq!(rx.try_iter().collect::<Vec<_>>(), ["error", "handler", "storage"]);
 }

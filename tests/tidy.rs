@@ -23,7 +23,7 @@ const SCHEDULER: &str = "
     asymmetric: shim unwind
     bias: shim asymmetric
     short_lock: shim current asymmetric bias
-    goroutine: shim current stack config unwind ^carrier ^seats ^shared ^processor ^parker ^park
+    goroutine: shim current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
     doubt: goroutine
     exit: current isolated goroutine ^processor ^park
     carrier: stack isolated config unwind goroutine exit

@@ -12,16 +12,17 @@
 //!    initialisation, in bounded rounds (`goroutine/locals`);
 //!    then, of an isolated goroutine, the destructors of its thread-locals ([`Block::run_destructors`]);
 //!    then whoever wants to know of the end is told ([`Entry::ended`](crate::Entry)), which may take another pass;
-//! 3. **X1** the result is published and the joiner woken: a result that is visible means storage that is gone;
+//! 3. **X1** the result is published and the joiner woken: a result that is visible means storage that is gone. A parked
+//!    goroutine is claimed here, and woken after 5;
 //! 4. or, if nobody will take it, it is dropped (and what that may have stored is cleaned by another pass of 2);
-//! 5. on the worker's stack: the carrier goes back, the reference is dropped.
+//! 5. on the worker's stack: the carrier goes back, the reference is dropped, and the handle's if that was left to us.
 
 use crate::current;
-use crate::goroutine::{ABORT, Goroutine, Handle, Published, Ref};
+use crate::goroutine::{ABORT, Goroutine, Published, Ref};
 use crate::isolated::{self, Block};
 use crate::processor::Processor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
 /// Runs `g` and takes it through its exit path. Does not unwind.
@@ -57,8 +58,13 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
         // SAFETY: the worker set it before this turn.
         unsafe { &*g.processor.get() }.seat_ref().count_finish();
     };
+    let mut joiner = ptr::null();
     match g.done.publish(finished) {
-        Published::Handed => {}
+        Published::Handed(None) => {}
+        Published::Handed(Some(wake)) => match wake.into_goroutine() {
+            Ok(parked) => joiner = parked.as_ptr(),
+            Err(other) => other.wake(),
+        },
         // Code of the joiner's executor has run here, and may have left something in our thread-locals.
         Published::HandedToTask => {
             end_storage(g, block);
@@ -72,6 +78,7 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
             g.done.finish_detached();
         }
     }
+    g.next.set(joiner);
     // SAFETY: as above.
     unsafe { &*g.processor.get() }.shared.check_drained();
 }
@@ -115,13 +122,16 @@ fn drop_result(g: &Goroutine) -> bool {
     })
 }
 
-/// The worker's half: the goroutine has left its stack for good.
+/// The worker's half: the goroutine has left its stack for good. Returns the joiner, which is the caller's to wake: after
+/// this, so that nobody else gives up a reference meanwhile, and by the worker, which runs it next.
 #[inline(never)]
-pub(crate) fn retire(processor: &Processor, g: Ref, keep_carrier: bool) {
+pub(crate) fn retire(processor: &Processor, g: Ref, keep_carrier: bool) -> Option<Ref> {
     let carrier = g.carrier.replace(ptr::null_mut());
-    processor.give_carrier(ptr::NonNull::new(carrier).expect("it ran, so it had a carrier"), keep_carrier);
+    processor.give_carrier(NonNull::new(carrier).expect("it ran, so it had a carrier"), keep_carrier);
     g.processor.set(ptr::null());
     g.home.set(ptr::null());
-    // SAFETY: the scheduler's own reference, counted by spawn.
-    unsafe { Handle::adopt(g) }.release(processor);
+    // SAFETY: G1: `run_to_end` won the joiner's claim, and left it to us.
+    let joiner = NonNull::new(g.next.get().cast_mut()).map(|joiner| unsafe { Ref::from_ptr(joiner) });
+    g.retire(processor, joiner.is_some());
+    joiner
 }

@@ -2,7 +2,7 @@
 //!
 //! Made by [`Remote::metrics`](crate::Remote::metrics); reads what others write, and costs them nothing.
 
-use crate::goroutine::Handle;
+use crate::goroutine::{Handle, Walk};
 use crate::shared::Shared;
 use crate::timers;
 use std::sync::atomic::Ordering;
@@ -40,11 +40,12 @@ pub struct LongRunning {
 
 pub(crate) fn look(shared: &Shared) -> Metrics {
     let now = timers::now();
+    let walk = Walk::begin();
     let long_running = shared.seats.iter().filter(|seat| seat.is_unattended()).filter_map(|seat| {
         // Acquire: pairs with the Release in `Worker::resume`. Relaxed: a snapshot.
         let (running, since) = (seat.running.load(Ordering::Acquire), seat.stuck_since.load(Ordering::Relaxed));
         // SAFETY: a goroutine's block is type-stable.
-        let goroutine = unsafe { running.as_ref() }?.try_ref()?;
+        let goroutine = unsafe { running.as_ref() }?.try_ref(&walk)?;
         Some(LongRunning { goroutine, since: Duration::from_nanos(now.saturating_sub(since)) })
     });
     Metrics {

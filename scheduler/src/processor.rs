@@ -217,6 +217,23 @@ impl Processor {
         self.pop_queues()
     }
 
+    /// As `ready`, of a goroutine of this runtime, and `pop` after it: mostly that same one, without the way through the next
+    /// slot.
+    #[inline]
+    pub(crate) fn pop_after(&self, g: Ref) -> Option<Ref> {
+        let home = g.home.get();
+        let stays = home.is_null() || std::ptr::eq(home, self.seat());
+        if !stays || self.is_aside() || self.always_migrate || self.streak.get() >= NEXT_STREAK {
+            self.ready(g);
+            return self.pop();
+        }
+        if let Some(displaced) = self.seat_ref().next.take() {
+            self.push_back(displaced);
+        }
+        self.streak.set(self.streak.get() + 1);
+        Some(g)
+    }
+
     #[inline(never)]
     fn pop_queues(&self) -> Option<Ref> {
         if self.queue.has_unbegun()
@@ -293,6 +310,17 @@ impl Processor {
         Ok(())
     }
 
+    /// As [`Processor::reserve_stack`], if a reservation is at hand: whether there was one.
+    #[inline]
+    pub(crate) fn reserve_at_hand(&self, class: StackClass) -> bool {
+        let reserved = self.reserved.get();
+        let at_hand = reserved > 0 && class == self.shared.class;
+        if at_hand {
+            self.reserved.set(reserved - 1);
+        }
+        at_hand
+    }
+
     pub(crate) fn unreserve_stack(&self, class: StackClass) {
         if class != self.shared.class || self.reserved.get() >= 2 * RESERVE_BATCH {
             return stack::unreserve(class, 1);
@@ -310,6 +338,23 @@ impl Processor {
             }
             None => Carrier::create(class, mode),
         }
+    }
+
+    /// As [`Processor::take_carrier`], if the warmest will do. Touches no thread-local (R3).
+    #[inline]
+    pub(crate) fn take_warmest(&self, class: StackClass, mode: ThreadLocals) -> Option<NonNull<Carrier>> {
+        if class != self.shared.class || self.reserved.get() >= 2 * RESERVE_BATCH {
+            return None;
+        }
+        let carrier = self.warm(mode).take_warmest()?;
+        // SAFETY: W1: it was on our list.
+        if !unsafe { carrier.as_ref() }.is_reusable() {
+            self.outdated.push(carrier);
+            return None;
+        }
+        // As in `take_carrier`.
+        self.reserved.set(self.reserved.get() + 1);
+        Some(carrier)
     }
 
     /// A warm carrier with its reservation, for a goroutine that has none.
@@ -336,6 +381,7 @@ impl Processor {
         }
     }
 
+    #[inline]
     fn warm(&self, mode: ThreadLocals) -> &WarmCache {
         &self.warm[usize::from(mode == ThreadLocals::Isolated)]
     }

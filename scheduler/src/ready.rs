@@ -22,6 +22,16 @@ pub(crate) fn ready(g: Ref) {
     }
 }
 
+/// As [`ready`], by a worker on no goroutine's stack.
+#[inline(never)]
+pub(crate) fn ready_by(processor: &Processor, g: Ref) {
+    if std::ptr::eq(Arc::as_ptr(&processor.shared), g.shared()) {
+        processor.ready(g);
+    } else {
+        from_outside(g);
+    }
+}
+
 /// As [`ready`], but not before what is runnable already: for the second and later ones of several that are woken
 /// together. The next slot has one place, so they would run last first.
 pub(crate) fn ready_last(g: Ref) {

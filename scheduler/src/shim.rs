@@ -1,7 +1,7 @@
 //! The one door to atomics and locks, so that model checkers can stand in for std.
 //!
-//! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `next_slot`, `goroutine/completion`) run on loom's atomics; everything
-//! else uses std's. loom takes SeqCst accesses for AcqRel ones, but knows SeqCst fences: where a protocol rests on the one
+//! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `next_slot`, `bias`, `short_lock`, `goroutine/completion`,
+//! `goroutine/refs`) run on loom's atomics; everything else uses std's. loom takes SeqCst accesses for AcqRel ones, but knows SeqCst fences: where a protocol rests on the one
 //! order of SeqCst accesses, its model puts fences in their places.
 //!
 //! Under `--cfg shuttle` the claim word and the parking of plain threads are shuttle's: enough for whole primitives between

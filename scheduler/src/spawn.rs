@@ -151,10 +151,23 @@ pub(crate) unsafe fn spawn_on(
     }
 }
 
-/// Reserves a stack, and takes it at once where it has to be. When there is none to reserve: the free ones that are kept
-/// warm have reservations, too.
+/// Reserves a stack, and takes it at once where it has to be.
 #[inline]
 fn stack_here(
+    processor: &Processor,
+    class: StackClass,
+    mode: ThreadLocals,
+) -> Result<Option<NonNull<Carrier>>, StackError> {
+    if !stack::guards_need_mappings() && processor.reserve_at_hand(class) {
+        return Ok(None);
+    }
+    stack_from_afar(processor, class, mode)
+}
+
+/// When there is none to reserve: the free ones that are kept warm have reservations, too.
+#[cold]
+#[inline(never)]
+fn stack_from_afar(
     processor: &Processor,
     class: StackClass,
     mode: ThreadLocals,

@@ -47,6 +47,12 @@ impl WarmCache {
         self.first.pop().or_else(|| self.take_slow(mode, pool))
     }
 
+    /// As `take`, if there is one that takes no looking.
+    #[inline]
+    pub(crate) fn take_warmest(&self) -> Option<NonNull<Carrier>> {
+        self.first.pop()
+    }
+
     #[cold]
     fn take_slow(&self, mode: ThreadLocals, pool: &WarmPool) -> Option<NonNull<Carrier>> {
         self.first.append(&self.second);

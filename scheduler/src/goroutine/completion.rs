@@ -4,8 +4,8 @@
 //!
 //! ```text
 //!  EMPTY ──register──▶ waiter ──publish──▶ CLOSING ──▶ DONE
-//!    │ ▲────unregister──┘ │                   ▲
-//!    └─────detach─────────┴──▶ DETACHED ──────┘
+//!    │ ▲────unregister──┘ │
+//!    └─────detach─────────┴──▶ DETACHED ──finish──▶ LEFT
 //! ```
 //!
 //! * **C1.** The result is written before the exchange that makes the word `CLOSING` (Release), and read only by
@@ -13,13 +13,16 @@
 //! * **C2.** Between `CLOSING` and `DONE` the publisher may touch the waiter it took out. A waiter whose wait
 //!   ended otherwise (abort) and which can't take itself out any more waits for `DONE`: a handful of the
 //!   publisher's instructions.
-//! * **C4.** One handle at a time waits, registers or detaches: the owner of the result. (A registered waiter that is not
+//! * **C4.** One handle at a time waits, registers or detaches: the owner of the result; with a detach nobody is any more. (A registered waiter that is not
 //!   the caller's own would be one on somebody else's stack.)
+//! * **C5.** A joiner that the publisher has claimed off its stack does not go on before it is woken: the borrow of a handle
+//!   with which it waits, and so a counted reference, stays until then.
 //! * **C3.** Whoever turns the word `DETACHED` or finds `CLOSING`/`DONE` when it wants to decides who drops
-//!   the result: the goroutine in the first case, the handle in the second.
+//!   the result: the goroutine in the first case, the handle in the second. In the first the handle's reference to the
+//!   block is the goroutine's from then on, so that it costs no exchange of its own; `LEFT` says so to the worker.
 
 use crate::park::{Blocker, WaitReason};
-use crate::parker::{Parker, Token};
+use crate::parker::{Parker, Token, Wake};
 use crate::shim::{AtomicUsize, Backoff, Ordering};
 use std::ptr::NonNull;
 use std::task::Waker;
@@ -29,8 +32,9 @@ const EMPTY: usize = 0;
 const DETACHED: usize = 1;
 const CLOSING: usize = 2;
 const DONE: usize = 3;
+const LEFT: usize = 4;
 
-/// Aligned, so that its address is none of the four states.
+/// Aligned, so that its address is none of the five states.
 #[repr(align(8))]
 enum Waiter {
     /// On the stack of a blocked joiner.
@@ -44,13 +48,13 @@ enum Waiter {
 pub struct Completion(AtomicUsize);
 
 /// What `publish` found.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use]
 pub(crate) enum Published {
     /// Nobody will take the result: the goroutine drops it.
     Detached,
-    /// A handle exists; whether it waits or not, it sees to the result.
-    Handed,
+    /// A handle exists; whether it waits or not, it sees to the result. If it waits, it is the caller's to wake.
+    Handed(Option<Wake>),
     /// As `Handed`; a future's waker, which may be anybody's code, was called on the goroutine, which has not been
     /// counted: it has to clean up after that code first.
     HandedToTask,
@@ -77,11 +81,11 @@ impl Completion {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         // Acquire: C1.
-        matches!(self.0.load(Ordering::Acquire), CLOSING | DONE)
+        matches!(self.0.load(Ordering::Acquire), CLOSING | DONE | LEFT)
     }
 
     /// By the goroutine, once its result is in the payload and its storage is gone. `counted` runs when it is
-    /// sure that a handle will see to the result, and before the joiner wakes. After [`Published::Detached`]
+    /// sure that a handle will see to the result. After [`Published::Detached`]
     /// the goroutine drops the result and calls [`Completion::finish_detached`].
     pub(crate) fn publish(&self, counted: impl FnOnce()) -> Published {
         // Acquire, here and below on failure: the waiter's fields.
@@ -99,7 +103,7 @@ impl Completion {
         if found == EMPTY {
             counted();
             self.0.store(DONE, Ordering::Release); // C2: pairs with `wait_done`.
-            return Published::Handed;
+            return Published::Handed(None);
         }
         let waiter = found as *mut Waiter;
         // SAFETY: C2: the waiter was registered, and stays until we store DONE (parked) or is ours (boxed).
@@ -109,9 +113,7 @@ impl Completion {
                 // SAFETY: C2 stands for the lock of P3: the joiner does not leave before DONE.
                 let wake = unsafe { Parker::claim(*parker, Token::DONE) };
                 self.0.store(DONE, Ordering::Release); // C2: pairs with `wait_done`.
-                if let Some(wake) = wake {
-                    wake.wake();
-                }
+                Published::Handed(wake)
             }
             Waiter::Task(_) => {
                 // SAFETY: boxed in `poll_register`, and taken out by our exchange.
@@ -120,49 +122,44 @@ impl Completion {
                 if let Waiter::Task(waker) = *waiter {
                     waker.wake();
                 }
-                return Published::HandedToTask;
+                Published::HandedToTask
             }
         }
-        Published::Handed
     }
 
     pub(crate) fn finish_detached(&self) {
-        // Relaxed: no handle is left that could look.
-        self.0.store(DONE, Ordering::Relaxed);
+        // Release: C1, for who has a clone of the handle and asks whether it has ended.
+        self.0.store(LEFT, Ordering::Release);
     }
 
-    /// By the handle that gives up the result. `false`: the result is there, and the handle's to drop.
+    /// Whether the handle's reference was left to the goroutine, which has ended. By its worker.
+    pub(super) fn is_left(&self) -> bool {
+        // Relaxed: written on this thread.
+        self.0.load(Ordering::Relaxed) == LEFT
+    }
+
+    /// By the handle that gives up the result, and with it its reference. `false`: the result is there, and the handle's to
+    /// drop.
     ///
     /// # Safety
     /// C4.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// let goroutine = go(|| ());
-    /// // SAFETY: the handle is ours alone.
-    /// if !unsafe { goroutine.completion().detach() } {
-    ///     // It ended before: the result is ours to drop, as the entry's `drop_result` would have.
-    ///     assert!(goroutine.completion().is_finished());
-    /// }
-    /// ```
-    #[must_use]
-    pub unsafe fn detach(&self) -> bool {
+    #[inline]
+    pub(super) unsafe fn detach(&self) -> bool {
         loop {
             let found = self.0.load(Ordering::Acquire); // C1
-            match found {
-                CLOSING | DONE => return false,
-                DETACHED => return true,
-                _ => {
-                    // Release/Acquire: hands nothing over but takes back the boxed waiter.
-                    if self.0.compare_exchange(found, DETACHED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                        if found != EMPTY {
-                            // SAFETY: a handle is detached by its owner, which isn't parked in `wait` then: the
-                            // waiter is a boxed one, and our exchange took it out.
-                            drop(unsafe { Box::from_raw(found as *mut Waiter) });
-                        }
-                        return true;
-                    }
+            debug_assert!(!matches!(found, DETACHED | LEFT), "C4");
+            if matches!(found, CLOSING | DONE) {
+                return false;
+            }
+            // Release/Acquire: the handle's last uses of the block come before its next life, and it takes back the boxed
+            // waiter.
+            if self.0.compare_exchange(found, DETACHED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                if found != EMPTY {
+                    // SAFETY: a handle is detached by its owner, which isn't parked in `wait` then: the waiter is a boxed
+                    // one, and our exchange took it out.
+                    drop(unsafe { Box::from_raw(found as *mut Waiter) });
                 }
+                return true;
             }
         }
     }
@@ -233,7 +230,7 @@ impl Completion {
     fn take_back_waker(&self) {
         // Relaxed: only a guess for the exchange. Acquire on success: as in `detach`.
         let found = self.0.load(Ordering::Relaxed);
-        if !matches!(found, EMPTY | DETACHED | CLOSING | DONE)
+        if !matches!(found, EMPTY | DETACHED | CLOSING | DONE | LEFT)
             && self.0.compare_exchange(found, EMPTY, Ordering::Acquire, Ordering::Relaxed).is_ok()
         {
             // SAFETY: only the handle registers, and it isn't parked: a boxed waiter, taken out by our exchange.

@@ -9,7 +9,8 @@
 //! | field | who | when | ordered by |
 //! |---|---|---|---|
 //! | `parker` | waiter, its worker, claimers | always | the protocol in `parker` |
-//! | `requests`, `done`, `refs` | anybody with a counted reference | always | atomics |
+//! | `requests`, `done` | anybody with a counted reference | always | atomics |
+//! | `refs` | the same, and walks | always | the protocol in `refs` |
 //! | `scheduler` | written by spawn, read by anybody | from spawn on | `refs` Release/Acquire |
 //! | `carrier`, `processor`, `home`, `exiting`, `next` | G1: who owns the goroutine: the queue that holds it, the worker that runs it, or the goroutine itself | between spawn and retire | hand-over through queue or claim |
 //! | `payload` | spawner, then the goroutine, then whoever takes the result | | `done` |
@@ -17,24 +18,29 @@
 //! | `name`, `site`, `class`, `mode`, `entry` | written by spawn only | read while referenced | `refs` |
 //!
 //! **G1.** At any time exactly one party owns a live goroutine: a run queue, a worker, or (parked) whoever wins
-//! the claim. **G2.** A block with `refs == 0` belongs to the slab.
+//! the claim. **G2.** A block without references belongs to the slab.
 
 mod completion;
+mod handle;
 mod locals;
+mod refs;
 mod slab;
 
 pub use completion::Completion;
 pub(crate) use completion::Published;
+pub use handle::Handle;
 pub use locals::*;
+pub(crate) use refs::Walk;
 pub(crate) use slab::{BlockList, for_each_live, give_back_unused, take_block};
 
 use crate::carrier::Carrier;
 use crate::config::ThreadLocals;
-use crate::parker::{Parker, Token};
+use crate::parker::Parker;
 use crate::processor::Processor;
 use crate::seats::Seat;
 use crate::shared::Shared;
 use crate::stack::StackClass;
+use refs::{Refs, Walks};
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -42,7 +48,7 @@ use std::num::NonZeroU64;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
 /// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed. As many as 512 bytes
 /// leave.
@@ -127,7 +133,7 @@ struct Payload(MaybeUninit<[u8; PAYLOAD]>);
 pub struct Goroutine {
     /// First: a pointer to the parker is a pointer to the goroutine.
     pub(crate) parker: Parker,
-    refs: AtomicU32,
+    refs: Refs,
     /// What others want of it: [`ABORT`], [`YIELD`].
     pub(crate) requests: AtomicU8,
     pub(crate) reason: AtomicU8,
@@ -143,6 +149,7 @@ pub struct Goroutine {
     pub(crate) carrier: Cell<*mut Carrier>,
     pub(crate) processor: Cell<*const Processor>,
     pub(crate) home: Cell<*const Seat>,
+    /// The link of the list it is in; at its end, the joiner to wake.
     pub(crate) next: Cell<*const Goroutine>,
     pub(crate) scheduler: AtomicPtr<Shared>,
     pub(crate) entry: Cell<Option<&'static Entry>>,
@@ -167,7 +174,7 @@ impl Goroutine {
     pub(crate) fn empty() -> Goroutine {
         Goroutine {
             parker: Parker::for_goroutine(),
-            refs: AtomicU32::new(0),
+            refs: Refs::new(),
             requests: AtomicU8::new(0),
             reason: AtomicU8::new(0),
             exiting: Cell::new(false),
@@ -233,8 +240,29 @@ impl Goroutine {
 
     /// Makes the block live, with `refs` references.
     pub(crate) fn publish(&self, refs: u32) {
-        // Release: pairs with the Acquire in `try_ref`.
-        self.refs.store(refs, Ordering::Release);
+        self.refs.publish(refs);
+    }
+
+    /// The worker's last step, on no goroutine's stack: gives up the scheduler's reference, and the handle's if that was
+    /// left to the goroutine. `joined`: the joiner is still to be woken (C5).
+    pub(crate) fn retire(&self, processor: &Processor, joined: bool) {
+        let (mine, held) = match self.done.is_left() {
+            true => (2, 2),
+            false => (1, 1 + u32::from(joined)),
+        };
+        if self.refs.give_up(mine, held, Walks::all()) {
+            self.clean();
+            slab::give_back(Some(processor), Ref(NonNull::from(self)));
+        }
+    }
+
+    /// After the last reference.
+    #[inline]
+    fn clean(&self) {
+        if self.named.get() {
+            // SAFETY: G2: we had the last reference.
+            unsafe { *self.name.get() = None };
+        }
     }
 
     /// The runtime it belongs to.
@@ -243,18 +271,9 @@ impl Goroutine {
         self.scheduler.load(Ordering::Relaxed)
     }
 
-    /// Counts a reference to whichever goroutine the block is, if it is one.
-    pub(crate) fn try_ref(&self) -> Option<Handle> {
-        // Relaxed: only a hint for the exchange.
-        let mut refs = self.refs.load(Ordering::Relaxed);
-        while refs != 0 {
-            // Acquire: pairs with the Release in `publish`.
-            match self.refs.compare_exchange_weak(refs, refs + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(Handle(NonNull::from(self))),
-                Err(now) => refs = now,
-            }
-        }
-        None
+    /// Counts a reference to whichever goroutine the block is, if it is one that has not ended for good.
+    pub(crate) fn try_ref(&self, walk: &Walk<'_>) -> Option<Handle> {
+        self.refs.try_add(walk).then(|| Handle::counted(self))
     }
 }
 
@@ -282,194 +301,6 @@ impl std::ops::Deref for Ref {
     fn deref(&self) -> &Goroutine {
         // SAFETY: blocks are type-stable: the memory is a `Goroutine` for the life of the process.
         unsafe { self.0.as_ref() }
-    }
-}
-
-/// A counted reference to a goroutine, alive or finished.
-pub struct Handle(NonNull<Goroutine>);
-
-// SAFETY: `Goroutine` is Sync and the count is atomic.
-unsafe impl Send for Handle {}
-// SAFETY: as above.
-unsafe impl Sync for Handle {}
-
-impl Handle {
-    /// # Safety
-    /// The caller has a reference to give away (one of those counted by `publish`).
-    pub(crate) unsafe fn adopt(g: Ref) -> Handle {
-        Handle(g.0)
-    }
-
-    /// Counts a reference more to a goroutine that the caller keeps alive.
-    pub(crate) fn of(g: &Goroutine) -> Handle {
-        // Relaxed: whoever has a reference may make another, as in Arc.
-        let refs = g.refs.fetch_add(1, Ordering::Relaxed);
-        debug_assert!(refs > 0);
-        assert!(refs < u32::MAX / 2, "more than 2^31 references to one goroutine");
-        Handle(NonNull::from(g))
-    }
-
-    pub(crate) fn block(&self) -> &Goroutine {
-        // SAFETY: type-stable, and counted by us.
-        unsafe { self.0.as_ref() }
-    }
-
-    /// As `drop`, for a worker that is on no goroutine's stack.
-    pub(crate) fn release(self, processor: &Processor) {
-        if self.is_last() {
-            slab::give_back(Some(processor), Ref(self.0));
-        }
-        std::mem::forget(self);
-    }
-
-    /// Gives up the reference; whether it was the last one, so that the block goes back to the slab.
-    fn is_last(&self) -> bool {
-        let g = self.block();
-        // Release: our last uses come before the block's next life; pairs with the Acquire below.
-        if g.refs.fetch_sub(1, Ordering::Release) != 1 {
-            return false;
-        }
-        // Acquire: all other references' last uses are over.
-        std::sync::atomic::fence(Ordering::Acquire);
-        if g.named.get() {
-            // SAFETY: G2: we had the last reference.
-            unsafe { *g.name.get() = None };
-        }
-        true
-    }
-
-    /// Its number, also after its end.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// join(&go(|| assert_eq!(Some(current_goroutine().unwrap().id()), current_id())));
-    /// ```
-    #[must_use]
-    pub fn id(&self) -> GoroutineId {
-        GoroutineId::new(self.block().locals.id())
-    }
-
-    /// Its name, if it was given one.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// assert_eq!(go(|| ()).name(), Some("example")); // by its `Spec`
-    /// ```
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        // SAFETY: written before `publish`, cleared only after the last reference (G2), and we hold one.
-        unsafe { (*self.block().name.get()).as_deref() }
-    }
-
-    /// Whose thread-locals it sees.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// assert_eq!(go(|| ()).thread_locals(), SCHEDULER.remote().thread_locals());
-    /// ```
-    #[must_use]
-    pub fn thread_locals(&self) -> ThreadLocals {
-        self.block().mode.get()
-    }
-
-    /// Where it was spawned.
-    ///
-    /// # Panics
-    /// Never: every goroutine has a spawn site.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// assert_eq!(go(|| ()).spawned_at().line(), line!());
-    /// ```
-    #[must_use]
-    pub fn spawned_at(&self) -> &'static Location<'static> {
-        self.block().site.get().expect("a live block has a spawn site")
-    }
-
-    /// Where the result lies once [`Handle::completion`] says that it is there.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// let goroutine = go(|| ());
-    /// join(&goroutine);
-    /// // SAFETY: it has ended, and its entry leaves a byte.
-    /// assert_eq!(unsafe { goroutine.payload().read() }, 0);
-    /// ```
-    #[must_use]
-    pub fn payload(&self) -> *mut u8 {
-        self.block().payload()
-    }
-
-    /// The state of its result.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// let goroutine = go(|| ());
-    /// join(&goroutine);
-    /// assert!(goroutine.completion().is_finished());
-    /// ```
-    #[must_use]
-    pub fn completion(&self) -> &Completion {
-        &self.block().done
-    }
-
-    /// Asks the goroutine to end: it unwinds at its next cancellation point, at once if it waits at one, and takes
-    /// its exit path. A goroutine that has not begun never will. Too late for one that is in its exit path.
-    ///
-    /// Without unwinding (`panic = "abort"`) only goroutines that have not begun can be aborted.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// let goroutine = go(|| loop { yield_now() });
-    /// goroutine.abort();
-    /// join(&goroutine);
-    /// ```
-    pub fn abort(&self) {
-        let g = self.block();
-        // SeqCst: the flag, then the word; the worker's commit writes the word, then reads the flag. One of the
-        // two sees the other, so a goroutine never sleeps through its abort.
-        g.requests.fetch_or(ABORT, Ordering::SeqCst);
-        if cfg!(panic = "unwind") {
-            // SAFETY: type-stable and counted by us; the waiter is in its operation for as long as it isn't claimed.
-            if let Some(wake) = unsafe { Parker::claim_unshielded(NonNull::from(g).cast(), Token::ABORT) } {
-                wake.wake();
-            }
-        }
-    }
-
-    /// Whether it has been asked to end.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// let goroutine = go(|| loop { yield_now() });
-    /// assert!(!goroutine.is_aborting());
-    /// goroutine.abort();
-    /// assert!(goroutine.is_aborting());
-    /// ```
-    #[must_use]
-    pub fn is_aborting(&self) -> bool {
-        // Relaxed: a snapshot.
-        self.block().requests.load(Ordering::Relaxed) & ABORT != 0
-    }
-}
-
-impl Clone for Handle {
-    fn clone(&self) -> Handle {
-        Handle::of(self.block())
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if self.is_last() {
-            slab::give_back(crate::current::processor(), Ref(self.0));
-        }
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
     }
 }
 

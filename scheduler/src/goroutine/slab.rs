@@ -1,9 +1,9 @@
 //! Where control blocks come from: chunks that are never given back, so that blocks are type-stable.
 //!
-//! Called by `spawn` (take), by the last `Handle` (give back) and by `scheduler` (walk the live ones). Each
+//! Called by `spawn` (take), by who gives up the last reference (give back) and by `scheduler` (walk the live ones). Each
 //! processor keeps a free list of its own ([`BlockList`]); the lock here is taken once for many blocks.
 
-use super::{Goroutine, Handle, Ref};
+use super::{Goroutine, Handle, Ref, Walk};
 use crate::processor::Processor;
 use crate::shim::Lock;
 use std::cell::Cell;
@@ -63,6 +63,7 @@ impl BlockList {
         BlockList { head: Cell::new(ptr::null()), len: Cell::new(0) }
     }
 
+    #[inline]
     fn pop(&self) -> Option<Ref> {
         let block = NonNull::new(self.head.get().cast_mut())?;
         // SAFETY: type-stable and on our list.
@@ -77,6 +78,7 @@ impl BlockList {
         Some(Ref(block))
     }
 
+    #[inline]
     fn push(&self, block: Ref) {
         block.next.set(self.head.get());
         self.head.set(block.as_ptr());
@@ -99,11 +101,15 @@ impl Drop for BlockList {
 }
 
 /// A block with `refs == 0` that belongs to the caller now. `None`: no memory.
+#[inline]
 pub(crate) fn take_block(list: Option<&BlockList>) -> Option<Ref> {
+    list.and_then(BlockList::pop).or_else(|| take_cold(list))
+}
+
+#[cold]
+#[inline(never)]
+fn take_cold(list: Option<&BlockList>) -> Option<Ref> {
     let Some(list) = list else { return SLAB.lock().take() };
-    if let Some(block) = list.pop() {
-        return Some(block);
-    }
     let mut slab = SLAB.lock();
     for _ in 0..LIST_MAX / 8 {
         match slab.take() {
@@ -114,13 +120,21 @@ pub(crate) fn take_block(list: Option<&BlockList>) -> Option<Ref> {
     list.pop()
 }
 
+#[inline]
 pub(super) fn give_back(processor: Option<&Processor>, block: Ref) {
     match processor {
+        Some(processor) if processor.blocks.len.get() < LIST_MAX => processor.blocks.push(block),
+        _ => give_back_cold(processor, block),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn give_back_cold(processor: Option<&Processor>, block: Ref) {
+    match processor {
         Some(processor) => {
+            processor.blocks.trim_to(LIST_MAX / 2);
             processor.blocks.push(block);
-            if processor.blocks.len.get() > LIST_MAX {
-                processor.blocks.trim_to(LIST_MAX / 2);
-            }
         }
         None => SLAB.lock().give(block),
     }
@@ -134,9 +148,61 @@ pub(crate) fn give_back_unused(block: Ref) {
 /// Calls `f` with every goroutine that is referenced at the time it is looked at.
 pub(crate) fn for_each_live(mut f: impl FnMut(Handle)) {
     let chunks = SLAB.lock().chunks.clone();
+    let walk = Walk::begin();
     for block in chunks.into_iter().flatten() {
-        if let Some(handle) = block.try_ref() {
+        if let Some(handle) = block.try_ref(&walk) {
             f(handle);
         }
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::config::ThreadLocals;
+    use crate::goroutine::{Birth, Entry};
+    use crate::stack::StackClass;
+    use std::panic::Location;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static ENTRY: Entry =
+        Entry { run: |_| unreachable!(), cancel: |_| unreachable!(), ended: None, drop_result: |_| unreachable!() };
+
+    /// Blocks are given up and used again all the time, on several threads, while others walk: who a walk has a handle to
+    /// stays the same.
+    #[test]
+    fn what_a_walk_finds_is_not_used_again() {
+        crate::asymmetric::register();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for n in 0..100_000 {
+                            let g = take_block(None).unwrap();
+                            let id = crate::current::take_ids(1);
+                            let site = Location::caller();
+                            let (class, mode) = (StackClass::default(), ThreadLocals::Pinned);
+                            g.prepare(Birth { id, class, mode, entry: &ENTRY, name: None, site }, ptr::null());
+                            let refs = 1 + n % 2;
+                            g.publish(refs);
+                            // SAFETY: as many as were counted.
+                            (0..refs).for_each(|_| drop(unsafe { Handle::adopt(g) }));
+                        }
+                    })
+                })
+                .collect();
+            scope.spawn(|| {
+                // Relaxed: joined in the end.
+                while !over.load(Ordering::Relaxed) {
+                    let mut found = Vec::new();
+                    for_each_live(|handle| found.push((handle.id(), handle)));
+                    assert!(found.iter().all(|(id, handle)| handle.id() == *id));
+                }
+            });
+            makers.into_iter().for_each(|maker| maker.join().unwrap());
+            // Relaxed: as above.
+            over.store(true, Ordering::Relaxed);
+        });
     }
 }

@@ -212,7 +212,9 @@ impl Block {
             unsafe {
                 let start = self.tcb.sub(segment.below);
                 ptr::copy_nonoverlapping(segment.image.as_ptr(), start, segment.image.len());
-                ptr::write_bytes(start.add(segment.image.len()), 0, segment.size - segment.image.len());
+                if segment.size > segment.image.len() {
+                    ptr::write_bytes(start.add(segment.image.len()), 0, segment.size - segment.image.len());
+                }
             }
         }
         let (at, usual) = layout.locale;

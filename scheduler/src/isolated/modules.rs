@@ -18,6 +18,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::{mem, ptr, slice};
 
+/// So many zeros are part of the image: to copy them with it costs less than a call that writes zeros.
+const MOST_ZEROS: usize = 512;
+
 /// The thread-locals of one library, in every block.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
@@ -211,8 +214,11 @@ pub(super) fn collect(tcb: usize, room: usize, state: State) -> Modules {
         };
         let image = ptr::with_exposed_provenance::<u8>((info.dlpi_addr + header.p_vaddr) as usize);
         // SAFETY: the loader keeps the library mapped during the callback; this is where its image lies.
-        let image = unsafe { slice::from_raw_parts(image, file) }.into();
-        let segment = Segment { below: this.tcb - place, image, size };
+        let mut image = unsafe { slice::from_raw_parts(image, file) }.to_vec();
+        if size - file <= MOST_ZEROS {
+            image.resize(size, 0);
+        }
+        let segment = Segment { below: this.tcb - place, image: image.into(), size };
         if (segment.below - size..segment.below).contains(&(this.errno_below - 1)) {
             this.found.libc = Some(segment);
         } else {

@@ -19,10 +19,12 @@ use crate::goroutine::{ABORT, Ref};
 use crate::isolated::{self, Loaded};
 use crate::parker::{Commit, Committed};
 use crate::processor::Processor;
+use crate::ready::ready_by;
 use crate::seats::Seat;
 use crate::timers::Due;
 use crate::unwind::{AbortOnUnwind, fatal};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const FAIRNESS: u32 = 61;
@@ -72,10 +74,8 @@ impl Worker {
         while let Some(g) = next {
             let mut left = self.turn(g);
             next = loop {
-                if left.why == Suspended::Exit {
-                    self.retire(left.g);
-                }
-                let Some(next) = self.find_here() else {
+                let found = if left.why == Suspended::Exit { self.find_after_end(left.g) } else { self.find_here() };
+                let Some(next) = found else {
                     let may_stay = !self.round.is_multiple_of(FAIRNESS) && !self.processor.always_migrate;
                     if left.why == Suspended::Yield && may_stay {
                         // Nobody to yield to.
@@ -145,9 +145,19 @@ impl Worker {
         (carrier, base)
     }
 
-    #[inline(never)]
+    #[inline]
     fn first_turn(&self, g: Ref) -> NonNull<Carrier> {
         g.prefetch();
+        let Some(carrier) = self.processor.take_warmest(g.class.get(), g.mode.get()) else {
+            return self.first_turn_cold(g);
+        };
+        g.carrier.set(carrier.as_ptr());
+        carrier
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_turn_cold(&self, g: Ref) -> NonNull<Carrier> {
         match self.processor.take_carrier(g.class.get(), g.mode.get()) {
             Ok(carrier) => {
                 g.carrier.set(carrier.as_ptr());
@@ -194,8 +204,9 @@ impl Worker {
         search::see_to(&self.processor, &mut self.due);
     }
 
-    /// The goroutine has ended. Its carrier stays here, with its block loaded, unless it can't be used again.
-    fn retire(&mut self, g: Ref) {
+    /// The goroutine has ended. Its carrier stays here, with its block loaded, unless it can't be used again. Returns who is
+    /// to be woken.
+    fn retire(&mut self, g: Ref) -> Option<Ref> {
         // SAFETY: K1: it ran, so it has a carrier, and that is ours now.
         let keep = self.processor.keeps(unsafe { &*g.carrier.get() });
         if !keep {
@@ -208,19 +219,41 @@ impl Worker {
             self.processor.lockers.set(self.processor.lockers.get() - 1);
             self.processor.spoilt.set(true);
         }
-        crate::exit::retire(&self.processor, g, keep);
+        crate::exit::retire(&self.processor, g, keep)
     }
 
     /// The next goroutine from the local queues, if it is not time to look elsewhere first.
     #[inline]
     fn find_here(&mut self) -> Option<Ref> {
-        self.round = self.round.wrapping_add(1);
-        // Relaxed: the monitor compares two looks.
-        self.seat().rounds.store(self.round, Ordering::Relaxed);
-        if self.round.is_multiple_of(FAIRNESS) {
+        if self.begin_round() {
             return None;
         }
         self.processor.pop().and_then(|g| self.unless_held_back(g))
+    }
+
+    /// The same after a goroutine has ended; who waited for that is made ready before. Not inlined: a yield pays for each
+    /// register that `turns` needs.
+    #[inline(never)]
+    fn find_after_end(&mut self, ended: Ref) -> Option<Ref> {
+        let Some(joiner) = self.retire(ended) else { return self.find_here() };
+        let fairness = self.begin_round();
+        let processor = &self.processor;
+        let found = if !fairness && ptr::eq(joiner.shared(), Arc::as_ptr(&processor.shared)) {
+            processor.pop_after(joiner)
+        } else {
+            ready_by(processor, joiner);
+            if fairness { None } else { processor.pop() }
+        };
+        found.and_then(|g| self.unless_held_back(g))
+    }
+
+    /// Whether it is a round of fairness.
+    #[inline]
+    fn begin_round(&mut self) -> bool {
+        self.round = self.round.wrapping_add(1);
+        // Relaxed: the monitor compares two looks.
+        self.seat().rounds.store(self.round, Ordering::Relaxed);
+        self.round.is_multiple_of(FAIRNESS)
     }
 
     /// V3 in `spares`.

@@ -30,12 +30,16 @@ impl Ended {
     fn end(&self) -> bool {
         // SAFETY: as above.
         self.result.with_mut(|result| unsafe { *result = Some(7) });
-        let detached = self.done.publish(|| ()) == Published::Detached;
-        if detached {
-            assert_eq!(self.take(), Some(7));
-            self.done.finish_detached();
+        match self.done.publish(|| ()) {
+            Published::Detached => {
+                assert_eq!(self.take(), Some(7));
+                self.done.finish_detached();
+                return true;
+            }
+            Published::Handed(Some(wake)) => wake.wake(),
+            Published::Handed(None) | Published::HandedToTask => {}
         }
-        detached
+        false
     }
 }
 

@@ -1,0 +1,210 @@
+//! A counted reference to a goroutine: what others know it by, and what they can ask of it.
+//!
+//! Made by `spawn` and by whoever has one already; held by `gorun::JoinHandle`, and by who calls the goroutine its current
+//! one. The counting is in `refs`, the result in `completion`.
+
+use super::refs::Walks;
+use super::{ABORT, Completion, Goroutine, GoroutineId, Ref, slab};
+use crate::config::ThreadLocals;
+use crate::parker::{Parker, Token};
+use std::fmt;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+/// A counted reference to a goroutine, alive or finished.
+pub struct Handle(NonNull<Goroutine>);
+
+// SAFETY: `Goroutine` is Sync and the count is atomic.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// With a reference that has been counted for it.
+    pub(super) fn counted(g: &Goroutine) -> Handle {
+        Handle(NonNull::from(g))
+    }
+
+    /// # Safety
+    /// The caller has a reference to give away (one of those counted by `publish`).
+    pub(crate) unsafe fn adopt(g: Ref) -> Handle {
+        Handle(g.0)
+    }
+
+    /// Counts a reference more to a goroutine that the caller keeps alive.
+    pub(crate) fn of(g: &Goroutine) -> Handle {
+        g.refs.add();
+        Handle::counted(g)
+    }
+
+    pub(crate) fn block(&self) -> &Goroutine {
+        // SAFETY: type-stable, and counted by us.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Gives up the result, and leaves the reference to the goroutine.
+    ///
+    /// # Errors
+    /// The result is there, and this handle's to drop.
+    ///
+    /// # Safety
+    /// C4: the caller owns the result, and no more after this.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| ());
+    /// // SAFETY: the handle is ours alone.
+    /// if let Err(ended) = unsafe { goroutine.detach() } {
+    ///     // It ended before: the result is ours to drop, as the entry's `drop_result` would have.
+    ///     assert!(ended.completion().is_finished());
+    /// }
+    /// ```
+    #[inline]
+    pub unsafe fn detach(self) -> Result<(), Handle> {
+        // SAFETY: by the caller; the reference is left behind.
+        if unsafe { self.block().done.detach() } {
+            std::mem::forget(self);
+            Ok(())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Its number, also after its end.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// join(&go(|| assert_eq!(Some(current_goroutine().unwrap().id()), current_id())));
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> GoroutineId {
+        GoroutineId::new(self.block().locals.id())
+    }
+
+    /// Its name, if it was given one.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// assert_eq!(go(|| ()).name(), Some("example")); // by its `Spec`
+    /// ```
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        // SAFETY: written before `publish`, cleared only after the last reference (G2), and we hold one.
+        unsafe { (*self.block().name.get()).as_deref() }
+    }
+
+    /// Whose thread-locals it sees.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// assert_eq!(go(|| ()).thread_locals(), SCHEDULER.remote().thread_locals());
+    /// ```
+    #[must_use]
+    pub fn thread_locals(&self) -> ThreadLocals {
+        self.block().mode.get()
+    }
+
+    /// Where it was spawned.
+    ///
+    /// # Panics
+    /// Never: every goroutine has a spawn site.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// assert_eq!(go(|| ()).spawned_at().line(), line!());
+    /// ```
+    #[must_use]
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.block().site.get().expect("a live block has a spawn site")
+    }
+
+    /// Where the result lies once [`Handle::completion`] says that it is there.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| ());
+    /// join(&goroutine);
+    /// // SAFETY: it has ended, and its entry leaves a byte.
+    /// assert_eq!(unsafe { goroutine.payload().read() }, 0);
+    /// ```
+    #[must_use]
+    pub fn payload(&self) -> *mut u8 {
+        self.block().payload()
+    }
+
+    /// The state of its result.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| ());
+    /// join(&goroutine);
+    /// assert!(goroutine.completion().is_finished());
+    /// ```
+    #[must_use]
+    pub fn completion(&self) -> &Completion {
+        &self.block().done
+    }
+
+    /// Asks the goroutine to end: it unwinds at its next cancellation point, at once if it waits at one, and takes
+    /// its exit path. A goroutine that has not begun never will. Too late for one that is in its exit path.
+    ///
+    /// Without unwinding (`panic = "abort"`) only goroutines that have not begun can be aborted.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| loop { yield_now() });
+    /// goroutine.abort();
+    /// join(&goroutine);
+    /// ```
+    pub fn abort(&self) {
+        let g = self.block();
+        // SeqCst: the flag, then the word; the worker's commit writes the word, then reads the flag. One of the
+        // two sees the other, so a goroutine never sleeps through its abort.
+        g.requests.fetch_or(ABORT, Ordering::SeqCst);
+        if cfg!(panic = "unwind") {
+            // SAFETY: type-stable and counted by us; the waiter is in its operation for as long as it isn't claimed.
+            if let Some(wake) = unsafe { Parker::claim_unshielded(NonNull::from(g).cast(), Token::ABORT) } {
+                wake.wake();
+            }
+        }
+    }
+
+    /// Whether it has been asked to end.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// let goroutine = go(|| loop { yield_now() });
+    /// assert!(!goroutine.is_aborting());
+    /// goroutine.abort();
+    /// assert!(goroutine.is_aborting());
+    /// ```
+    #[must_use]
+    pub fn is_aborting(&self) -> bool {
+        // Relaxed: a snapshot.
+        self.block().requests.load(Ordering::Relaxed) & ABORT != 0
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Handle {
+        Handle::of(self.block())
+    }
+}
+
+impl Drop for Handle {
+    #[inline]
+    fn drop(&mut self) {
+        let g = self.block();
+        if g.refs.give_up(1, 1, Walks::all()) {
+            g.clean();
+            slab::give_back(crate::current::processor(), Ref(self.0));
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
