@@ -34,9 +34,8 @@ const UNALLOCATED: usize = usize::MAX;
 #[derive(Debug)]
 pub(crate) struct Block {
     tcb: *mut u8,
-    /// How libraries were when it was made, and the vector's generation then.
+    /// How libraries were when it was made.
     modules: &'static Modules,
-    generation: usize,
 }
 
 impl Layout {
@@ -99,9 +98,7 @@ impl Block {
                 tcb.add(rseq + RSEQ_CPU_ID).cast::<u32>().write(RSEQ_UNREGISTERED);
             }
         }
-        let mut block = Block { tcb, modules, generation: 0 };
-        block.generation = block.vector(0);
-        Some((block, bottom.wrapping_sub(HOME_SIZE)))
+        Some((Block { tcb, modules }, bottom.wrapping_sub(HOME_SIZE)))
     }
 
     /// Frees what the block has outside of its slot. In a thread that has its own block loaded.
@@ -226,19 +223,21 @@ impl Block {
         }
     }
 
-    /// Whether it can't be used again: it has segments that [`Block::reset`] knows nothing of.
+    /// Whether it can't be used again: it has segments that [`Block::reset`] knows nothing of. Those are of libraries
+    /// loaded after it was made, or allocated on demand; one that was unloaded leaves nothing but bytes of the reserve.
+    ///
+    /// The vector's generation, which says that it has changed, need not be compared: it lies in a cache line of its own,
+    /// and changes by loading, which the list notices, and by unloading.
     pub(crate) fn is_stale(&self) -> bool {
-        self.vector(0) != self.generation
-            || !self.modules.is_up_to_date()
-            || self.modules.dynamic.iter().any(|id| self.vector(2 * id) != UNALLOCATED)
+        !self.modules.is_up_to_date() || self.modules.dynamic.iter().any(|id| self.segment(*id) != UNALLOCATED)
     }
 
-    /// A word of the vector of segments: first its generation, then for each library a pair, the first of which says
-    /// where its segment is.
-    fn vector(&self, word: usize) -> usize {
+    /// Where a library's segment is, by the vector of segments: a pair of words, the first of which says that, for each
+    /// library after one for the generation.
+    fn segment(&self, id: usize) -> usize {
         // SAFETY: the second word of a control block points at the vector (ELF TLS ABI), which has room for every
         // library known when the block was made.
-        unsafe { (*self.tcb.cast::<*const usize>().add(1)).add(word).read() }
+        unsafe { (*self.tcb.cast::<*const usize>().add(1)).add(2 * id).read() }
     }
 }
 
