@@ -32,7 +32,13 @@ impl Slab {
             let mut chunk = Vec::new();
             chunk.try_reserve_exact(CHUNK).ok()?;
             self.chunks.try_reserve(1).ok()?;
-            self.free.try_reserve((self.chunks.len() + 1) * CHUNK).ok()?;
+            let blocks = (self.chunks.len() + 1) * CHUNK;
+            if self.free.capacity() < blocks {
+                // Anew, as it is empty: growing would copy, and so touch, what it has room for.
+                let mut larger = Vec::new();
+                larger.try_reserve_exact(2 * blocks).ok()?;
+                self.free = larger;
+            }
             chunk.extend((0..CHUNK).map(|_| Goroutine::empty()));
             self.chunks.push(Vec::leak(chunk));
             self.unused = CHUNK;
