@@ -5,6 +5,7 @@
 use super::fsbase;
 use super::glibc::{KEY_BLOCKS, KeyData, Layout, MOST_CARRIED, Symbols};
 use super::modules::{self, Modules};
+use crate::fetch;
 use crate::stack::page_size;
 use std::ffi::c_void;
 use std::ptr;
@@ -25,6 +26,8 @@ const HOME_SIZE: usize = size_of::<usize>();
 /// What every switch touches lies on one page with the frames that follow below: the segments, and of the control block
 /// this much. The rest of it lies on the page above, which is hardly ever looked at.
 const HEAD: usize = 128;
+/// Cache lines below a control block that are fetched ahead: libc's segment and the program's, if it has no large ones.
+const NEAR: usize = 9;
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const KEY_ROUNDS: usize = 4;
 /// In the vector of segments: not allocated.
@@ -134,6 +137,20 @@ impl Block {
     /// The FS base.
     pub(crate) fn base(&self) -> usize {
         self.tcb as usize
+    }
+
+    /// Has the processor fetch what a first turn touches of it.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        fetch::lines(self.tcb, 1);
+        fetch::lines(self.tcb.wrapping_sub(NEAR * fetch::LINE), NEAR / 2 + 1);
+    }
+
+    /// The same for a later one, and for the end that may come with it.
+    #[inline]
+    pub(crate) fn fetch_more(&self, layout: &Layout) {
+        fetch::lines(self.tcb.wrapping_sub(NEAR * fetch::LINE), NEAR + 1);
+        fetch::lines(self.tcb.wrapping_add(layout.specific_used), 1);
     }
 
     /// The first thing to be done in a new block, when it is loaded.
