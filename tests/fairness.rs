@@ -7,8 +7,10 @@ mod common;
 use common::stuck::{compute, flag, found_stuck, keep_busy};
 use common::{one_worker, within};
 use gorun::runtime::ThreadLocals;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use gorun_scheduler::{Blocker, WaitReason};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 /// The bound of the next slot (`NEXT_STREAK` in the processor), with room for the turns before and after.
 const MOST_ROUNDS: u64 = 64;
@@ -138,5 +140,37 @@ fn what_was_held_back_begins_beside_work_without_end() {
         // The worker is found to be none of the stuck a moment after it has come to the child.
         child.join().unwrap();
         over.store(true, Ordering::SeqCst);
+    });
+}
+
+/// Timers that are due are not all fired at once; but one for each turn at least, and nobody who always has a turn to take
+/// holds them up.
+#[test]
+fn many_timers_that_are_due_fire_beside_work_without_end() {
+    const SLEEPERS: u64 = 2000;
+    within(|| {
+        let turns = one_worker().build().unwrap().run(|| {
+            let due = Instant::now() + Duration::from_millis(20);
+            let [begun, woken] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+            for _ in 0..SLEEPERS {
+                let (begun, woken) = (begun.clone(), woken.clone());
+                gorun::go(move || {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    let _timeout = Blocker::armed().park(WaitReason::Sleep, Some(due));
+                    woken.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            while begun.load(Ordering::SeqCst) < SLEEPERS || Instant::now() <= due {
+                gorun::yield_now();
+            }
+            let mut turns = 0;
+            while woken.load(Ordering::SeqCst) < SLEEPERS {
+                gorun::yield_now();
+                turns += 1;
+            }
+            turns
+        });
+        // It has a turn, each time, beside those that were fired since its last one.
+        assert!(turns <= SLEEPERS, "{turns} turns of another goroutine while {SLEEPERS} sleepers woke");
     });
 }

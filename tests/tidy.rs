@@ -15,9 +15,10 @@ const MOST_TEST_LINES: usize = 700;
 /// `current`'s and `exit`'s of blocks that point at each other. There should be no more of them.
 const SCHEDULER: &str = "
     shim:
+    fetch:
     current: ^bias ^goroutine ^processor
     stack:
-    isolated: shim stack
+    isolated: shim fetch stack
     config: stack isolated
     unwind: current
     asymmetric: shim unwind
@@ -26,7 +27,7 @@ const SCHEDULER: &str = "
     goroutine: shim current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
     doubt: goroutine
     exit: current isolated goroutine ^processor ^park
-    carrier: stack isolated config unwind goroutine exit
+    carrier: fetch stack isolated config unwind goroutine exit
     warm: shim stack config carrier
     grain:
     idle: shim
@@ -40,7 +41,7 @@ const SCHEDULER: &str = "
     ready: current goroutine shared processor
     parker: shim doubt goroutine ready ^task
     task: parker
-    timers: shim current config goroutine seats processor parker ^spawn
+    timers: shim fetch current config goroutine carrier seats processor parker ^spawn
     lock_thread: current config processor
     metrics: goroutine shared timers
     monitor: goroutine seats shared timers

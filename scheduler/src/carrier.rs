@@ -22,6 +22,7 @@
 //!   which has anything to drop: it may be forgotten.
 
 use crate::config::ThreadLocals;
+use crate::fetch;
 use crate::goroutine::Goroutine;
 use crate::isolated::{self, Block};
 use crate::stack::{self, Slot, StackClass, StackError};
@@ -44,6 +45,9 @@ pub(crate) enum Suspended {
     /// It has ended; the carrier is free.
     Exit,
 }
+
+/// Cache lines below a carrier that are fetched with it: the frames of a goroutine that does little more than wait.
+const FRAMES: usize = 16;
 
 type Next = *const Goroutine;
 type Loop = Coroutine<Next, Suspended, (), SlotStack>;
@@ -156,6 +160,21 @@ impl Carrier {
         }
     }
 
+    /// Has the processor fetch a carrier and the frames below it, by their address alone.
+    #[inline]
+    pub(crate) fn fetch(carrier: *const Carrier) {
+        let lowest = carrier.cast::<u8>().wrapping_sub(FRAMES * fetch::LINE);
+        fetch::lines(lowest, FRAMES + size_of::<Carrier>().div_ceil(fetch::LINE));
+    }
+
+    /// The same with its thread-locals, which only a carrier that is there already tells where they are.
+    #[inline]
+    pub(crate) fn fetch_block(&self) {
+        if let Some(block) = &self.block {
+            block.fetch_more(isolated::known());
+        }
+    }
+
     pub(crate) fn class(&self) -> StackClass {
         self.slot.class()
     }
@@ -235,6 +254,17 @@ impl CarrierList {
         self.head.set(unsafe { carrier.as_ref() }.next.get());
         self.len.set(self.len.get() - 1);
         Some(carrier)
+    }
+
+    /// Has the processor fetch the one that would be popped now, and whatever it takes to do so for the next.
+    #[inline]
+    pub(crate) fn fetch_next(&self) {
+        Carrier::fetch(self.head.get());
+        // SAFETY: K1: on our list.
+        if let Some(carrier) = unsafe { self.head.get().as_ref() } {
+            carrier.block.iter().for_each(Block::fetch);
+            fetch::lines(carrier.next.get(), 2);
+        }
     }
 
     /// Puts all of `other` before its own, and leaves it empty.

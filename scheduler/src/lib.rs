@@ -29,6 +29,8 @@ mod current;
 mod doubt;
 #[allow(unsafe_code, reason = "runs and drops the payload")]
 mod exit;
+#[allow(unsafe_code, reason = "an instruction")]
+mod fetch;
 #[allow(unsafe_code, reason = "shared blocks whose fields have one owner at a time")]
 mod goroutine;
 mod grain;

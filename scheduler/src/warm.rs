@@ -17,6 +17,7 @@ use crate::carrier::{Carrier, CarrierList};
 use crate::config::{Config, ThreadLocals};
 use crate::shim::Lock;
 use crate::stack;
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,6 +32,8 @@ const TRIM: usize = 8;
 pub(crate) struct WarmCache {
     first: CarrierList,
     second: CarrierList,
+    /// So many of the first, those at its end, have lain elsewhere since they were used: they are in no processor's cache.
+    cold: Cell<usize>,
     /// Of a magazine.
     size: usize,
 }
@@ -39,12 +42,17 @@ impl WarmCache {
     /// For a processor of a runtime of this configuration.
     pub(crate) fn new(config: &Config) -> WarmCache {
         let size = config.warm_stacks.div_ceil(2).min(MAGAZINE);
-        WarmCache { first: CarrierList::new(), second: CarrierList::new(), size }
+        WarmCache { first: CarrierList::new(), second: CarrierList::new(), cold: Cell::new(0), size }
     }
 
     #[inline]
     pub(crate) fn take(&self, mode: ThreadLocals, pool: &WarmPool) -> Option<NonNull<Carrier>> {
-        self.first.pop().or_else(|| self.take_slow(mode, pool))
+        let carrier = self.first.pop().or_else(|| self.take_slow(mode, pool));
+        if self.first.len() < self.cold.get() {
+            self.cold.set(self.first.len());
+            self.first.fetch_next();
+        }
+        carrier
     }
 
     /// As `take`, if there is one that takes no looking.
@@ -61,6 +69,7 @@ impl WarmCache {
         {
             self.first.append(&magazine);
         }
+        self.cold.set(self.first.len());
         self.first.pop()
     }
 
@@ -87,6 +96,7 @@ impl WarmCache {
             pool.give(mode, full);
         }
         self.second.append(&self.first);
+        self.cold.set(0);
     }
 
     /// Releases all. At home: none of them is loaded.

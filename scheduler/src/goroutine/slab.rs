@@ -15,27 +15,30 @@ const LIST_MAX: usize = 512;
 
 struct Slab {
     chunks: Vec<&'static [Goroutine]>,
-    /// Linked through `Goroutine::next`.
-    free: *const Goroutine,
+    /// By address and not linked: in a list of blocks that nobody has looked at for long each is a cache miss that the next
+    /// one has to wait for. Has room for all blocks there are.
+    free: Vec<Ref>,
     unused: usize,
 }
 
-// SAFETY: the pointer is to type-stable blocks and followed only under the lock around the slab.
-unsafe impl Send for Slab {}
-
-static SLAB: Lock<Slab> = Lock::new(Slab { chunks: Vec::new(), free: ptr::null(), unused: 0 });
+static SLAB: Lock<Slab> = Lock::new(Slab { chunks: Vec::new(), free: Vec::new(), unused: 0 });
 
 impl Slab {
     fn take(&mut self) -> Option<Ref> {
-        if let Some(block) = NonNull::new(self.free.cast_mut()) {
-            // SAFETY: type-stable, and on the free list: ours.
-            self.free = unsafe { block.as_ref() }.next.get();
-            return Some(Ref(block));
+        if let Some(block) = self.free.pop() {
+            return Some(block);
         }
         if self.unused == 0 {
             let mut chunk = Vec::new();
             chunk.try_reserve_exact(CHUNK).ok()?;
             self.chunks.try_reserve(1).ok()?;
+            let blocks = (self.chunks.len() + 1) * CHUNK;
+            if self.free.capacity() < blocks {
+                // Anew, as it is empty: growing would copy, and so touch, what it has room for.
+                let mut larger = Vec::new();
+                larger.try_reserve_exact(2 * blocks).ok()?;
+                self.free = larger;
+            }
             chunk.extend((0..CHUNK).map(|_| Goroutine::empty()));
             self.chunks.push(Vec::leak(chunk));
             self.unused = CHUNK;
@@ -46,8 +49,7 @@ impl Slab {
     }
 
     fn give(&mut self, block: Ref) {
-        block.next.set(self.free);
-        self.free = block.as_ptr();
+        self.free.push(block);
     }
 }
 

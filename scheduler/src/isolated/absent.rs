@@ -66,6 +66,12 @@ impl Block {
     pub(crate) unsafe fn reset(&self, _: &Layout) {
         match self.0 {}
     }
+    pub(crate) fn fetch(&self) {
+        match self.0 {}
+    }
+    pub(crate) fn fetch_more(&self, _: &Layout) {
+        match self.0 {}
+    }
     pub(crate) fn is_stale(&self) -> bool {
         match self.0 {}
     }

@@ -5,6 +5,7 @@
 use super::fsbase;
 use super::glibc::{KEY_BLOCKS, KeyData, Layout, MOST_CARRIED, Symbols};
 use super::modules::{self, Modules};
+use crate::fetch;
 use crate::stack::page_size;
 use std::ffi::c_void;
 use std::ptr;
@@ -25,6 +26,8 @@ const HOME_SIZE: usize = size_of::<usize>();
 /// What every switch touches lies on one page with the frames that follow below: the segments, and of the control block
 /// this much. The rest of it lies on the page above, which is hardly ever looked at.
 const HEAD: usize = 128;
+/// Cache lines below a control block that are fetched ahead: libc's segment and the program's, if it has no large ones.
+const NEAR: usize = 9;
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const KEY_ROUNDS: usize = 4;
 /// In the vector of segments: not allocated.
@@ -34,9 +37,8 @@ const UNALLOCATED: usize = usize::MAX;
 #[derive(Debug)]
 pub(crate) struct Block {
     tcb: *mut u8,
-    /// How libraries were when it was made, and the vector's generation then.
+    /// How libraries were when it was made.
     modules: &'static Modules,
-    generation: usize,
 }
 
 impl Layout {
@@ -99,9 +101,7 @@ impl Block {
                 tcb.add(rseq + RSEQ_CPU_ID).cast::<u32>().write(RSEQ_UNREGISTERED);
             }
         }
-        let mut block = Block { tcb, modules, generation: 0 };
-        block.generation = block.vector(0);
-        Some((block, bottom.wrapping_sub(HOME_SIZE)))
+        Some((Block { tcb, modules }, bottom.wrapping_sub(HOME_SIZE)))
     }
 
     /// Frees what the block has outside of its slot. In a thread that has its own block loaded.
@@ -137,6 +137,20 @@ impl Block {
     /// The FS base.
     pub(crate) fn base(&self) -> usize {
         self.tcb as usize
+    }
+
+    /// Has the processor fetch what a first turn touches of it.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        fetch::lines(self.tcb, 1);
+        fetch::lines(self.tcb.wrapping_sub(NEAR * fetch::LINE), NEAR / 2 + 1);
+    }
+
+    /// The same for a later one, and for the end that may come with it.
+    #[inline]
+    pub(crate) fn fetch_more(&self, layout: &Layout) {
+        fetch::lines(self.tcb.wrapping_sub(NEAR * fetch::LINE), NEAR + 1);
+        fetch::lines(self.tcb.wrapping_add(layout.specific_used), 1);
     }
 
     /// The first thing to be done in a new block, when it is loaded.
@@ -228,19 +242,21 @@ impl Block {
         }
     }
 
-    /// Whether it can't be used again: it has segments that [`Block::reset`] knows nothing of.
+    /// Whether it can't be used again: it has segments that [`Block::reset`] knows nothing of. Those are of libraries
+    /// loaded after it was made, or allocated on demand; one that was unloaded leaves nothing but bytes of the reserve.
+    ///
+    /// The vector's generation, which says that it has changed, need not be compared: it lies in a cache line of its own,
+    /// and changes by loading, which the list notices, and by unloading.
     pub(crate) fn is_stale(&self) -> bool {
-        self.vector(0) != self.generation
-            || !self.modules.is_up_to_date()
-            || self.modules.dynamic.iter().any(|id| self.vector(2 * id) != UNALLOCATED)
+        !self.modules.is_up_to_date() || self.modules.dynamic.iter().any(|id| self.segment(*id) != UNALLOCATED)
     }
 
-    /// A word of the vector of segments: first its generation, then for each library a pair, the first of which says
-    /// where its segment is.
-    fn vector(&self, word: usize) -> usize {
+    /// Where a library's segment is, by the vector of segments: a pair of words, the first of which says that, for each
+    /// library after one for the generation.
+    fn segment(&self, id: usize) -> usize {
         // SAFETY: the second word of a control block points at the vector (ELF TLS ABI), which has room for every
         // library known when the block was made.
-        unsafe { (*self.tcb.cast::<*const usize>().add(1)).add(word).read() }
+        unsafe { (*self.tcb.cast::<*const usize>().add(1)).add(2 * id).read() }
     }
 }
 

@@ -39,7 +39,9 @@ pub(crate) use clock::{NEVER, now, wake_in_time};
 
 use self::owned::Shared;
 use self::queue::{Node, Queue};
+use crate::carrier::Carrier;
 use crate::current;
+use crate::fetch;
 use crate::parker::{Parker, Token, Wake};
 use crate::seats::Seat;
 use crate::shim::Lock;
@@ -49,8 +51,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// So many are fired in one go, under one lock.
-const BATCH: usize = 64;
+/// So many are fired in one go, under one lock. Few: what their goroutines will touch is fetched then (`fetch`).
+pub(crate) const BATCH: usize = 16;
+/// How far ahead of its turn a timer is fetched, and then whom it wakes.
+const TIMER_AHEAD: usize = 8;
+const WAITER_AHEAD: usize = 4;
 
 /// What happens when it is time.
 #[derive(Debug)]
@@ -183,6 +188,7 @@ impl State {
     /// One step: fires one, or moves one that was put off. `false`: nothing is due.
     fn fire_next(&mut self, now: u64, due: &mut Due) -> bool {
         let Some((at, node)) = self.queue.first().filter(|(at, _)| *at <= now) else { return false };
+        self.fetch_ahead();
         if self.queue.move_if_put_off(at, node) {
             return true;
         }
@@ -191,7 +197,13 @@ impl State {
             What::Wait(parker) => {
                 self.queue.remove(node);
                 // SAFETY: P3: its owner can't leave without our lock.
-                due.woken.extend(unsafe { Parker::claim(*parker, Token::TIMEOUT) });
+                let wake = unsafe { Parker::claim(*parker, Token::TIMEOUT) };
+                if let Some(g) = wake.as_ref().and_then(Wake::goroutine) {
+                    // One at a time: of many hints at once most are not followed.
+                    fetch::lines(g.as_ptr().cast::<u8>().wrapping_add(fetch::LINE), 2);
+                    Carrier::fetch(g.carrier.get());
+                }
+                due.woken.extend(wake);
             }
             What::Shared(shared) => {
                 // SAFETY: the node is the first field of the type that `shared` was made for.
@@ -213,6 +225,18 @@ impl State {
             }
         }
         true
+    }
+
+    /// A wait's timer lies on a stack that nobody has looked at since it was set, and its waiter elsewhere.
+    fn fetch_ahead(&self) {
+        if let Some(node) = self.queue.ahead(TIMER_AHEAD) {
+            fetch::lines(node.as_ptr(), 1);
+            // SAFETY: M2.
+            let near = self.queue.ahead(WAITER_AHEAD).map(|node| unsafe { &node.as_ref().what });
+            if let Some(What::Wait(parker)) = near {
+                fetch::lines(parker.as_ptr(), 1);
+            }
+        }
     }
 }
 

@@ -173,6 +173,12 @@ impl<W> Queue<W> {
         self.runs[which].entries.front().and_then(|(at, node)| Some((*at, (*node)?)))
     }
 
+    /// The one that comes `n` after the first, if they are in one run.
+    pub(super) fn ahead(&self, n: usize) -> Option<NonNull<Node<W>>> {
+        let which = self.fronts[..self.used].iter().position(|front| *front == self.earliest)?;
+        self.runs[which].entries.get(n).and_then(|(_, node)| *node)
+    }
+
     /// Puts `node`, which is the first, where it belongs if it was put off: whether it was.
     pub(super) fn move_if_put_off(&mut self, entry: u64, node: NonNull<Node<W>>) -> bool {
         // SAFETY: M2, M1.

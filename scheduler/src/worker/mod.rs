@@ -5,7 +5,7 @@
 //! 1. every 61 rounds (a prime, as in Go's `schedule`): timers, the inbox, what is on seats that nobody looks after, and the
 //!    injector first, so that a full local queue can't starve them;
 //! 2. the next slot and the two local queues (`Processor::pop`): no atomics shared with others;
-//! 3. the inbox, timers that are due, the injector, the other seats' queues and overdue timers: *searching*;
+//! 3. the inbox, some of the timers that are due, the injector, the other seats' queues and overdue timers: *searching*;
 //! 4. sleep until woken, or until the earliest timer of this seat or of one that nobody looks after.
 //!
 //! Between two turns a worker also sees whether it was found stuck meanwhile, and whether it is one too many (`spares`).
@@ -32,6 +32,8 @@ const FAIRNESS: u32 = 61;
 pub(crate) struct Worker {
     processor: Processor,
     round: u32,
+    /// Timers fired since the last round of fairness.
+    fired: usize,
     due: Due,
     loaded: Loaded,
 }
@@ -47,7 +49,7 @@ impl Worker {
     /// For the thread that calls.
     pub(crate) fn new(processor: Processor) -> Worker {
         let loaded = Loaded::new(isolated::layout().ok());
-        Worker { processor, round: 0, due: Due::default(), loaded }
+        Worker { processor, round: 0, fired: 0, due: Due::default(), loaded }
     }
 
     fn seat(&self) -> &Seat {

@@ -21,6 +21,9 @@ const PATIENCE: u32 = 32;
 /// In every so many rounds of fairness the oldest unbegun goroutine goes first. Not in each: that would run a tree of
 /// goroutines breadth first (`run_queue`).
 const OLDEST: u32 = 8;
+/// From one round of fairness to the next so many timers are fired, if so many are due: one for each turn. Not all of them
+/// at once, so that each goroutine has its turn while what was fetched for it is in the cache.
+const TIMERS: usize = FAIRNESS as usize;
 
 impl Worker {
     /// The next goroutine to run; `None` when the thread is to end. At home. `asked`: the monitor has seen something that
@@ -46,7 +49,8 @@ impl Worker {
             self.processor.gauge.read(&self.seat().grain, self.round, timers::now());
         }
         if asked || self.round.is_multiple_of(FAIRNESS) {
-            self.fire_own_timers();
+            let missing = TIMERS.saturating_sub(std::mem::take(&mut self.fired));
+            self.fire_own_timers(missing);
             self.processor.empty_inbox();
             let found = self.take_unattended().or_else(|| {
                 // Q1. Before the injector: that may never be empty.
@@ -139,7 +143,7 @@ impl Worker {
     /// What is ours, without counting as a searcher.
     fn look_at_home(&mut self) -> Option<Ref> {
         self.processor.empty_inbox();
-        self.fire_own_timers();
+        self.fire_own_timers(1);
         self.processor.pop()
     }
 
@@ -252,7 +256,7 @@ impl Worker {
                 }
             }
             if seat.timers.earliest() != NEVER {
-                fire_timers(&seat.timers, &self.processor, &mut self.due);
+                fire_timers(&seat.timers, &self.processor, &mut self.due, 1);
             }
         }
         if lone {
@@ -276,27 +280,30 @@ impl Worker {
         let shared = self.processor.shared.clone();
         let unattended = || shared.seats.iter().filter(|seat| seat.is_unattended());
         for seat in unattended().filter(|seat| seat.timers.earliest() != NEVER) {
-            fire_timers(&seat.timers, &self.processor, &mut self.due);
+            fire_timers(&seat.timers, &self.processor, &mut self.due, TIMERS);
         }
         let begun = unattended().find_map(|seat| seat.next.steal().or_else(|| seat.stealer.steal_ready()));
         begun.or_else(|| unattended().find_map(|seat| seat.stealer.steal_unbegun()))
     }
 
-    fn fire_own_timers(&mut self) {
+    fn fire_own_timers(&mut self, least: usize) {
         if self.seat().timers.earliest() != NEVER {
-            fire_timers(&self.processor.seat_ref().timers, &self.processor, &mut self.due);
+            self.fired += fire_timers(&self.processor.seat_ref().timers, &self.processor, &mut self.due, least);
         }
     }
 }
 
-/// Fires what is due of a seat's timers, ours or another's.
-fn fire_timers(timers: &Timers, processor: &Processor, due: &mut Due) {
+/// Fires what is due of a seat's timers, ours or another's: at least so many if they are, and not many more. How many it
+/// was that somebody has to run for.
+fn fire_timers(timers: &Timers, processor: &Processor, due: &mut Due, least: usize) -> usize {
     let now = timers::now();
+    let mut fired = 0;
     loop {
         let more = timers.fire(now, due);
+        fired += due.woken.len() + due.called.len();
         see_to(processor, due);
-        if !more {
-            break;
+        if !more || fired >= least {
+            return fired;
         }
     }
 }
@@ -308,6 +315,8 @@ pub(super) fn see_to(processor: &Processor, due: &mut Due) {
     for wake in due.woken.drain(..) {
         match wake.into_goroutine() {
             Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&processor.shared)) => {
+                // SAFETY: it was claimed by us and is ours (G1), and it has waited, so it has a carrier (K1).
+                unsafe { &*g.carrier.get() }.fetch_block();
                 if std::mem::take(&mut first) {
                     processor.ready(g);
                 } else {
