@@ -192,3 +192,22 @@ fn a_seat_that_a_spoilt_thread_left_is_as_new() {
         goes_back(&runtime);
     });
 }
+
+#[test]
+fn who_locks_after_it_was_replaced_leaves_a_worker() {
+    within(|| {
+        let runtime = Builder::new().workers(1).spare_workers(1).build().unwrap();
+        let locks = runtime.go(|| {
+            let (ran, runs) = flag();
+            let other = gorun::go(move || runs.store(true, Ordering::SeqCst));
+            // The spare worker is brought in for this one: there is no other then.
+            compute(&ran);
+            let lock = gorun::lock_os_thread();
+            other.join().unwrap();
+            (0..3).for_each(|_| gorun::go(|| ()).join().unwrap());
+            drop(lock);
+        });
+        locks.unwrap().join().unwrap();
+        goes_back(&runtime);
+    });
+}

@@ -15,7 +15,7 @@
 //! title is current; the other one takes the title away, sees no announcement, and both are in.
 //!
 //! A revocation costs some ten microseconds, and a few of each thread that runs. So an owner that has lost a title refuses
-//! locks for a while ([`Owner::accepts`]): there is one a millisecond at most.
+//! locks for a while ([`Owner::accepts`]): there are a few in a millisecond at most.
 
 use crate::asymmetric;
 use crate::shim::{AtomicU32, AtomicU64, Mutex, Ordering};

@@ -60,11 +60,12 @@ fn step_aside(processor: &Processor) {
     spares.come_back(seat);
     // As if the worker were stuck: what remains on its seat is for others to look after.
     spares.set_aside(seat);
-    // Relaxed: read by the monitor, which then has no need to replace the worker.
-    seat.replaced.store(true, Ordering::Relaxed);
+    // For the monitor, which then has no need to replace the worker. It may have done so meanwhile; or there is one too
+    // many, of which this one was: then that one stays in its place, and none is brought in. SeqCst: as the monitor's.
+    let replaced = seat.replaced.swap(true, Ordering::SeqCst);
     spares.count_off();
-    if spares.bring_in(&processor.shared).is_err() {
-        // One worker less, until the lock is let go.
+    if !replaced && !spares.take_excess() && spares.bring_in(&processor.shared).is_err() {
+        // One worker less, until the lock is let go. Relaxed: a note.
         seat.replaced.store(false, Ordering::Relaxed);
     }
 }

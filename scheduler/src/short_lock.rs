@@ -9,6 +9,8 @@
 //! * **L2.** Who sleeps has made `asleep` true first, has passed the heavy fence, and has looked at what it waits for then,
 //!   all under its bed's mutex and before each sleep. Who releases stores its word, passes the light fence and reads
 //!   `asleep`; if it is true it makes it false under the bed's mutex, and wakes all who sleep there.
+//! * **L4.** A lock is biased to one owner, by its number, as long as it lives: so `held` is written by that one's worker
+//!   only. (Two workers of the same number live one after the other.)
 //! * **L3.** `bias` becomes a title by the worker that has it, while it holds the lock by `taken`; and nobody's by who
 //!   holds it so, once that title is revoked. So whoever makes `taken` true sees whom the lock is biased to.
 //!
@@ -21,6 +23,10 @@
 //! that reads `asleep` and finds nobody; the sleeper says that it sleeps, looks, finds the lock taken, and sleeps. Nobody
 //! wakes it. With them, a release that reads "nobody" was before the heavy fence, and its store is seen after it. (That of
 //! a biased lock: in `bias`.)
+//!
+//! The bad interleaving without L4: a worker has read that it has the title, and loses its processor. The title is revoked, and
+//! the lock becomes another worker's, which is inside. The first one goes on, announces itself, sees that it has lost the
+//! title, and takes back an announcement that is the other one's by now.
 //!
 //! What it does not do: hand the lock over. Who comes first after a release has it; the sections are short.
 
@@ -85,7 +91,9 @@ impl<T> RefUnwindSafe for ShortLock<T> {}
 struct History {
     /// How many titles were revoked for it.
     strikes: Cell<u8>,
-    /// Whether the worker with number `last` may have taken it so often, as far as samples tell.
+    /// L4: it has been biased, to the owner of number `last`.
+    settled: Cell<bool>,
+    /// How often the owner of number `last` may have taken it in a row, as far as samples tell.
     run: Cell<u16>,
     last: Cell<u16>,
 }
@@ -139,11 +147,14 @@ struct Model {
 impl<T> ShortLock<T> {
     /// With a note of at most 31 bits.
     ///
+    /// # Panics
+    /// When it has more.
+    ///
     /// ```
     /// assert_eq!(gorun_scheduler::ShortLock::new('a', 7).note(), 7);
     /// ```
     pub fn new(value: T, note: u32) -> ShortLock<T> {
-        debug_assert!(note & BIASED == 0);
+        assert!(note & BIASED == 0, "a note has 31 bits");
         ShortLock {
             bias: AtomicU64::new(0),
             note: AtomicU32::new(note),
@@ -231,6 +242,10 @@ impl<T> ShortLock<T> {
     /// Under a title: B2 in `bias`.
     #[inline]
     fn hold(&self, owner: &Owner, title: Title) -> bool {
+        // L1: a guard of this very worker's is alive. Acquire: it may have been dropped on another thread.
+        if self.held.load(Ordering::Acquire) {
+            return false;
+        }
         // Relaxed: the fence orders it.
         self.held.store(true, Ordering::Relaxed);
         asymmetric::light_registered();
@@ -267,7 +282,7 @@ impl<T> ShortLock<T> {
     #[cold]
     #[inline(never)]
     fn taken_by(&self, owner: Option<&Owner>) {
-        let History { strikes, run, last } = &self.history;
+        let History { strikes, settled, run, last } = &self.history;
         let mine = owner.map(Owner::title);
         // Relaxed, here and below: L3: taking it has made it visible, and our unlock will.
         if let Some(title) = Title::from_bits(self.bias.load(Ordering::Relaxed)) {
@@ -285,11 +300,15 @@ impl<T> ShortLock<T> {
             run.set(0);
         }
         let Some((owner, title)) = owner.zip(mine).filter(|_| strikes.get() < STRIKES) else { return run.set(0) };
-        if last.replace(title.number()) != title.number() {
+        if last.get() != title.number() {
             run.set(0);
+            if !settled.get() {
+                last.set(title.number());
+            }
         } else if run.get() >= FIRST_RUN << (3 * strikes.get()) {
             run.set(0);
             if owner.accepts() {
+                settled.set(true);
                 self.bias.store(title.to_bits(), Ordering::Relaxed); // as above
             }
         }
@@ -329,11 +348,10 @@ impl<T> ShortLock<T> {
     /// With a new note, and BIASED as the guard has it.
     #[inline(always)]
     fn unlock(&self, note: u32, biased: u32) {
-        debug_assert!(note & BIASED == 0);
         // Relaxed: see `note`; published with the next store.
-        self.note.store(note, Ordering::Relaxed);
+        self.note.store(note & !BIASED, Ordering::Relaxed);
         let word = if biased & BIASED == 0 { &self.taken } else { &self.held };
-        // Release: pairs with the Acquire of the next lock, and of `take_from`.
+        // Release: pairs with the Acquire of the next lock, and of `taken_by`.
         word.store(false, Ordering::Release);
         self.tell_sleepers();
     }
@@ -393,7 +411,7 @@ impl<T> ShortGuard<'_, T> {
         self.note & !BIASED
     }
 
-    /// Releases the lock, with another note, of at most 31 bits.
+    /// Releases the lock, with another note, of which 31 bits are kept.
     ///
     /// ```
     /// let lock = gorun_scheduler::ShortLock::new((), 3);

@@ -163,7 +163,7 @@ impl<S> WaitQueue<S> {
     ///
     /// # Safety
     /// W2: the waiter stays where it is, and alive, until it was removed or claimed by this queue; and it was assigned
-    /// a parker, for which P3 holds.
+    /// a parker, for which P3 holds, and is assigned no other while it is in the queue.
     ///
     /// ```
     /// use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter};

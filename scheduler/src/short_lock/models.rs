@@ -45,10 +45,11 @@ fn three_contend() {
 }
 
 /// Workers, and perhaps a plain thread, each of which takes the lock so often; in the models a lock is biased when it has
-/// been taken four times in a row. One at a time has it, and nobody sleeps for ever.
+/// been taken some four times in a row, and after a strike some sixteen times. One at a time has it, and nobody sleeps for ever.
 fn biased(sections: &'static [(Option<usize>, u32)], preemptions: usize) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);
+    model.max_branches = 10_000;
     model.check(move || {
         let mut lock = ShortLock::new(UnsafeCell::new(0), 0);
         lock.model.owners = std::sync::Arc::new(Owner::table(2));
@@ -96,6 +97,13 @@ fn two_workers_take_a_biased_lock_by_turns() {
 #[test]
 fn two_threads_take_a_biased_lock_from_its_worker() {
     biased(&[(Some(0), 1), (None, 1), (None, 1)], 2);
+}
+
+/// L4. The lock's owner is about to announce itself under a title that is lost meanwhile, and another worker takes the lock so
+/// often that it would become its own. (Red without L4.)
+#[test]
+fn a_worker_that_comes_late_disturbs_nobody() {
+    biased(&[(Some(0), 1), (Some(1), 18)], 2);
 }
 
 #[test]

@@ -53,6 +53,32 @@ fn who_takes_it_again_and_again_has_it_until_somebody_else_comes() {
 }
 
 #[test]
+fn a_guard_that_is_alive_keeps_its_own_worker_out() {
+    asymmetric::register();
+    let Some(owner) = Owner::enrol() else { return };
+    let lock = ShortLock::new((), 0);
+    (0..2 * FIRST_RUN).for_each(|_| drop(lock.lock_by(|| Some(owner))));
+    let guard = lock.lock_by(|| Some(owner));
+    assert_ne!(guard.note & BIASED, 0, "it is biased");
+    let (title, entered) = (owner.title(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // As if the same worker came once more.
+        scope.spawn(|| {
+            drop(lock.lock_by(|| Some(owner)));
+            entered.store(true, Ordering::SeqCst);
+        });
+        // It has to take the title away first.
+        while owner.title() == title {
+            std::thread::yield_now();
+        }
+        assert!(!entered.load(Ordering::SeqCst));
+        drop(guard);
+    });
+    assert!(entered.load(Ordering::SeqCst));
+    owner.leave();
+}
+
+#[test]
 fn a_note_stays_until_the_next() {
     let lock = ShortLock::new((), 5);
     let held = lock.lock();

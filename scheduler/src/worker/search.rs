@@ -185,7 +185,10 @@ impl Worker {
             self.processor.shared.wake_monitor();
             // That it was replaced may have been noted after it had come back, and fallen asleep (`monitor`).
             if self.is_one_too_many() {
-                let _last = self.processor.shared.idle.end_search();
+                // Whoever has come meanwhile has seen a searcher, and has woken nobody (D1 in `idle`): another one looks.
+                if self.processor.shared.idle.end_search() {
+                    self.processor.shared.notify();
+                }
                 if !self.step_aside() {
                     return None;
                 }
