@@ -44,7 +44,7 @@ const SCHEDULER: &str = "
     timers: shim fetch current config goroutine carrier seats processor parker ^spawn
     lock_thread: current config processor
     metrics: goroutine shared timers
-    monitor: goroutine seats shared timers
+    monitor: goroutine grain seats shared timers
     park: shim current config unwind doubt goroutine carrier parker timers
     wait_queue: parker park
     spawn: current stack isolated config asymmetric goroutine carrier shared processor park

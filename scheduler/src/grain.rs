@@ -9,16 +9,22 @@
 //! ready goroutines that will have had their turns within [`WORTH`], by the length of the last few hundred, are left to
 //! their own worker.
 //!
-//! * **Unbegun goroutines don't count here**: nothing is known of them, and a tree of them is how work is spread.
+//! * **Unbegun goroutines count as what they are spawned by.** A few are like those that have been running here. More are a
+//!   tree, or the beginning of one, each of which may spawn others: that is how work is spread, and worth a worker. But those of a
+//!   *loop*, a goroutine that has spawned dozens in one turn, will be as short as the ones before.
 //! * **It is a guess, never a promise.** A worker that has slept, or has had one long turn in its last windows, counts as
 //!   coarse, and one whose turn has not ended within the monitor's glance is made so: what waits there waits for some two
 //!   milliseconds at most.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Nanoseconds of waiting work that are worth another worker.
 const WORTH: u64 = 5_000;
+/// So many unbegun goroutines are a tree, unless they are of a loop.
+const TREE: usize = 4;
+/// Turns of which a single one is worth another worker are fewer than this in the monitor's glance.
+pub(crate) const FINE_IN_GLANCE: u32 = 200;
 /// Rounds of a gauge: a multiple of the worker's rounds of fairness, at which it is read.
 pub(crate) const WINDOW: u32 = 4 * 61;
 /// Not known to be fine.
@@ -30,11 +36,13 @@ pub(crate) struct Grain {
     /// The mean length of a turn, in nanoseconds, in the coarser of the last two windows. A guess, with which
     /// nothing is published.
     turn: AtomicU32,
+    /// Whether who spawns here is a loop.
+    from_loop: AtomicBool,
 }
 
 impl Grain {
     pub(crate) const fn new() -> Grain {
-        Grain { turn: AtomicU32::new(COARSE) }
+        Grain { turn: AtomicU32::new(COARSE), from_loop: AtomicBool::new(false) }
     }
 
     /// Whether so many ready goroutines are worth another worker.
@@ -42,6 +50,23 @@ impl Grain {
     pub(crate) fn is_worth(&self, ready: usize) -> bool {
         // Relaxed: a guess.
         ready as u64 * u64::from(self.turn.load(Ordering::Relaxed)) >= WORTH
+    }
+
+    /// Whether so many are, of which some have not begun.
+    #[inline]
+    pub(crate) fn is_worth_with(&self, unbegun: usize, ready: usize) -> bool {
+        // Relaxed: a guess.
+        let tree = unbegun >= TREE && !self.from_loop.load(Ordering::Relaxed);
+        tree || self.is_worth(unbegun + ready)
+    }
+
+    /// By the worker: who spawns.
+    #[inline]
+    pub(crate) fn spawns_from_loop(&self, from_loop: bool) {
+        // Relaxed, both: a guess, which only we write.
+        if self.from_loop.load(Ordering::Relaxed) != from_loop {
+            self.from_loop.store(from_loop, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn is_fine(&self) -> bool {
@@ -115,6 +140,19 @@ mod tests {
         assert!(grain.is_worth(1), "the coarser of the last two");
         run(&gauge, &grain, &mut at, &[50]);
         assert!(!grain.is_worth(8));
+    }
+
+    #[test]
+    fn a_few_unbegun_ones_are_as_short_as_the_rest_and_more_are_a_tree_or_a_loop() {
+        let (gauge, grain, mut at) = (Gauge::new(), Grain::new(), (0, 1_000_000_000));
+        assert!(grain.is_worth_with(1, 0), "nothing is known yet");
+        run(&gauge, &grain, &mut at, &[50, 50, 50]);
+        assert!(!grain.is_worth_with(1, 0) && !grain.is_worth_with(TREE - 1, 20));
+        assert!(grain.is_worth_with(TREE, 0));
+        grain.spawns_from_loop(true);
+        assert!(!grain.is_worth_with(64, 0) && grain.is_worth_with(1000, 0));
+        grain.spawns_from_loop(false);
+        assert!(grain.is_worth_with(TREE, 0));
     }
 
     #[test]

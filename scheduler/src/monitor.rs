@@ -6,11 +6,12 @@
 //!   that no sleeping worker is there for, another worker is brought in (`spares`);
 //! * work or timers that wait while some worker sleeps get that worker woken (a second net under `idle`, and the
 //!   first one for what waits on the seat of a busy worker);
-//! * ready goroutines that were not worth another worker (`grain`), and have waited behind one turn for a [`GLANCE`], become
-//!   so;
+//! * goroutines that were not worth another worker (`grain`) become so when the turns before them have turned out to be longer
+//!   in a [`GLANCE`];
 //! * stacks that are kept warm in vain are given back, bit by bit (`warm`), also while all workers sleep.
 
 use crate::goroutine::YIELD;
+use crate::grain::FINE_IN_GLANCE;
 use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
 use crate::timers;
@@ -79,7 +80,8 @@ fn glance(shared: &Arc<Shared>, last: &mut Vec<Last>) {
     for (seat, last) in shared.seats.iter().zip(last.iter_mut()) {
         // Relaxed: two looks at a counter.
         let round = seat.rounds.load(Ordering::Relaxed);
-        if round == std::mem::replace(&mut last.glanced, round) && seat.grain.is_fine() && !seat.stealer.is_empty() {
+        let turns = round.wrapping_sub(std::mem::replace(&mut last.glanced, round));
+        if turns < FINE_IN_GLANCE && seat.grain.is_fine() && !seat.stealer.is_empty() {
             seat.grain.forget();
             worth = true;
         }

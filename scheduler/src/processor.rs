@@ -13,7 +13,7 @@ use crate::bias::Owner;
 use crate::carrier::{Carrier, CarrierList};
 use crate::config::ThreadLocals;
 use crate::doubt::Doubts;
-use crate::goroutine::{BlockList, Ref};
+use crate::goroutine::{BlockList, Goroutine, Ref};
 use crate::grain::Gauge;
 use crate::run_queue::{RunQueue, STREAK};
 use crate::seats::Seat;
@@ -22,7 +22,7 @@ use crate::stack::{self, StackClass, StackError};
 use crate::warm::{self, WarmCache};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -54,6 +54,8 @@ pub(crate) struct Processor {
     turn: Cell<bool>,
     /// The turn that last spawned something (`Seat::rounds`), and how much.
     spawns: Cell<(u32, u32)>,
+    /// Who that was. Only compared: it may be another goroutine by now.
+    spawner: Cell<*const Goroutine>,
     eagerness: Eagerness,
     pub(crate) gauge: Gauge,
     pub(crate) blocks: BlockList,
@@ -85,6 +87,7 @@ impl Processor {
             streak: Cell::new(0),
             turn: Cell::new(false),
             spawns: Cell::new((0, 0)),
+            spawner: Cell::new(ptr::null()),
             eagerness: Eagerness::default(),
             gauge: Gauge::new(),
             blocks: BlockList::new(),
@@ -149,7 +152,7 @@ impl Processor {
             }
             self.queue.push_ready(g);
             if self.shared.idle.seems_asleep() {
-                self.pushed_ready();
+                self.pushed();
             }
         } else {
             self.bound.borrow_mut().push_back(g);
@@ -172,20 +175,31 @@ impl Processor {
     /// spawned [`STREAK`] goroutines and as many wait. So they are run while they are in the cache, and a million short
     /// ones never exist at once.
     #[inline]
-    pub(crate) fn spawns_ahead(&self) -> bool {
+    pub(crate) fn spawns_ahead(&self, g: &Goroutine) -> bool {
         // Relaxed: our own worker's count.
         let now = self.seat_ref().rounds.load(Ordering::Relaxed);
         let (turn, before) = self.spawns.get();
         let spawned = if turn == now { before + 1 } else { 1 };
         self.spawns.set((now, spawned));
+        if spawned == 1 {
+            let same = ptr::eq(self.spawner.replace(g), g);
+            if !same {
+                self.seat_ref().grain.spawns_from_loop(false);
+            }
+        } else if spawned == STREAK {
+            self.seat_ref().grain.spawns_from_loop(true);
+        }
         spawned >= STREAK && self.queue.unbegun() >= STREAK as usize
     }
 
-    /// Somebody sleeps, and a goroutine that has begun is in the own queue, which others may take: if it is worth it.
+    /// Somebody sleeps, and something is in the own queue that others may take: if it is worth it.
     #[inline(never)]
-    fn pushed_ready(&self) {
-        if self.seat_ref().grain.is_worth(self.queue.ready()) {
-            self.pushed();
+    fn pushed(&self) {
+        let (unbegun, ready) = (self.queue.unbegun(), self.queue.ready());
+        if self.seat_ref().grain.is_worth_with(unbegun, ready)
+            && self.eagerness.wakes(self.shared.idle.vain(), unbegun + ready)
+        {
+            self.shared.notify();
         }
     }
 
@@ -193,14 +207,6 @@ impl Processor {
     pub(crate) fn has_fine_ones(&self) -> bool {
         let ready = self.queue.ready() + self.bound.borrow().len();
         ready > 0 && !self.seat_ref().grain.is_worth(ready)
-    }
-
-    /// Somebody sleeps, and something is in the own queue that others may take.
-    #[inline(never)]
-    fn pushed(&self) {
-        if self.eagerness.wakes(self.shared.idle.vain(), self.queue.ready() + self.queue.unbegun()) {
-            self.shared.notify();
-        }
     }
 
     /// The next goroutine that needs no looking elsewhere: the next slot, then the queues (Q1).

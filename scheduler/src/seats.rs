@@ -219,7 +219,7 @@ impl Seat {
         if self.is_unattended() {
             return !self.stealer.is_empty() || self.next.has_stealable();
         }
-        self.stealer.unbegun() > 0 || self.grain.is_worth(self.stealer.ready())
+        self.grain.is_worth_with(self.stealer.unbegun(), self.stealer.ready())
     }
 
     pub(crate) fn count_spawn(&self) {

@@ -59,7 +59,7 @@ pub unsafe fn spawn_here(spec: &Spec, write: impl FnOnce(*mut u8)) -> Option<Res
     // A goroutine that does nothing but spawn lets what it spawned have its turn.
     crate::park::breathe();
     let mut processor = current::processor()?;
-    if processor.spawns_ahead() && processor.shared.spares.can_be_had() {
+    if current::goroutine().is_some_and(|g| processor.spawns_ahead(g)) && processor.shared.spares.can_be_had() {
         crate::park::let_begin();
         processor = current::processor()?;
     }
