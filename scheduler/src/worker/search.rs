@@ -5,6 +5,7 @@
 //! be called here.
 
 use super::{FAIRNESS, Worker};
+use crate::bias::Owner;
 use crate::goroutine::Ref;
 use crate::grain::WINDOW;
 use crate::processor::Processor;
@@ -46,7 +47,8 @@ impl Worker {
             return None;
         }
         if self.round.is_multiple_of(WINDOW) {
-            self.processor.gauge.read(&self.seat().grain, self.round, timers::now());
+            let met = self.processor.owner.map_or(0, Owner::met);
+            self.processor.gauge.read(&self.seat().grain, self.round, timers::now(), met);
         }
         if asked || self.round.is_multiple_of(FAIRNESS) {
             let missing = TIMERS.saturating_sub(std::mem::take(&mut self.fired));
