@@ -39,6 +39,7 @@ pub(crate) struct Title(u64);
 
 impl Title {
     /// B1: the first is 1; there are 2^48 of each owner.
+    #[cfg(any(test, not(any(loom, shuttle))))]
     fn nth(number: u16, n: u64) -> Title {
         Title(n << 16 | u64::from(number))
     }
@@ -97,7 +98,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     const fn new() -> Owner {
         Owner {
             title: AtomicU64::new(0),
@@ -190,7 +191,7 @@ impl Owner {
     }
 }
 
-#[cfg(loom)]
+#[cfg(all(test, loom))]
 impl Owner {
     /// A table for a model.
     pub(crate) fn table(owners: u16) -> Vec<Owner> {
