@@ -92,8 +92,6 @@ pub(crate) struct Owner {
     revoked: AtomicU64,
     /// How many locks it still refuses.
     pause: AtomicU32,
-    /// How often its worker found a lock taken.
-    met: AtomicU32,
     revoking: Mutex<()>,
 }
 
@@ -104,7 +102,6 @@ impl Owner {
             title: AtomicU64::new(0),
             revoked: AtomicU64::new(0),
             pause: AtomicU32::new(0),
-            met: AtomicU32::new(0),
             revoking: Mutex::new(()),
         }
     }
@@ -168,18 +165,6 @@ impl Owner {
         Title(self.title.load(Ordering::Relaxed))
     }
 
-    /// By its worker: it has found a lock taken.
-    pub(crate) fn meets_another(&self) {
-        // Relaxed, both: a statistic of one writer.
-        self.met.store(self.met.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// How often that was.
-    pub(crate) fn met(&self) -> u32 {
-        // Relaxed: as above.
-        self.met.load(Ordering::Relaxed)
-    }
-
     /// Whether it is well advised to have another lock biased to it. By its worker.
     pub(crate) fn accepts(&self) -> bool {
         // Relaxed: a hint.
@@ -199,7 +184,6 @@ impl Owner {
             title: AtomicU64::new(Title::nth(number, 1).0),
             revoked: AtomicU64::new(0),
             pause: AtomicU32::new(0),
-            met: AtomicU32::new(0),
             revoking: Mutex::new(()),
         };
         (0..owners).map(owner).collect()

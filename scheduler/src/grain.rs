@@ -12,8 +12,6 @@
 //! * **Unbegun goroutines count as what they are spawned by.** A few are like those that have been running here. More are a
 //!   tree, or the beginning of one, each of which may spawn others: that is how work is spread, and worth a worker. But those of a
 //!   *loop*, a goroutine that has spawned dozens in one turn, will be as short as the ones before.
-//! * **Workers that get into each other's way** find locks taken, that of a channel in most cases. Where that takes more than an
-//!   eighth of the time, sixteen times as much waiting work is worth another worker for a while, and so one is left alone soon.
 //! * **It is a guess, never a promise.** A worker that has slept, or has had one long turn in its last windows, counts as
 //!   coarse, and one whose turn has not ended within the monitor's glance is made so: what waits there waits for some two
 //!   milliseconds at most.
@@ -27,12 +25,6 @@ const WORTH: u64 = 5_000;
 const TREE: usize = 4;
 /// Turns of which a single one is worth another worker are fewer than this in the monitor's glance.
 pub(crate) const FINE_IN_GLANCE: u32 = 200;
-/// What it costs to find a lock taken, in nanoseconds, and how many times over it counts: an eighth of the time is too much.
-const MEETING: u64 = 150 * 8;
-/// So much more waiting work is worth a worker where two of them got into each other's way.
-const CROWDED: u64 = 16;
-/// For how many windows that is remembered: at first, and at most.
-const MEMORY: (u32, u32) = (8, 512);
 /// Rounds of a gauge: a multiple of the worker's rounds of fairness, at which it is read.
 pub(crate) const WINDOW: u32 = 4 * 61;
 /// Not known to be fine.
@@ -46,21 +38,18 @@ pub(crate) struct Grain {
     turn: AtomicU32,
     /// Whether who spawns here is a loop.
     from_loop: AtomicBool,
-    /// Whether workers got into each other's way.
-    crowded: AtomicBool,
 }
 
 impl Grain {
     pub(crate) const fn new() -> Grain {
-        Grain { turn: AtomicU32::new(COARSE), from_loop: AtomicBool::new(false), crowded: AtomicBool::new(false) }
+        Grain { turn: AtomicU32::new(COARSE), from_loop: AtomicBool::new(false) }
     }
 
     /// Whether so many ready goroutines are worth another worker.
     #[inline]
     pub(crate) fn is_worth(&self, ready: usize) -> bool {
-        // Relaxed, both: a guess.
-        let worth = if self.crowded.load(Ordering::Relaxed) { CROWDED * WORTH } else { WORTH };
-        ready as u64 * u64::from(self.turn.load(Ordering::Relaxed)) >= worth // as above
+        // Relaxed: a guess.
+        ready as u64 * u64::from(self.turn.load(Ordering::Relaxed)) >= WORTH
     }
 
     /// Whether so many are, of which some have not begun.
@@ -99,26 +88,15 @@ pub(crate) struct Gauge {
     round: Cell<u32>,
     /// Of the window before.
     last: Cell<u32>,
-    /// How often the worker had found a lock taken (`bias`).
-    met: Cell<u32>,
-    /// For so many windows more it is crowded, and will be the next time.
-    crowded: Cell<(u32, u32)>,
 }
 
 impl Gauge {
     pub(crate) const fn new() -> Gauge {
-        let (least, _) = MEMORY;
-        Gauge {
-            since: Cell::new(0),
-            round: Cell::new(0),
-            last: Cell::new(COARSE),
-            met: Cell::new(0),
-            crowded: Cell::new((0, least)),
-        }
+        Gauge { since: Cell::new(0), round: Cell::new(0), last: Cell::new(COARSE) }
     }
 
     /// At a round that is a multiple of [`WINDOW`].
-    pub(crate) fn read(&self, grain: &Grain, round: u32, now: u64, met: u32) {
+    pub(crate) fn read(&self, grain: &Grain, round: u32, now: u64) {
         let turns = round.wrapping_sub(self.round.replace(round));
         let took = now.saturating_sub(self.since.replace(now));
         // Otherwise a window was begun before the last sleep.
@@ -127,22 +105,6 @@ impl Gauge {
         let turn = mean.max(self.last.replace(mean));
         // Relaxed: a guess.
         grain.turn.store(turn, Ordering::Relaxed);
-        let met = met.wrapping_sub(self.met.replace(met));
-        self.remember(grain, turns == WINDOW && u64::from(met) * MEETING >= took);
-    }
-
-    /// Whether workers got into each other's way in this window. For longer each time: who is let in again is soon in the way
-    /// again, unless the program has changed.
-    fn remember(&self, grain: &Grain, crowded: bool) {
-        let ((least, most), (left, next)) = (MEMORY, self.crowded.get());
-        let (left, next) = match left {
-            0 if crowded => (next, (2 * next).min(most)),
-            0 => (0, (next - 1).max(least)),
-            _ => (left - 1, next),
-        };
-        self.crowded.set((left, next));
-        // Relaxed: a guess.
-        grain.crowded.store(left > 0, Ordering::Relaxed);
     }
 
     /// Before a sleep.
@@ -162,29 +124,8 @@ mod tests {
         for turn in turns {
             *round += WINDOW;
             *now += turn * u64::from(WINDOW);
-            gauge.read(grain, *round, *now, 0);
+            gauge.read(grain, *round, *now);
         }
-    }
-
-    #[test]
-    fn who_is_in_the_way_is_kept_out_for_longer_each_time() {
-        let (gauge, grain) = (Gauge::new(), Grain::new());
-        let (mut round, mut met) = (0, 0);
-        let mut window = |in_the_way: bool| {
-            round += WINDOW;
-            met += if in_the_way { 200 } else { 2 };
-            gauge.read(&grain, round, u64::from(round) * 500, met);
-            grain.is_worth(20)
-        };
-        (0..3).for_each(|_| _ = window(false));
-        assert!(window(false), "10 us of work");
-        let mut kept_out = |quiet: usize| {
-            (0..quiet).for_each(|_| assert!(window(false)));
-            assert!(!window(true));
-            1 + (0..).take_while(|_| !window(false)).count()
-        };
-        assert_eq!([kept_out(0), kept_out(0), kept_out(0)], [8, 16, 32]);
-        assert_eq!(kept_out(1000), 8, "long ago");
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl<T> ShortLock<T> {
             return self.guard(BIASED);
         }
         if bias.is_some() || !self.try_take() {
-            self.take(owner);
+            self.take();
         }
         // Relaxed: L3: that we have taken it makes it visible.
         let unbiased = self.bias.load(Ordering::Relaxed) == 0;
@@ -272,9 +272,8 @@ impl<T> ShortLock<T> {
     }
 
     #[cold]
-    fn take(&self, owner: Option<&Owner>) {
+    fn take(&self) {
         if !self.try_take() {
-            owner.inspect(|owner| owner.meets_another());
             self.wait_for(|| self.try_take());
         }
     }

@@ -5,7 +5,6 @@
 //! be called here.
 
 use super::{FAIRNESS, Worker};
-use crate::bias::Owner;
 use crate::goroutine::Ref;
 use crate::grain::WINDOW;
 use crate::processor::Processor;
@@ -47,8 +46,7 @@ impl Worker {
             return None;
         }
         if self.round.is_multiple_of(WINDOW) {
-            let met = self.processor.owner.map_or(0, Owner::met);
-            self.processor.gauge.read(&self.seat().grain, self.round, timers::now(), met);
+            self.processor.gauge.read(&self.seat().grain, self.round, timers::now());
         }
         if asked || self.round.is_multiple_of(FAIRNESS) {
             let missing = TIMERS.saturating_sub(std::mem::take(&mut self.fired));
