@@ -5,9 +5,10 @@ mod common;
 use common::{Counted, counter, on_one_worker, until};
 use std::cell::Cell;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -132,6 +133,44 @@ fn a_handle_is_a_future() {
     };
     drop(waker);
     assert_eq!(abort, 2, "the registered waker went with the handle");
+}
+
+#[test]
+fn a_waker_that_panics_as_it_is_let_go_gives_nothing_up_twice() {
+    /// Lets its goroutine end, and another one have its control block.
+    struct Bomb(Mutex<Option<gorun::Sender<()>>>, Mutex<mpsc::Sender<gorun::JoinHandle<usize>>>);
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            drop(self.0.lock().unwrap().take());
+            alone();
+            self.1.lock().unwrap().send(gorun::go(|| 42)).unwrap();
+            panic!("on purpose");
+        }
+    }
+    fn alone() {
+        while gorun::num_goroutines() > 1 {
+            gorun::yield_now();
+        }
+    }
+    // No other worker: a panic's report takes so long that one would be brought in.
+    let one = gorun::runtime::Builder::new().workers(1).spare_workers(0).build().unwrap();
+    one.run(|| {
+        let (go_on, goes_on) = gorun::channel::<()>(0);
+        let (tell, told) = mpsc::channel();
+        let mut handle = Box::pin(gorun::go(move || goes_on.recv().is_err()));
+        let waker = Waker::from(Arc::new(Bomb(Mutex::new(Some(go_on)), Mutex::new(tell))));
+        assert!(handle.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err());
+        let second = told.recv().unwrap();
+        alone();
+        let third = gorun::go(|| 7usize);
+        alone();
+        assert_eq!((second.join().unwrap(), third.join().unwrap()), (42, 7));
+    });
 }
 
 #[test]

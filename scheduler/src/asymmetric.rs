@@ -1,6 +1,7 @@
 //! A pair of fences of which one is free: for a Dekker pair whose one side runs all the time and the other hardly ever.
 //!
-//! Used by spawn and exit (light) and by shutdown (heavy), by `next_slot`, `bias` and `short_lock`. If one thread writes X,
+//! Used by spawn and exit (light) and by shutdown and metrics (heavy; `goroutine/refs` is of them), by `next_slot`, `bias` and
+//! `short_lock`. If one thread writes X,
 //! passes [`light`] and reads Y, and another writes Y, passes [`heavy`] and reads X, at least one of them sees the other's
 //! write: `membarrier(2)` makes every running thread of the process pass a full fence at some point during the heavy one,
 //! and on the light side only the compiler must be kept from reordering. Where the system call can't be had, both are full

@@ -13,8 +13,8 @@
 //!   tree, or the beginning of one, each of which may spawn others: that is how work is spread, and worth a worker. But those of a
 //!   *loop*, a goroutine that has spawned dozens in one turn, will be as short as the ones before.
 //! * **It is a guess, never a promise.** A worker that has slept, or has had one long turn in its last windows, counts as
-//!   coarse, and one whose turn has not ended within the monitor's glance is made so: what waits there waits for some two
-//!   milliseconds at most.
+//!   coarse, and one that has got round to too little in the monitor's glance is made so: what waits there waits for some two
+//!   milliseconds, if somebody sleeps; for twelve, if he has only just fallen asleep.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

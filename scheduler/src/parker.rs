@@ -410,13 +410,13 @@ impl Wake {
         }
     }
 
-    /// The goroutine to push, if it is one: for a worker, which pushes through its own processor.
     /// Whom [`Wake::into_goroutine`] would give.
     #[inline]
     pub(crate) fn goroutine(&self) -> Option<Ref> {
         if let Woken::Goroutine(g) = self.0 { Some(g) } else { None }
     }
 
+    /// The goroutine to push, if it is one: for a worker, which pushes through its own processor.
     pub(crate) fn into_goroutine(self) -> Result<Ref, Wake> {
         match self.0 {
             Woken::Goroutine(g) => Ok(g),

@@ -1,6 +1,6 @@
 //! Making a goroutine runnable, from wherever the caller is.
 //!
-//! Called by `Wake::wake` and `Wake::wake_all`. Where it goes:
+//! Called by `Wake::wake` and `Wake::wake_all`, and by `worker` for a joiner. Where it goes:
 //!
 //! | goroutine | caller on its runtime's worker | caller elsewhere |
 //! |---|---|---|

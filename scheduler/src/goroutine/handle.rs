@@ -8,6 +8,7 @@ use super::{ABORT, Completion, Goroutine, GoroutineId, Ref, slab};
 use crate::config::ThreadLocals;
 use crate::parker::{Parker, Token};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -62,13 +63,10 @@ impl Handle {
     /// ```
     #[inline]
     pub unsafe fn detach(self) -> Result<(), Handle> {
-        // SAFETY: by the caller; the reference is left behind.
-        if unsafe { self.block().done.detach() } {
-            std::mem::forget(self);
-            Ok(())
-        } else {
-            Err(self)
-        }
+        // Not dropped if a waker's drop unwinds out of here: the reference is left behind before that.
+        let this = ManuallyDrop::new(self);
+        // SAFETY: by the caller.
+        if unsafe { this.block().done.detach() } { Ok(()) } else { Err(ManuallyDrop::into_inner(this)) }
     }
 
     /// Its number, also after its end.

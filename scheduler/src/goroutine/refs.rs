@@ -91,8 +91,8 @@ impl Refs {
     /// The first ones of a block that nobody has a reference to.
     #[inline]
     pub(super) fn publish(&self, count: u32) {
-        // Relaxed: published by the next store.
-        self.leaving.store(false, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `try_add`: who sees a block's next life sees that the last one's count is 0.
+        self.leaving.store(false, Ordering::Release);
         // Release: pairs with the Acquires in `try_add`: what the block has been filled with.
         self.count.store(count, Ordering::Release);
     }
@@ -109,8 +109,8 @@ impl Refs {
     pub(super) fn try_add(&self, _walk: &Walk<'_>) -> bool {
         // Acquire: pairs with the Release in `publish`, also for `leaving`, so that a new life is not missed.
         let mut count = self.count.load(Ordering::Acquire);
-        // Relaxed: the heavy fence orders it (B3).
-        while count != 0 && !self.leaving.load(Ordering::Relaxed) {
+        // Acquire: B3, the heavy fence orders it against a last reference's; pairs with `publish`, which makes it false again.
+        while count != 0 && !self.leaving.load(Ordering::Acquire) {
             // Acquire: as above.
             match self.count.compare_exchange_weak(count, count + 1, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => return true,

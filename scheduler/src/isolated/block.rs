@@ -254,9 +254,12 @@ impl Block {
     /// Where a library's segment is, by the vector of segments: a pair of words, the first of which says that, for each
     /// library after one for the generation.
     fn segment(&self, id: usize) -> usize {
-        // SAFETY: the second word of a control block points at the vector (ELF TLS ABI), which has room for every
-        // library known when the block was made.
-        unsafe { (*self.tcb.cast::<*const usize>().add(1)).add(2 * id).read() }
+        // SAFETY: the second word of a control block points at the vector (ELF TLS ABI); before it is the number of pairs
+        // there are. (Libraries that were known when the block was made may have been unloaded before.)
+        unsafe {
+            let vector = *self.tcb.cast::<*const usize>().add(1);
+            if id > vector.sub(2).read() { UNALLOCATED } else { vector.add(2 * id).read() }
+        }
     }
 }
 

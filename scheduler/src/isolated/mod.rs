@@ -3,7 +3,7 @@
 //! To Rust and to libc a thread is what the FS base points at: the *thread control block*, with the thread-locals of
 //! all loaded libraries below it. An isolated goroutine has one of its own, at the top of its stack slot; the worker
 //! loads it before it resumes the goroutine ([`Loaded`]). So a `thread_local!` is the goroutine's, wherever it runs.
-//! Made and used by `carrier` and `worker`; `exit` runs the destructors ([`Block::finish`]).
+//! Made and used by `carrier` and `worker`; `exit` runs the destructors ([`Block::run_destructors`]).
 //!
 //! ```text
 //!   lower ◀                                                               FS base

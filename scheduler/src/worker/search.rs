@@ -94,7 +94,7 @@ impl Worker {
             }
             self.seat().announce_sleep(true);
             if self.processor.shared.phase() != STOPPING && self.seat().inbox.is_empty() {
-                self.sleep_until(self.seat().timers.earliest());
+                let _slept = self.sleep_until(self.seat().timers.earliest());
             }
             self.seat().announce_sleep(false);
             if self.processor.shared.phase() == STOPPING {
@@ -173,8 +173,7 @@ impl Worker {
             let stopping = self.processor.shared.phase() == STOPPING;
             self.processor.gauge.forget(&self.seat().grain);
             if !stopping && !self.anything_to_steal() && self.seat().inbox.is_empty() {
-                self.sleep_until(self.earliest_timer());
-                woken = true;
+                woken = self.sleep_until(self.earliest_timer());
             }
             self.seat().announce_sleep(false);
             self.processor.shared.idle.wake_up(idle_index);
@@ -205,17 +204,20 @@ impl Worker {
         seats.map(|seat| seat.timers.earliest()).min().unwrap_or(NEVER)
     }
 
-    /// Parks the thread until it is unparked, at most until a time in the timers' nanoseconds.
+    /// Parks the thread until it is unparked, at most until a time in the timers' nanoseconds. Whether it was not that late
+    /// already.
     #[expect(clippy::disallowed_methods, reason = "the worker has nothing to run")]
-    fn sleep_until(&self, at: u64) {
+    fn sleep_until(&self, at: u64) -> bool {
         self.seat().sleeps_until(at);
         if at == NEVER {
-            return std::thread::park();
+            std::thread::park();
+            return true;
         }
         let now = timers::now();
         if at > now {
             std::thread::park_timeout(Duration::from_nanos(at - now));
         }
+        at > now
     }
 
     fn anything_to_steal(&self) -> bool {
