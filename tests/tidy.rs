@@ -14,7 +14,7 @@ const MOST_TEST_LINES: usize = 700;
 /// Who imports whom in `scheduler/src`, from the lowest module up. `^` marks an import of a higher one: knots, all but
 /// `current`'s and `exit`'s of blocks that point at each other. There should be no more of them.
 const SCHEDULER: &str = "
-    shim:
+    shim: ^stack
     fetch:
     current: ^bias ^goroutine ^processor
     stack:
@@ -23,7 +23,7 @@ const SCHEDULER: &str = "
     unwind: current
     asymmetric: shim unwind
     bias: shim asymmetric
-    short_lock: shim current asymmetric bias
+    short_lock: shim current stack asymmetric bias
     goroutine: shim current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
     doubt: goroutine
     exit: current isolated goroutine ^processor ^park

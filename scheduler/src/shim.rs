@@ -44,7 +44,8 @@ pub(crate) use loom::sync::{Condvar, Mutex};
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{Condvar, Mutex};
 
-use std::sync::{MutexGuard, PoisonError};
+use crate::stack::keeping_errno;
+use std::sync::{MutexGuard, PoisonError, TryLockError};
 
 /// What a bounded wait does between two looks.
 #[cfg(loom)]
@@ -70,7 +71,20 @@ impl<T> Lock<T> {
         Lock(std::sync::Mutex::new(value))
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.0.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => self.wait(),
+        }
+    }
+
+    /// A worker takes locks with the thread-locals of a goroutine loaded that knows nothing of it, its `errno` among them;
+    /// and there the kernel says it when the lock was released while it was asked to wait.
+    #[cold]
+    #[inline(never)]
+    fn wait(&self) -> MutexGuard<'_, T> {
+        keeping_errno(|| self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

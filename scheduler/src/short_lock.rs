@@ -34,6 +34,7 @@ use crate::asymmetric;
 use crate::bias::{Owner, Title};
 use crate::current;
 use crate::shim::{AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, Ordering};
+use crate::stack::keeping_errno;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::marker::PhantomData;
@@ -316,10 +317,6 @@ impl<T> ShortLock<T> {
 
     /// Until `done`: for a few dozen instructions, mostly.
     #[cold]
-    #[cfg_attr(
-        not(any(loom, shuttle)),
-        expect(clippy::disallowed_methods, reason = "the holder is at work in a section of a few dozen instructions")
-    )]
     fn wait_for(&self, done: impl Fn() -> bool) {
         // Longer than any section takes: after that its holder has lost its processor.
         const ROUNDS: u32 = 8;
@@ -332,6 +329,15 @@ impl<T> ShortLock<T> {
                 return;
             }
         }
+        // Its caller's goroutine called nothing that sets `errno`.
+        keeping_errno(|| self.sleep_until(done));
+    }
+
+    #[cfg_attr(
+        not(any(loom, shuttle)),
+        expect(clippy::disallowed_methods, reason = "the holder is at work in a section of a few dozen instructions")
+    )]
+    fn sleep_until(&self, done: impl Fn() -> bool) {
         let bed = self.bed();
         let mut guard = bed.mutex.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
