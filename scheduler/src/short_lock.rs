@@ -287,7 +287,7 @@ impl<T> ShortLock<T> {
         let mine = owner.map(Owner::title);
         // Relaxed, here and below: L3: taking it has made it visible, and our unlock will.
         if let Some(title) = Title::from_bits(self.bias.load(Ordering::Relaxed)) {
-            title.revoke(self.owners());
+            keeping_errno(|| title.revoke(self.owners()));
             // Acquire: pairs with the Release of the last unlock under that title. B3: it is seen, or `held` is true still.
             let is_free = || !self.held.load(Ordering::Acquire);
             if !is_free() {
@@ -374,6 +374,10 @@ impl<T> ShortLock<T> {
 
     #[cold]
     fn wake(&self) {
+        keeping_errno(|| self.wake_bed());
+    }
+
+    fn wake_bed(&self) {
         let bed = self.bed();
         // L2: nobody is between its look and its sleep then.
         let guard = bed.mutex.lock().unwrap_or_else(PoisonError::into_inner);
