@@ -108,6 +108,7 @@ impl<S> Waiter<S> {
     /// ```
     #[doc = include_str!("wait_queue.txt")]
     /// assert!(waiter.is_queued());
+    /// // SAFETY: it is in no other queue.
     /// unsafe { queue.remove(&waiter) };
     /// assert!(!waiter.is_queued());
     /// ```
@@ -151,6 +152,7 @@ impl<S> WaitQueue<S> {
     /// ```
     #[doc = include_str!("wait_queue.txt")]
     /// assert!(!queue.is_empty());
+    /// // SAFETY: it is in no other queue.
     /// unsafe { queue.remove(&waiter) };
     /// assert!(queue.is_empty());
     /// ```
@@ -202,6 +204,7 @@ impl<S> WaitQueue<S> {
     /// // SAFETY: it stays in this frame until it has been removed.
     /// unsafe { queue.push_front(&late) };
     /// assert_eq!(queue.front().unwrap().get(), 2);
+    /// // SAFETY: it is in no other queue.
     /// unsafe { assert!(queue.remove(&late) && queue.remove(&waiter)) };
     /// ```
     pub unsafe fn push_front(&mut self, waiter: &Waiter<S>) {
@@ -222,6 +225,7 @@ impl<S> WaitQueue<S> {
     /// ```
     #[doc = include_str!("wait_queue.txt")]
     /// assert_eq!(queue.front().unwrap().get(), 0);
+    /// // SAFETY: it is in no other queue.
     /// unsafe { queue.remove(&waiter) };
     /// assert!(queue.front().is_none());
     /// ```
@@ -324,6 +328,7 @@ impl<S> WaitQueue<S> {
     /// // A thread is something else.
     /// assert!(queue.claim_parked(|slot| Some(slot.set(7)), |slot, ()| slot.set(0)).is_none());
     /// assert_eq!(queue.front().unwrap().get(), 0);
+    /// // SAFETY: it is in no other queue.
     /// unsafe { queue.remove(&waiter) };
     /// ```
     #[inline(always)]

@@ -13,13 +13,13 @@
 //! * **C2.** Between `CLOSING` and `DONE` the publisher may touch the waiter it took out. A waiter whose wait
 //!   ended otherwise (abort) and which can't take itself out any more waits for `DONE`: a handful of the
 //!   publisher's instructions.
-//! * **C4.** One handle at a time waits, registers or detaches: the owner of the result; with a detach nobody is any more. (A registered waiter that is not
-//!   the caller's own would be one on somebody else's stack.)
-//! * **C5.** A joiner that the publisher has claimed off its stack does not go on before it is woken: the borrow of a handle
-//!   with which it waits, and so a counted reference, stays until then; and nobody else makes references by that handle.
 //! * **C3.** Whoever turns the word `DETACHED` or finds `CLOSING`/`DONE` when it wants to decides who drops
 //!   the result: the goroutine in the first case, the handle in the second. In the first the handle's reference to the
 //!   block is the goroutine's from then on, so that it costs no exchange of its own; `LEFT` says so to the worker.
+//! * **C4.** One handle at a time waits, registers or detaches: the owner of the result; with a detach nobody is any more.
+//!   (A registered waiter that is not the caller's own would be one on somebody else's stack.)
+//! * **C5.** A joiner that the publisher has claimed off its stack does not go on before it is woken: the borrow of a handle
+//!   with which it waits, and so a counted reference, stays until then; and nobody else makes references by that handle.
 
 use crate::park::{Blocker, WaitReason};
 use crate::parker::{Parker, Token, Wake};
@@ -168,7 +168,7 @@ impl Completion {
     /// aborted first, [`Token::TIMEOUT`] if it was still not there at `deadline`; [`Token::DONE`] otherwise.
     ///
     /// # Safety
-    /// C4.
+    /// C4; and until it returns nobody else makes references by the handle (C5).
     ///
     /// What the goroutine did happens before a return of [`Token::DONE`].
     ///
