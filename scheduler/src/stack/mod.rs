@@ -221,6 +221,18 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn errno_is_kept() {
+        // SAFETY: there is no such descriptor.
+        let fail = || unsafe { libc::close(-1) };
+        fail();
+        assert_eq!(errno(), libc::EBADF);
+        // SAFETY: no such file is opened.
+        keeping_errno(|| assert_eq!(unsafe { libc::open(c"/does/not/exist".as_ptr(), 0) }, -1));
+        assert_eq!(errno(), libc::EBADF);
+    }
+
+    #[test]
     fn sizes_leave_at_least_what_was_asked_and_no_smaller_class_would() {
         let max = (1usize << MAX_SHIFT) - page_size() - HEADER_SHARE;
         let mut asked = 1;
