@@ -107,7 +107,8 @@ pub fn try_grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError>
 /// Go's [`runtime.LockOSThread`](https://pkg.go.dev/runtime#LockOSThread), for GUI, GL and namespace code.
 ///
 /// Another worker takes over what the thread had to do, so the others do not notice. Locks nest. A goroutine that ends
-/// with a guard forgotten takes its thread along. Pinned goroutines that had begun on this thread go on there, too: they
+/// with a guard forgotten takes its thread along; a guard that somebody else drops (out of a std thread-local that pinned
+/// goroutines share) counts as forgotten. Pinned goroutines that had begun on this thread go on there, too: they
 /// can go nowhere else. On a plain thread this does nothing.
 ///
 /// # Panics

@@ -211,3 +211,114 @@ fn who_locks_after_it_was_replaced_leaves_a_worker() {
         goes_back(&runtime);
     });
 }
+
+/// In a std thread-local, which pinned goroutines of one worker share.
+mod parked {
+    use super::*;
+    use gorun::OsThreadLock;
+    use std::cell::RefCell;
+
+    thread_local! { static PARKED: RefCell<Vec<OsThreadLock>> = const { RefCell::new(Vec::new()) } }
+
+    fn park(lock: OsThreadLock) {
+        PARKED.with_borrow_mut(|parked| parked.push(lock));
+    }
+
+    fn drop_parked() -> usize {
+        PARKED.take().len()
+    }
+
+    fn pinned_worker() -> Runtime {
+        Builder::new().workers(1).thread_locals(ThreadLocals::Pinned).build().unwrap()
+    }
+
+    /// Begun before the lock is taken, so that it shares the thread.
+    fn neighbour<T: Send + 'static>(
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> (gorun::Sender<()>, gorun::JoinHandle<T>) {
+        let (go_on, waits) = gorun::channel::<()>(0);
+        let (begun, begins) = gorun::channel::<()>(0);
+        let handle = gorun::go(move || {
+            begun.send(()).unwrap();
+            waits.recv().unwrap();
+            f()
+        });
+        begins.recv().unwrap();
+        (go_on, handle)
+    }
+
+    #[test]
+    fn a_neighbour_that_drops_it_lets_nobody_go() {
+        within(|| {
+            let runtime = pinned_worker();
+            let locked = runtime.go(|| {
+                let (go_on, other) = neighbour(|| (drop_parked(), kernel_thread()));
+                park(gorun::lock_os_thread());
+                go_on.send(()).unwrap();
+                assert_eq!(other.join().unwrap(), (1, kernel_thread()));
+                // Still alone here: who has not begun begins elsewhere.
+                assert_ne!(gorun::go(kernel_thread).join().unwrap(), kernel_thread());
+                kernel_thread()
+            });
+            let spoilt = locked.unwrap().join().unwrap();
+            // As if forgotten: the thread went along.
+            for _ in 0..100 {
+                assert_ne!(runtime.go(kernel_thread).unwrap().join().unwrap(), spoilt);
+            }
+            goes_back(&runtime);
+        });
+    }
+
+    #[test]
+    fn a_neighbour_that_drops_it_keeps_its_own() {
+        within(|| {
+            let runtime = pinned_worker();
+            let begun = runtime.go(|| {
+                let (go_on, other) = neighbour(|| {
+                    let own = gorun::lock_os_thread();
+                    assert_eq!(drop_parked(), 1);
+                    let before = kernel_thread();
+                    assert_ne!(gorun::go(kernel_thread).join().unwrap(), before);
+                    drop(own);
+                });
+                park(gorun::lock_os_thread());
+                go_on.send(()).unwrap();
+                other
+            });
+            let other = begun.unwrap().join().unwrap();
+            other.join().unwrap();
+            goes_back(&runtime);
+            assert_eq!(runtime.go(|| 7).unwrap().join().unwrap(), 7);
+        });
+    }
+
+    #[test]
+    fn one_that_is_dropped_where_no_goroutine_runs_does_nothing() {
+        within(|| {
+            let runtime = pinned_worker();
+            // At the thread's end, which comes with the goroutine's.
+            runtime.go(|| park(gorun::lock_os_thread())).unwrap().join().unwrap();
+            goes_back(&runtime);
+            assert_eq!(runtime.go(|| 7).unwrap().join().unwrap(), 7);
+            park(gorun::lock_os_thread());
+            assert_eq!(drop_parked(), 1);
+        });
+    }
+
+    #[test]
+    fn one_that_its_goroutine_takes_back_lets_go() {
+        within(|| {
+            for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
+                let Ok(runtime) = Builder::new().workers(1).thread_locals(mode).build() else { continue };
+                let first = runtime.go(|| {
+                    park(gorun::lock_os_thread());
+                    gorun::yield_now();
+                    assert_eq!(drop_parked(), 1);
+                });
+                first.unwrap().join().unwrap();
+                goes_back(&runtime);
+                assert_eq!(runtime.go(|| 7).unwrap().join().unwrap(), 7);
+            }
+        });
+    }
+}

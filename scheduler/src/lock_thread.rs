@@ -3,6 +3,11 @@
 //! Called by goroutines, through `gorun::lock_os_thread`. The worker on whose thread the goroutine runs gives its queues
 //! away, another worker is brought in for it (`spares`), and from then on it runs this goroutine only, and such pinned
 //! ones as had begun on this thread and can go nowhere else.
+//!
+//! **O1.** A hold is let go by the goroutine that took it, and by nobody else. `OsThreadLock` is not `Send`, but safe code
+//! can still leave one behind in a std thread-local that pinned goroutines share, where a neighbour drops it, or the
+//! thread's end does, perhaps after its goroutine has ended and its block has become another's. So each lock carries its
+//! goroutine's id, which is never used again; a lock that is dropped elsewhere counts as forgotten.
 
 use crate::config::ThreadLocals;
 use crate::current;
@@ -14,10 +19,13 @@ use std::sync::atomic::Ordering;
 /// The calling goroutine's hold on its OS thread; dropping it lets go. Holds nest.
 ///
 /// A goroutine that ends while it still has one (forgotten on purpose) takes its thread along: nobody else gets a
-/// thread whose state in the kernel may have been changed.
+/// thread whose state in the kernel may have been changed. A lock that is dropped by anybody but the goroutine that took it
+/// (out of a std thread-local that pinned goroutines share, for instance) counts as forgotten.
 #[derive(Debug)]
 #[must_use = "the thread is let go when this is dropped"]
 pub struct OsThreadLock {
+    /// O1: the id of the goroutine whose hold it is; 0 on a plain thread, which is no goroutine's.
+    holder: u64,
     /// It belongs to the goroutine.
     _not_send: PhantomData<*mut ()>,
 }
@@ -39,6 +47,7 @@ pub struct OsThreadLock {
 /// }));
 /// ```
 pub fn lock_os_thread() -> OsThreadLock {
+    let mut holder = 0;
     if let (Some(g), Some(processor)) = (current::goroutine(), current::processor()) {
         let locks = g.locks.get().checked_add(1).expect("fewer than 65,536 locks of one thread");
         g.locks.set(locks);
@@ -50,8 +59,9 @@ pub fn lock_os_thread() -> OsThreadLock {
                 step_aside(processor);
             }
         }
+        holder = g.locals.id();
     }
-    OsThreadLock { _not_send: PhantomData }
+    OsThreadLock { holder, _not_send: PhantomData }
 }
 
 fn step_aside(processor: &Processor) {
@@ -72,7 +82,9 @@ fn step_aside(processor: &Processor) {
 
 impl Drop for OsThreadLock {
     fn drop(&mut self) {
-        if let (Some(g), Some(processor)) = (current::goroutine(), current::processor()) {
+        // O1.
+        let holder = current::goroutine().filter(|g| g.locals.id() == self.holder);
+        if let (Some(g), Some(processor)) = (holder, current::processor()) {
             g.locks.set(g.locks.get() - 1);
             if g.locks.get() == 0 {
                 if g.mode.get() == ThreadLocals::Isolated {
