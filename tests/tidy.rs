@@ -16,6 +16,7 @@ const MOST_TEST_LINES: usize = 700;
 const SCHEDULER: &str = "
     shim: ^stack
     fetch:
+    float_control:
     current: ^bias ^goroutine ^processor
     stack:
     isolated: shim fetch stack
@@ -27,7 +28,7 @@ const SCHEDULER: &str = "
     goroutine: shim current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
     doubt: goroutine
     exit: current isolated goroutine ^processor ^park
-    carrier: fetch stack isolated config unwind goroutine exit
+    carrier: fetch float_control stack isolated config unwind goroutine exit
     warm: shim stack config carrier
     grain:
     idle: shim
@@ -48,7 +49,7 @@ const SCHEDULER: &str = "
     park: shim current config unwind doubt goroutine carrier parker timers
     wait_queue: parker park
     spawn: current stack isolated config asymmetric goroutine carrier shared processor park
-    worker: current stack isolated config unwind goroutine exit carrier grain run_queue seats spares shared processor ready parker timers
+    worker: float_control current stack isolated config unwind goroutine exit carrier grain run_queue seats spares shared processor ready parker timers
     scheduler: current stack config asymmetric goroutine carrier run_queue seats shared processor timers metrics monitor spawn worker
 ";
 

@@ -23,6 +23,7 @@
 
 use crate::config::ThreadLocals;
 use crate::fetch;
+use crate::float_control::FloatControl;
 use crate::goroutine::Goroutine;
 use crate::isolated::{self, Block};
 use crate::stack::{self, Slot, StackClass, StackError};
@@ -125,6 +126,8 @@ impl Carrier {
                 // SAFETY: K2 and G1: the worker resumed us with a goroutine that it owns.
                 crate::exit::run_to_end(unsafe { &*goroutine }, carrier.block.as_ref());
                 bomb.pass();
+                // N1: what the goroutine has set ends with it.
+                FloatControl::set_default();
                 goroutine = yielder.suspend(Suspended::Exit);
             }
         });
@@ -217,7 +220,16 @@ pub(crate) fn suspend(g: &Goroutine, why: Suspended) {
     // SAFETY: a running goroutine has a carrier (K1), whose loop set the yielder before it ran the goroutine and
     // whose frame, on this very stack, keeps it alive.
     let yielder = unsafe { &*(*carrier).yielder.get() };
+    // N1: the worker computes in the default state, and the goroutine goes on in its own.
+    let control = FloatControl::current();
+    let own = !control.is_default();
+    if own {
+        FloatControl::DEFAULT.set();
+    }
     let _same = yielder.suspend(why);
+    if own {
+        control.set();
+    }
 }
 
 /// Free carriers of one class, last in first out: the hottest stack first.

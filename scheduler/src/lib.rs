@@ -31,6 +31,8 @@ mod doubt;
 mod exit;
 #[allow(unsafe_code, reason = "an instruction")]
 mod fetch;
+#[allow(unsafe_code, reason = "instructions that store and load two registers")]
+mod float_control;
 #[allow(unsafe_code, reason = "shared blocks whose fields have one owner at a time")]
 mod goroutine;
 mod grain;

@@ -17,9 +17,11 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Once, OnceLock};
 use std::{mem, ptr};
 
-/// Alternate stacks smaller than this are replaced: the kernel's frame alone can take 11 KiB (AMX).
-const SMALLEST_ALT_STACK: usize = 32 << 10;
-const ALT_STACK: usize = 64 << 10;
+/// Alternate stacks smaller than this are replaced. The kernel's frame alone can take 11 KiB (AMX); but a library that asks
+/// for more than it finds (wasmtime: 256 KiB) puts its own in force and frees it with the goroutine's thread-locals, while it is
+/// still the worker's. Only what is touched takes memory.
+const SMALLEST_ALT_STACK: usize = 512 << 10;
+const ALT_STACK: usize = 512 << 10;
 
 /// Writes the words after "goroutine " that tell the goroutine on the stack with this top: id, name, where it
 /// was spawned; or nothing, if there is none. Bound by O1.

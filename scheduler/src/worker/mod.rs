@@ -15,6 +15,7 @@ mod search;
 use crate::carrier::{Carrier, Suspended};
 use crate::config::ThreadLocals;
 use crate::current;
+use crate::float_control::FloatControl;
 use crate::goroutine::{ABORT, Ref};
 use crate::isolated::{self, Loaded};
 use crate::parker::{Commit, Committed};
@@ -60,6 +61,7 @@ impl Worker {
     pub(crate) fn run(mut self) {
         let bomb = AbortOnUnwind("a panic in the scheduler");
         let _alt_stack = crate::stack::ensure_alt_stack();
+        FloatControl::set_default();
         self.seat().sit_down();
         self.turns();
         bomb.pass();
