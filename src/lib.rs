@@ -20,8 +20,7 @@
 //! * [`blocking`], [`grow`]: calls that hold a thread, calls that need a deep stack.
 //! * [`runtime`]: separate runtimes, start and shutdown.
 //!
-//! [Porting from Go](https://github.com/gorun-rs/gorun/blob/main/docs/porting-from-go.md) has every construct of Go's
-//! concurrency beside gorun's.
+//! `docs/porting-from-go.md`, in this package, has every construct of Go's concurrency beside gorun's.
 //!
 //! # Thread-locals
 //!

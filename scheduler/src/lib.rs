@@ -1,4 +1,4 @@
-//! The scheduler under [gorun](https://docs.rs/gorun): it moves goroutines, the crate above moves values.
+//! The scheduler under gorun: it moves goroutines, the crate above moves values.
 //!
 //! A tour in the order in which a goroutine meets the files; README.md has the glossary and one goroutine's life.
 //!
