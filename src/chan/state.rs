@@ -127,13 +127,20 @@ pub(crate) enum Received<T> {
     Closed,
 }
 
-/// Buffers are not allocated for more than this ahead of need.
-const AHEAD: usize = 1024;
+/// The capacity of an unbounded channel.
+const UNBOUNDED: usize = usize::MAX;
 
 impl<T> State<T> {
+    /// Values for which a buffer has room ahead of need, and keeps it when it is empty: 1,024, or 64 KiB if that is less.
+    const AHEAD: usize = match size_of::<T>() {
+        0..=64 => 1024,
+        4096.. => 16,
+        size => 65536 / size,
+    };
+
     pub(super) fn new(capacity: usize) -> State<T> {
         State {
-            buffer: VecDeque::with_capacity(if capacity == usize::MAX { 0 } else { capacity.min(AHEAD) }),
+            buffer: VecDeque::with_capacity(if capacity == UNBOUNDED { 0 } else { capacity.min(Self::AHEAD) }),
             capacity,
             permits: 0,
             committed: 0,
@@ -185,10 +192,23 @@ impl<T> State<T> {
         self.buffer.push_back(value);
     }
 
-    /// Of a quiet channel.
+    /// The oldest value in the buffer. Of a quiet channel, or with what follows from it done by the caller.
     #[inline(always)]
     pub(super) fn pop(&mut self) -> Option<T> {
-        self.buffer.pop_front()
+        let value = self.buffer.pop_front();
+        if self.buffer.is_empty() && self.buffer.capacity() > Self::AHEAD {
+            self.shrink();
+        }
+        value
+    }
+
+    /// Gives back the memory of a backlog that is gone. An unbounded channel gives back all of it, a bounded one half each time
+    /// it is empty: one that is filled again and again then copies each value once more at most.
+    #[cold]
+    #[inline(never)]
+    fn shrink(&mut self) {
+        let least = if self.capacity == UNBOUNDED { 0 } else { self.buffer.capacity() / 2 };
+        self.buffer.shrink_to(least.max(Self::AHEAD));
     }
 
     #[inline(always)]
@@ -244,7 +264,7 @@ impl<T> State<T> {
     /// Receives a value, if that needs no waiting.
     #[inline(always)]
     pub(crate) fn receive(&mut self) -> Received<T> {
-        if let Some(value) = self.buffer.pop_front() {
+        if let Some(value) = self.pop() {
             return Received::Value(value, self.admit());
         }
         if self.closed {
