@@ -24,30 +24,47 @@ use std::time::Instant;
 
 /// How a goroutine ended, if not by returning.
 pub(crate) enum End {
-    Panic(Box<dyn Any + Send>),
+    Panic(Payload),
     Goexit,
     Aborted,
 }
 
+/// What a goroutine panicked with, to which shared access gives nothing but its text.
+pub(crate) struct Payload(Box<dyn Any + Send>);
+
+// SAFETY: through `&Payload` the value is asked for its type, which touches none of it, and is looked at if it is a
+// `&'static str` or a `String`, which are Sync. Everything else takes it by value.
+unsafe impl Sync for Payload {}
+
+impl Payload {
+    pub(crate) fn into_inner(self) -> Box<dyn Any + Send> {
+        self.0
+    }
+
+    fn text(&self) -> Option<&str> {
+        let text = self.0.downcast_ref::<&'static str>().copied();
+        text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str))
+    }
+}
+
 impl End {
+    pub(crate) fn panic(payload: Box<dyn Any + Send>) -> End {
+        End::Panic(Payload(payload))
+    }
+
     /// Says on standard error who panicked, of a goroutine that nobody joins. The panic hook has said where, but knows the
     /// goroutine as a thread without a name, or by its worker's.
     fn report(&self, g: &Handle) {
         use std::io::Write;
         let End::Panic(payload) = self else { return };
         let name = g.name().map(|name| format!(" {name:?}")).unwrap_or_default();
-        let text = panic_text(&**payload).map(|text| format!(": {text}")).unwrap_or_default();
+        let text = payload.text().map(|text| format!(": {text}")).unwrap_or_default();
         let (id, site) = (g.id(), g.spawned_at());
         let _ = writeln!(
             std::io::stderr(),
             "gorun: goroutine {id}{name}, spawned at {site}, panicked, and nobody joins it{text}"
         );
     }
-}
-
-fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
-    let text = payload.downcast_ref::<&'static str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 pub(crate) type Outcome<T> = Result<T, End>;
@@ -120,7 +137,7 @@ impl<F: FnOnce() -> T, T, E: AtEnd> Packet<F, T, E> {
         let outcome = match catch_unwind(AssertUnwindSafe(f)) {
             Ok(value) => Ok(value),
             Err(payload) => Err(match classify(payload) {
-                Unwound::Panic(payload) => End::Panic(payload),
+                Unwound::Panic(payload) => End::panic(payload),
                 Unwound::Goexit => End::Goexit,
                 Unwound::Aborted => End::Aborted,
             }),
@@ -137,7 +154,7 @@ impl<F: FnOnce() -> T, T, E: AtEnd> Packet<F, T, E> {
         };
         let outcome = match catch_unwind(AssertUnwindSafe(move || drop(f))) {
             Ok(()) => End::Aborted,
-            Err(payload) => End::Panic(payload),
+            Err(payload) => End::panic(payload),
         };
         // SAFETY: as in `run`.
         unsafe { (&raw mut (*stage).act.result).write(ManuallyDrop::new(Err(outcome))) };
@@ -215,7 +232,7 @@ pub struct JoinError {
 impl JoinError {
     /// For a goroutine whose panic was caught on the way (`scope`).
     pub(crate) fn panicked(handle: &JoinHandle<()>, payload: Box<dyn Any + Send>) -> JoinError {
-        JoinError { id: handle.id(), name: handle.name().map(Into::into), end: End::Panic(payload) }
+        JoinError { id: handle.id(), name: handle.name().map(Into::into), end: End::panic(payload) }
     }
 
     /// It panicked.
@@ -263,7 +280,7 @@ impl JoinError {
     /// ```
     pub fn into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match self.end {
-            End::Panic(payload) => Ok(payload),
+            End::Panic(payload) => Ok(payload.into_inner()),
             _ => Err(self),
         }
     }
@@ -282,7 +299,7 @@ impl JoinError {
 
     fn panic_text(&self) -> Option<&str> {
         let End::Panic(payload) = &self.end else { return None };
-        panic_text(&**payload)
+        payload.text()
     }
 }
 

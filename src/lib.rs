@@ -138,4 +138,6 @@ mod documents {
     struct Design;
     #[doc = include_str!("../docs/porting-from-go.md")]
     struct PortingFromGo;
+    #[doc = include_str!("../docs/types.md")]
+    struct Types;
 }

@@ -148,7 +148,8 @@ pub fn processor_hint() -> usize {
 }
 
 /// Takes what the calling plain thread has stored through the exit path: handlers, then storage. The thread may store
-/// again afterwards. For threads that work for one caller after another; does nothing in a goroutine. Does not unwind.
+/// again afterwards. For threads that work for one caller after another; does nothing in a goroutine. Does not unwind: called
+/// while a closure looks at a typed value, which would be dropped under it, it aborts the process with a message.
 ///
 /// ```
 /// use gorun_scheduler::{end_thread_storage, record};
@@ -166,7 +167,7 @@ pub fn end_thread_storage() {
         && let Some(record) = record()
     {
         // SAFETY: the record is the caller's own and stays while it runs (T2).
-        unsafe { record.as_ref() }.run_exit();
+        unsafe { record.as_ref() }.end_use();
     }
 }
 

@@ -41,7 +41,19 @@ pub enum WaitReason {
 #[derive(Debug)]
 pub struct Blocker {
     parker: NonNull<Parker>,
-    thread: Option<Box<ThreadParker>>,
+    thread: Option<BoxedParker>,
+}
+
+/// A plain thread's parker, which we own, by a pointer that stays valid when the blocker moves. (A `Box` is unique: each
+/// move of it ends the pointers that were derived from it before.)
+#[derive(Debug)]
+struct BoxedParker(NonNull<ThreadParker>);
+
+impl Drop for BoxedParker {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::into_raw`, and dropped once. P3: whoever could claim it has let go of it by now.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
 }
 
 impl Blocker {
@@ -91,8 +103,9 @@ impl Blocker {
 
     #[cold]
     fn of_thread() -> Blocker {
-        let thread = Box::new(ThreadParker::current());
-        Blocker { parker: thread.parker(), thread: Some(thread) }
+        let thread = NonNull::from(Box::leak(Box::new(ThreadParker::current())));
+        // SAFETY: just made.
+        Blocker { parker: unsafe { thread.as_ref() }.parker(), thread: Some(BoxedParker(thread)) }
     }
 
     /// Its claim word, for who will end the wait; valid while the blocker is.
@@ -110,6 +123,17 @@ impl Blocker {
     #[must_use]
     pub fn parker(&self) -> NonNull<Parker> {
         self.parker
+    }
+
+    /// Not that of a goroutine that left it where another one of its thread finds it.
+    #[inline]
+    fn is_of(&self, g: &Goroutine) -> bool {
+        std::ptr::eq(self.parker.as_ptr(), &raw const g.parker)
+    }
+
+    fn check_caller(&self) {
+        let is_callers = current::goroutine().map_or(self.thread.is_some(), |g| self.is_of(g));
+        assert!(is_callers, "a blocker is used by whoever made it");
     }
 
     #[inline]
@@ -143,6 +167,9 @@ impl Blocker {
 
     /// As [`Blocker::arm`], but an abort does not end this wait: where others hold borrows of our stack.
     ///
+    /// # Panics
+    /// When the caller is not the one that the blocker was made by.
+    ///
     /// ```
     #[doc = include_str!("examples.txt")]
     /// let goroutine = go(|| {
@@ -155,11 +182,15 @@ impl Blocker {
     /// join(&goroutine);
     /// ```
     pub fn arm_shielded(&self) {
+        self.check_caller();
         let _wait = self.word().arm(true);
     }
 
     /// Takes the announcement back, when the caller is in no queue. `false`: a claim (an abort's) came first, and
     /// [`Blocker::park`] has to be called, which returns at once.
+    ///
+    /// # Panics
+    /// When the caller is not the one that the blocker was made by.
     ///
     /// ```
     /// let blocker = gorun_scheduler::Blocker::current();
@@ -169,6 +200,7 @@ impl Blocker {
     /// ```
     #[must_use]
     pub fn disarm(&self) -> bool {
+        self.check_caller();
         self.word().disarm()
     }
 
@@ -181,7 +213,8 @@ impl Blocker {
     /// The wait must have been [armed](Blocker::arm).
     ///
     /// # Panics
-    /// On a goroutine, when the wait was not armed. (A plain thread would wait for ever.)
+    /// On a goroutine, when the wait was not armed. (A plain thread would wait for ever.) When a goroutine calls that is not
+    /// the one that the blocker was made by.
     ///
     /// ```
     /// use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter};
@@ -208,7 +241,7 @@ impl Blocker {
     #[must_use]
     pub fn park(&self, reason: WaitReason, deadline: Option<Instant>) -> Token {
         match current::goroutine() {
-            Some(g) if self.thread.is_none() => {
+            Some(g) if self.is_of(g) => {
                 // Relaxed: read by observers only.
                 g.reason.store(reason as u8, Ordering::Relaxed);
                 match deadline {

@@ -23,6 +23,7 @@ use crate::spawn::{Spec, spawn_on};
 use crate::stack;
 use crate::timers::TimerHome;
 use crate::worker::Worker;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,6 +35,10 @@ pub struct Scheduler {
     monitor: Option<JoinHandle<()>>,
     down: bool,
 }
+
+// Nothing of what a panic may leave half done is behind it.
+impl UnwindSafe for Scheduler {}
+impl RefUnwindSafe for Scheduler {}
 
 /// What a shutdown had to leave behind: handles of the goroutines that did not end.
 #[derive(Debug)]

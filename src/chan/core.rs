@@ -18,6 +18,7 @@ use super::state::{Side, Slot, State};
 use super::timed::SendingTimer;
 use crate::sync::shim::{AtomicU32, AtomicUsize, Ordering};
 use gorun_scheduler::{Blocker, Note, ShortGuard, ShortLock, Token, WaitReason, Waiter, Wake};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::OnceLock;
 
 /// The token of a wait that is over: what there was to exchange lies in the slot. With the number of the select's arm.
@@ -50,6 +51,10 @@ pub(crate) struct Core<T> {
     senders: AtomicUsize,
     receivers: AtomicUsize,
 }
+
+// As std's and crossbeam's: no code of a user's runs under the lock, so no panic leaves a channel half changed.
+impl<T> UnwindSafe for Core<T> {}
+impl<T> RefUnwindSafe for Core<T> {}
 
 impl<T> Core<T> {
     pub(super) fn new(capacity: usize) -> Core<T> {

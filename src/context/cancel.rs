@@ -9,6 +9,7 @@ use super::error::ContextError;
 use super::tree::Node;
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,6 +29,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct CancelFunc {
     node: Option<Arc<Node>>,
 }
+
+// As a context's.
+impl UnwindSafe for CancelFunc {}
+impl RefUnwindSafe for CancelFunc {}
 
 impl CancelFunc {
     pub(super) fn new(node: Arc<Node>) -> CancelFunc {
@@ -140,6 +145,10 @@ pub struct AfterFunc {
     at: Option<(Arc<Node>, Option<Place>)>,
     stopped: AtomicBool,
 }
+
+// As a context's.
+impl UnwindSafe for AfterFunc {}
+impl RefUnwindSafe for AfterFunc {}
 
 impl AfterFunc {
     pub(super) fn new(at: Option<(Arc<Node>, Option<Place>)>) -> AfterFunc {

@@ -38,6 +38,7 @@ use self::values::Value;
 use crate::chan::{Receiver, never};
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,10 @@ pub struct Context {
     node: Option<Arc<Node>>,
     values: Option<Arc<Value>>,
 }
+
+// No code of a user's runs while a context is being changed.
+impl UnwindSafe for Context {}
+impl RefUnwindSafe for Context {}
 
 /// The empty context: never canceled, without values and without a deadline. What `main`, initialisation and tests
 /// begin with. Go's [`context.Background`](https://pkg.go.dev/context#Background).

@@ -2,10 +2,13 @@
 //! goroutines with thread-locals of their own find its value.
 //!
 //! * **K1.** A key's index is given once, from 1, and no other key has it: what the record holds under it is a `T`.
+//! * **K4.** A key is invariant in `T`: whoever reads its value believes what whoever stored it believed. (A covariant one
+//!   would let a scope of `fn(&'static str)` be read as `fn(&str)`, which may be called with what soon dangles.)
 
 use super::AccessError;
 use gorun_scheduler::{Kind, Locals, Unavailable};
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,6 +20,8 @@ pub struct Key<T: 'static> {
     index: AtomicU32,
     init: fn() -> T,
     pub(super) kind: Kind,
+    /// K4.
+    invariant: PhantomData<fn(T) -> T>,
 }
 
 /// A copy of the key's word in the thread-locals of one goroutine: see [`Kind::mirrored`].
@@ -37,9 +42,12 @@ impl<T: 'static> Mirror<T> {
         NonNull::new(self.0.get())
     }
 
+    /// # Safety
+    /// By the key's kind only: what is written is what [`Kind::mirrored`] says. (The macro's mirror has a name, which the
+    /// initialiser that the macro is given can say as well.)
     #[doc(hidden)]
     #[inline]
-    pub fn set(&self, value: *mut u8) {
+    pub unsafe fn set(&self, value: *mut u8) {
         self.0.set(value.cast());
     }
 }
@@ -50,7 +58,7 @@ impl<T: 'static> Key<T> {
     #[doc(hidden)]
     #[must_use]
     pub const fn new(mirror: fn(*mut u8), init: fn() -> T) -> Key<T> {
-        Key { index: AtomicU32::new(0), init, kind: Kind::typed::<T>().mirrored(mirror) }
+        Key::of(Kind::typed::<T>().mirrored(mirror), init)
     }
 
     #[doc(hidden)]
@@ -59,7 +67,11 @@ impl<T: 'static> Key<T> {
     where
         T: Send,
     {
-        Key { index: AtomicU32::new(0), init, kind: Kind::inheriting::<T>(hook).mirrored(mirror) }
+        Key::of(Kind::inheriting::<T>(hook).mirrored(mirror), init)
+    }
+
+    const fn of(kind: Kind, init: fn() -> T) -> Key<T> {
+        Key { index: AtomicU32::new(0), init, kind, invariant: PhantomData }
     }
 
     #[cold]

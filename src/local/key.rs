@@ -11,6 +11,7 @@ use super::declared::Key;
 use gorun_scheduler::{Locals, known_record, record};
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 /// A key of goroutine-local storage, as `std::thread::LocalKey`. Declared by
@@ -40,6 +41,8 @@ pub struct LocalKey<T: 'static> {
     // another crate, and the look-up is inlined.
     key: fn() -> &'static Key<T>,
     mirror: fn() -> Option<NonNull<T>>,
+    /// K4 in `declared`.
+    invariant: PhantomData<fn(T) -> T>,
 }
 
 impl<T: 'static> fmt::Debug for LocalKey<T> {
@@ -55,7 +58,7 @@ impl<T: 'static> LocalKey<T> {
     #[doc(hidden)]
     #[must_use]
     pub const unsafe fn __new(key: fn() -> &'static Key<T>, mirror: fn() -> Option<NonNull<T>>) -> LocalKey<T> {
-        LocalKey { key, mirror }
+        LocalKey { key, mirror, invariant: PhantomData }
     }
 
     /// The record, for as long as the caller's frame.

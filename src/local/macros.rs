@@ -72,13 +72,17 @@ macro_rules! __goroutine_local {
             $crate::__goroutine_local!(@key $t, $new(|| $init $($hook)*));
         $crate::goroutine_local!($($($rest)*)?);
     };
-    // The items have names of our own: what the initialiser mentions is the user's.
+    // The items have names of our own: what the initialiser mentions is the user's. It can say these names too, so nothing
+    // that is safe to call may be done with them that is not sound.
     (@key $t:ty, $new:ident($($parts:tt)*)) => {{
         ::std::thread_local! {
             static __GORUN_MIRROR: $crate::local::__Mirror<$t> = const { $crate::local::__Mirror::new() };
         }
-        static __GORUN_KEY: $crate::local::__Key<$t> =
-            $crate::local::__Key::<$t>::$new(|value| __GORUN_MIRROR.with(|mirror| mirror.set(value)), $($parts)*);
+        static __GORUN_KEY: $crate::local::__Key<$t> = $crate::local::__Key::<$t>::$new(
+            // A closure, which has no name. SAFETY: the key's kind alone is given it.
+            |value| __GORUN_MIRROR.with(|mirror| unsafe { mirror.set(value) }),
+            $($parts)*
+        );
         // SAFETY: the key and the mirror, which its kind writes, are this constant's alone.
         unsafe { $crate::local::LocalKey::__new(|| &__GORUN_KEY, || __GORUN_MIRROR.with(|mirror| mirror.get())) }
     }};

@@ -8,6 +8,8 @@
 //! * **A2.** `run` takes every waiter out of its queue before it returns or unwinds (W2). So an arm needs no `Drop`, and
 //!   the bodies of `select!` may move and drop the handles that the arms borrow.
 //! * **A3.** What was selected is in the arm until it is taken: a received value in the slot, a permit in `permitted`.
+//! * **A4.** An operation is in one table at a time, once: its waiter would otherwise get into two queues. An [`Arm`] borrows
+//!   it exclusively, [`Select`](super::Select) owns it.
 
 use crate::chan::{
     Core, Locked, Offered, Received, Receiver, RecvError, SendError, Sender, Side, Slot, State, settled,
@@ -111,7 +113,8 @@ pub struct SendArm<'a, T> {
 }
 
 /// An arm whose type has been left behind.
-#[derive(Clone, Copy)]
+///
+/// A4: it can't be copied.
 pub struct Arm<'a> {
     pub(super) operations: &'a dyn Operations,
     /// Its channel's hint, to be read without a call; `None`: it is never ready.
@@ -164,7 +167,7 @@ impl<'a, T> RecvArm<'a, T> {
 
     /// For the table of arms.
     #[inline]
-    pub fn arm(&self) -> Arm<'_> {
+    pub fn arm(&mut self) -> Arm<'_> {
         Arm::new(self, self.core, Side::Receive)
     }
 
@@ -197,7 +200,7 @@ impl<'a, T> SendArm<'a, T> {
 
     /// For the table of arms.
     #[inline]
-    pub fn arm(&self) -> Arm<'_> {
+    pub fn arm(&mut self) -> Arm<'_> {
         Arm::new(self, self.core, Side::Send)
     }
 

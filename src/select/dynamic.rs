@@ -7,6 +7,7 @@ use super::arm::{Operations, Permit, RecvArm, SendArm};
 use super::run::{Wait, run, run_ready};
 use crate::chan::{Receiver, RecvError, SendError, Sender, Side};
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -76,6 +77,10 @@ pub struct SelectedOperation<'a> {
     arm: Rc<dyn Renew<'a> + 'a>,
     completed: bool,
 }
+
+// As crossbeam's.
+impl UnwindSafe for SelectedOperation<'_> {}
+impl RefUnwindSafe for SelectedOperation<'_> {}
 
 /// No operation could go on at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

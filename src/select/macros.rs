@@ -145,7 +145,7 @@ macro_rules! __select {
         recv($receiver:expr $(,)?) ($result:pat) $body:tt $($rest:tt)*
     ) => {
         match $crate::select::internal::recv(&$receiver) {
-            _arm => $crate::__select!(
+            mut _arm => $crate::__select!(
                 @add $biased ($($n)* + 1) [$($table)* _arm.arm(),]
                 [$($branches)* (($($n)*) { let $result = _arm.finish(); $body })]
                 $default $($rest)*
@@ -156,7 +156,7 @@ macro_rules! __select {
         send($sender:expr, $value:expr $(,)?) ($result:pat) $body:tt $($rest:tt)*
     ) => {
         match $crate::select::internal::send(&$sender) {
-            _arm => $crate::__select!(
+            mut _arm => $crate::__select!(
                 @add $biased ($($n)* + 1) [$($table)* _arm.arm(),]
                 [$($branches)* (($($n)*) { let $result = _arm.permit().send($value); $body })]
                 $default $($rest)*
@@ -191,7 +191,7 @@ macro_rules! __select {
         )
     };
     (@add $biased:tt $n:tt [$($table:tt)*] [$((($($index:tt)*) $branch:block))*] [($wait:expr) $default:tt]) => {{
-        let _selected = $crate::select::internal::run(&[$($table)*], $biased, $wait);
+        let _selected = $crate::select::internal::run(&mut [$($table)*], $biased, $wait);
         match _selected {
             $(::std::option::Option::Some(_index) if _index == $($index)* => $branch)*
             ::std::option::Option::Some(_) => ::std::unreachable!("an arm of this select"),

@@ -175,7 +175,9 @@ pub mod internal {
         Wait::Until(Instant::now().checked_add(timeout))
     }
 
-    pub fn run(arms: &[Arm<'_>], biased: bool, wait: Wait) -> Option<usize> {
+    /// Each arm borrows its operation for itself (A4 in `arm`), and the table is the caller's alone while it waits: so no
+    /// waiter gets into two queues.
+    pub fn run(arms: &mut [Arm<'_>], biased: bool, wait: Wait) -> Option<usize> {
         super::run::run(arms, biased, wait)
     }
 }

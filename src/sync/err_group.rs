@@ -17,7 +17,7 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
 /// Goroutines that work on parts of one task. A clone is the same group. Not to be used again for another task: once an
@@ -34,6 +34,10 @@ use std::sync::{Arc, Mutex};
 pub struct ErrGroup<E> {
     inner: Arc<Inner<E>>,
 }
+
+// No code of a user's runs while it is being changed.
+impl<E> UnwindSafe for ErrGroup<E> {}
+impl<E> RefUnwindSafe for ErrGroup<E> {}
 
 struct Inner<E> {
     state: Mutex<State<E>>,

@@ -5,6 +5,7 @@ use super::once::Panics;
 use super::once_lock::OnceLock;
 use std::fmt;
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// A value that is made when it is first looked at: std's `LazyLock`, whose waiters are parked.
@@ -22,6 +23,9 @@ pub struct LazyLock<T, F = fn() -> T> {
     cell: OnceLock<T>,
     make: F,
 }
+
+// As std's.
+impl<T: UnwindSafe + RefUnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}
 
 impl<T, F: Fn() -> T> LazyLock<T, F> {
     /// One whose value `make` will make.

@@ -8,6 +8,7 @@
 use super::raw_mutex::RawMutex;
 use lock_api::RawMutex as _;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 /// The lock, held: [`lock_api`]'s guard. Unlocks when dropped.
@@ -35,6 +36,10 @@ pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
 /// assert_eq!(*total.lock(), 6);
 /// ```
 pub struct Mutex<T: ?Sized>(lock_api::Mutex<RawMutex, T>);
+
+// As std's, for whom the compiler asks. There is no poison: whoever takes the lock after a panic sees what it left.
+impl<T: ?Sized> UnwindSafe for Mutex<T> {}
+impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
 impl<T> Mutex<T> {
     /// An unlocked mutex.

@@ -6,6 +6,7 @@
 use super::once::{Once, Panics};
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// A value that is written once: std's `OnceLock`, whose waiters are parked.
 ///
@@ -23,6 +24,9 @@ pub struct OnceLock<T> {
 
 // SAFETY: L1: it is shared, and dropped where the last one is.
 unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
+
+// As std's: a value that could not be made is not there.
+impl<T: UnwindSafe + RefUnwindSafe> RefUnwindSafe for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
     /// An empty one.

@@ -3,6 +3,7 @@
 use super::raw_mutex::Abort;
 use super::raw_rwlock::RawRwLock;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 /// The lock, held to read: [`lock_api`]'s guard. It may be dropped by another goroutine or thread.
@@ -46,6 +47,10 @@ pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, Ra
 /// assert_eq!(table.into_inner(), [1, 2]);
 /// ```
 pub struct RwLock<T: ?Sized>(lock_api::RwLock<RawRwLock, T>);
+
+// As std's, for whom the compiler asks. There is no poison: whoever takes the lock after a panic sees what it left.
+impl<T: ?Sized> UnwindSafe for RwLock<T> {}
+impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 
 impl<T> RwLock<T> {
     /// An unlocked lock.

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 /// Calls of which one at a time is made for each key, for all who want it: Go's `singleflight.Group`.
@@ -37,6 +37,10 @@ use std::sync::Arc;
 pub struct SingleFlight<K, V> {
     calls: Mutex<HashMap<K, Arc<Call<V>>>>,
 }
+
+// No code of a user's but `K`'s `Hash` and `Eq` runs while it is being changed; a call that panics ends as one that did.
+impl<K, V> UnwindSafe for SingleFlight<K, V> {}
+impl<K, V> RefUnwindSafe for SingleFlight<K, V> {}
 
 struct Call<V> {
     outcome: OnceLock<Outcome<V>>,

@@ -4,6 +4,7 @@ use super::alarm::{ChannelTimer, home};
 use super::in_time;
 use crate::chan::{Receiver, never};
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 /// Sends the time to its channel every so often. Go's `time.Ticker`.
@@ -20,6 +21,10 @@ use std::time::{Duration, Instant};
 /// assert!(ticks.is_sorted());
 /// ```
 pub struct Ticker(ChannelTimer);
+
+// No code of a user's runs while it is being changed.
+impl UnwindSafe for Ticker {}
+impl RefUnwindSafe for Ticker {}
 
 impl Ticker {
     /// A ticker; the first tick comes after one `period`.

@@ -8,6 +8,7 @@ use super::lazy::LazyTimer;
 use crate::chan::{Receiver, never};
 use gorun_scheduler::Moment;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,10 @@ enum Kind {
     /// With the channel that never gets anything, once somebody asks for it.
     Func(FuncTimer, OnceLock<Receiver<Instant>>),
 }
+
+// No code of a user's runs while it is being changed.
+impl UnwindSafe for Timer {}
+impl RefUnwindSafe for Timer {}
 
 impl Timer {
     /// A timer that sends the time to its channel when `duration` has passed.

@@ -9,7 +9,7 @@ use crate::config::ThreadLocals;
 use crate::parker::{Parker, Token};
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +20,10 @@ pub struct Handle(NonNull<Goroutine>);
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
+
+// Nothing of what a panic may leave half done is behind it.
+impl UnwindSafe for Handle {}
+impl RefUnwindSafe for Handle {}
 
 impl Handle {
     /// With a reference that has been counted for it.

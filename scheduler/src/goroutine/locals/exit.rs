@@ -185,6 +185,14 @@ impl Locals {
         (self.target.get())(self);
     }
 
+    /// As [`Locals::run_exit`], of a plain thread that goes on: nobody may be looking (L4).
+    pub(crate) fn end_use(&self) {
+        if self.looks.get() != 0 {
+            fatal("a thread's storage was to be dropped while a look at its goroutine-locals went on");
+        }
+        self.run_exit();
+    }
+
     /// Whether the target is the cleaning exit: whether anything was stored or registered.
     ///
     /// ```
