@@ -1,6 +1,6 @@
 //! What a runtime can be told, by its builder or by the environment, and the errors of getting it wrong.
 
-use crate::isolated::{self, Unsupported};
+use crate::isolated::{self, Refusal, Unsupported};
 use crate::stack::{StackClass, StackError};
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -38,8 +38,11 @@ pub struct Config {
     pub warm_stacks: usize,
     /// How long free stacks beyond those stay warm while nobody needs them.
     pub idle_stacks: Duration,
-    /// Whose thread-locals goroutines see; `None`: their own where that can be had ([`isolation`](crate::isolation)).
+    /// Whose thread-locals goroutines see; `None`: their own where that can be had ([`isolation`](crate::isolation)), and a
+    /// line on standard error where it can't.
     pub thread_locals: Option<ThreadLocals>,
+    /// If true, there is no such line.
+    pub pinned_will_do: bool,
     /// How long a shutdown waits for goroutines to end.
     pub grace: Duration,
     /// Prefix of the names of the runtime's threads.
@@ -63,6 +66,8 @@ const STACK_SIZE_NAME: &str = "GORUN_STACK_SIZE";
 const MAX_SPARE_WORKERS: usize = 1 << 16;
 const SPARE_WORKERS_NAME: &str = "GORUN_SPARE_WORKERS";
 const THREAD_LOCALS: &str = "GORUN_THREAD_LOCALS";
+/// Its value for: isolated where that can be had, pinned else.
+const AUTO: &str = "auto";
 /// For tests, and so not documented.
 const ALWAYS_MIGRATE: &str = "GORUN_TEST_MIGRATE";
 const SCHEDTRACE: &str = "GORUN_SCHEDTRACE";
@@ -116,7 +121,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "goroutines can't have thread-locals of their own here: {reason}")
             }
             ConfigError::Stack(error) => write!(f, "the default stack size: {error}"),
-            ConfigError::Thread(error) => write!(f, "a worker thread could not be started: {error}"),
+            ConfigError::Thread(error) => write!(f, "a thread could not be started: {error}"),
         }
     }
 }
@@ -146,7 +151,7 @@ fn variable(
 
 impl Config {
     /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes), `GORUN_SPARE_WORKERS`,
-    /// `GORUN_THREAD_LOCALS` (`isolated` or `pinned`).
+    /// `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`).
     ///
     /// The default number of workers is [`std::thread::available_parallelism`], which knows of CPU affinity and
     /// of cgroup quotas.
@@ -169,13 +174,14 @@ impl Config {
             variable(STACK_SIZE_NAME, "a number of bytes from 1 to just below 1 GiB", |n| class_for(n).is_ok())?;
         let spare_workers =
             variable(SPARE_WORKERS_NAME, "a number of threads from 0 to 65536", |n| n <= MAX_SPARE_WORKERS)?;
-        let thread_locals = match std::env::var_os(THREAD_LOCALS) {
-            None => None,
-            Some(value) if value == "isolated" => Some(ThreadLocals::Isolated),
-            Some(value) if value == "pinned" => Some(ThreadLocals::Pinned),
+        let (thread_locals, pinned_will_do) = match std::env::var_os(THREAD_LOCALS) {
+            None => (None, false),
+            Some(value) if value == AUTO => (None, true),
+            Some(value) if value == "isolated" => (Some(ThreadLocals::Isolated), false),
+            Some(value) if value == "pinned" => (Some(ThreadLocals::Pinned), false),
             Some(value) => {
                 let value = value.to_string_lossy().into_owned();
-                let expected = "\"isolated\" or \"pinned\"";
+                let expected = "\"isolated\", \"pinned\" or \"auto\"";
                 return Err(ConfigError::Environment { name: THREAD_LOCALS, value, expected });
             }
         };
@@ -185,6 +191,7 @@ impl Config {
             spare_workers: spare_workers.unwrap_or(SPARE_WORKERS),
             stack_size: stack_size.unwrap_or(STACK_SIZE),
             thread_locals,
+            pinned_will_do,
             warm_stacks: WARM_STACKS,
             idle_stacks: IDLE_STACKS,
             grace: GRACE,
@@ -202,11 +209,17 @@ impl Config {
             return Err(ConfigError::TooManyWorkers { asked: self.workers, max: MAX_WORKERS });
         }
         let mode = match (self.thread_locals, isolated::layout()) {
-            (Some(ThreadLocals::Isolated), Err(reason)) => return Err(ConfigError::Isolation(reason.clone())),
+            // Also where pinned was asked for: a goroutine may be isolated all the same, and workers must know how.
+            (_, Err(Refusal::NotNow(error))) => return Err(ConfigError::Thread(error)),
+            (Some(ThreadLocals::Isolated), Err(Refusal::Never(reason))) => {
+                return Err(ConfigError::Isolation(reason.clone()));
+            }
             (Some(mode), _) => mode,
             (None, Ok(_)) => ThreadLocals::Isolated,
-            (None, Err(reason)) => {
-                tell_once(reason);
+            (None, Err(Refusal::Never(reason))) => {
+                if !self.pinned_will_do {
+                    tell_once(reason);
+                }
                 ThreadLocals::Pinned
             }
         };
@@ -233,15 +246,17 @@ fn tell_of_unknown() {
     });
 }
 
-/// With `GORUN_SCHEDTRACE` set, says on standard error why the default is not what it usually is.
+/// Says on standard error, once, that the default is not what it usually is, and why.
 fn tell_once(reason: &Unsupported) {
     use std::io::Write;
     static ONCE: Once = Once::new();
-    if std::env::var_os(SCHEDTRACE).is_some() {
-        ONCE.call_once(|| {
-            let _ = writeln!(std::io::stderr(), "gorun: goroutines are pinned to their worker's thread: {reason}");
-        });
-    }
+    ONCE.call_once(|| {
+        let _ = writeln!(
+            std::io::stderr(),
+            "gorun: goroutines are pinned to their worker's thread, because they can't have thread-locals of their own here: \
+             {reason}; what they hold over a wait meets their neighbours ({THREAD_LOCALS}={AUTO} says that this will do)"
+        );
+    });
 }
 
 /// The class whose slots leave `bytes` to a goroutine beside its thread-local block, in whichever mode.

@@ -83,7 +83,7 @@ pub(crate) unsafe fn spawn_on(
         None => shared.mode,
         Some(ThreadLocals::Pinned) => ThreadLocals::Pinned,
         Some(ThreadLocals::Isolated) => {
-            isolated::layout().map_err(|reason| SpawnError::Isolation(reason.clone()))?;
+            isolated::layout().map_err(|refusal| SpawnError::Isolation(refusal.into_reason()))?;
             ThreadLocals::Isolated
         }
     };

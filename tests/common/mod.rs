@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "system calls")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod child;
 pub(crate) mod stuck;
 
 use gorun::runtime::Builder;

@@ -27,8 +27,24 @@ impl Layout {
     }
 }
 
-pub(crate) fn layout() -> Result<&'static Layout, &'static Unsupported> {
-    Err(&Unsupported(()))
+/// Why there is no layout.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The verdict.
+    Never(&'static Unsupported),
+    /// Nothing has to be found out here.
+    #[allow(dead_code, reason = "so that callers are the same everywhere")]
+    NotNow(std::io::Error),
+}
+
+impl Refusal {
+    pub(crate) fn into_reason(self) -> Unsupported {
+        Unsupported(())
+    }
+}
+
+pub(crate) fn layout() -> Result<&'static Layout, Refusal> {
+    Err(Refusal::Never(&Unsupported(())))
 }
 
 pub(crate) fn known() -> &'static Layout {

@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const COMMON_WORDS: std::ops::RangeInclusive<usize> = 3..=16;
 /// `multiple_threads`, 32 bits: malloc and stdio leave out their locks where it is 0.
 const MULTIPLE_THREADS: usize = 24;
-/// A field of the rseq area, and "registration failed": whoever wants to know the processor asks the kernel.
-const RSEQ_CPU_ID: usize = 4;
-const RSEQ_UNREGISTERED: u32 = -2_i32 as u32;
+/// A field of the rseq area, and `RSEQ_CPU_ID_REGISTRATION_FAILED` for it: the kernel knows the thread's own area only. So
+/// glibc's `sched_getcpu` and others ask the kernel, and a restartable sequence finds out that it is none.
+pub(super) const RSEQ_CPU_ID: isize = 4;
+pub(super) const RSEQ_UNREGISTERED: i32 = -2;
 /// Above any thread id of the kernel's (`PID_MAX_LIMIT`), below the bits of a futex word that mean something.
 const FIRST_TID: u32 = 1 << 22;
 const LAST_TID: u32 = (1 << 29) - 1;
@@ -98,7 +99,7 @@ impl Block {
             layout.at(tcb, layout.stack_size.cast_signed()).write(top as usize - low as usize);
             tcb.add(layout.tid).cast::<u32>().write(take_tid());
             if let Some(rseq) = layout.rseq {
-                tcb.add(rseq + RSEQ_CPU_ID).cast::<u32>().write(RSEQ_UNREGISTERED);
+                tcb.offset(rseq + RSEQ_CPU_ID).cast::<i32>().write(RSEQ_UNREGISTERED);
             }
         }
         Some((Block { tcb, modules }, bottom.wrapping_sub(HOME_SIZE)))

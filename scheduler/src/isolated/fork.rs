@@ -5,7 +5,7 @@
 //! [`layout`](super::layout); called by `fork` in parent and child, in this thread.
 
 use super::block::{Loaded, home_of};
-use super::{Unsupported, fsbase, known};
+use super::{Failure, fsbase, known};
 use std::cell::Cell;
 
 thread_local! {
@@ -13,14 +13,11 @@ thread_local! {
     static FORKING: Cell<usize> = const { Cell::new(0) };
 }
 
-pub(super) fn install() -> Result<(), Unsupported> {
+pub(super) fn install() -> Result<(), Failure> {
     // SAFETY: three functions that do not unwind, and are there for good.
     match unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) } {
         0 => Ok(()),
-        code => {
-            let error = std::io::Error::from_raw_os_error(code);
-            Err(Unsupported::new(format!("pthread_atfork: {error}")))
-        }
+        code => Err(Failure::refused("pthread_atfork", &std::io::Error::from_raw_os_error(code))),
     }
 }
 

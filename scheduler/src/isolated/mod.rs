@@ -38,9 +38,12 @@ pub(crate) use block::{Block, Loaded};
 
 pub(crate) use glibc::Layout;
 
+use crate::shim::Lock;
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Why goroutines can't have thread-locals of their own here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,26 +63,108 @@ impl fmt::Display for Unsupported {
 
 impl std::error::Error for Unsupported {}
 
-static LAYOUT: OnceLock<Result<Layout, Unsupported>> = OnceLock::new();
+/// Why there is no layout.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The verdict: there will be none in this process.
+    Never(&'static Unsupported),
+    /// It could not be found out: the system refused a thread or memory. The next call tries again.
+    NotNow(io::Error),
+}
 
-/// What a block looks like in this process. The first call takes a thread or two and about a millisecond.
-pub(crate) fn layout() -> Result<&'static Layout, &'static Unsupported> {
-    LAYOUT
-        .get_or_init(|| {
-            fsbase::usable()?;
-            let layout = glibc::explore()?;
-            self_test::run(&layout)?;
-            fork::install()?;
-            setxid::install()?;
-            Ok(layout)
-        })
-        .as_ref()
+impl Refusal {
+    /// The reason as a value.
+    pub(crate) fn into_reason(self) -> Unsupported {
+        match self {
+            Refusal::Never(reason) => reason.clone(),
+            Refusal::NotNow(error) => Unsupported::new(error.to_string()),
+        }
+    }
+}
+
+/// How an attempt to find out ends without a layout.
+#[derive(Debug)]
+enum Failure {
+    Unsupported(Unsupported),
+    Refused(io::Error),
+}
+
+impl From<Unsupported> for Failure {
+    fn from(reason: Unsupported) -> Failure {
+        Failure::Unsupported(reason)
+    }
+}
+
+impl Failure {
+    /// The system has refused something that it may grant later.
+    fn refused(what: &str, error: &io::Error) -> Failure {
+        Failure::Refused(io::Error::new(error.kind(), format!("{what}: {error}")))
+    }
+}
+
+/// What was found out; empty as long as nothing was.
+struct Verdict {
+    known: OnceLock<Result<Layout, Unsupported>>,
+    one_at_a_time: Lock<()>,
+}
+
+/// How often a refusal is tried again, after one millisecond, two, and so on: 210 in all, as Go does it for threads that
+/// the kernel refuses.
+const RETRIES: u64 = 20;
+
+static VERDICT: Verdict = Verdict { known: OnceLock::new(), one_at_a_time: Lock::new(()) };
+
+impl Verdict {
+    /// The verdict, by `find_out` if there is none yet. A refusal is none, and leaves the next call free to find out.
+    fn get(
+        &'static self,
+        mut find_out: impl FnMut() -> Result<Layout, Failure>,
+        pause: impl Fn(Duration),
+    ) -> Result<&'static Layout, Refusal> {
+        if let Some(known) = self.known.get() {
+            return known.as_ref().map_err(Refusal::Never);
+        }
+        let _guard = self.one_at_a_time.lock();
+        let mut tries = 0;
+        while self.known.get().is_none() {
+            let found = match find_out() {
+                Ok(layout) => Ok(layout),
+                Err(Failure::Unsupported(reason)) => Err(reason),
+                Err(Failure::Refused(_)) if tries < RETRIES => {
+                    tries += 1;
+                    pause(Duration::from_millis(tries));
+                    continue;
+                }
+                Err(Failure::Refused(error)) => return Err(Refusal::NotNow(error)),
+            };
+            // Nobody else sets it while we have the lock.
+            let _ = self.known.set(found);
+        }
+        self.known.get().expect("found out above").as_ref().map_err(Refusal::Never)
+    }
+}
+
+/// What a block looks like in this process. The first call takes a thread or two and about a millisecond. No runtime
+/// starts before there is a verdict, so that no worker is without it.
+pub(crate) fn layout() -> Result<&'static Layout, Refusal> {
+    #[expect(clippy::disallowed_methods, reason = "on the thread that starts a first runtime, before there are workers")]
+    VERDICT.get(find_out, std::thread::sleep)
+}
+
+fn find_out() -> Result<Layout, Failure> {
+    fsbase::usable()?;
+    let layout = glibc::explore()?;
+    self_test::run(&layout)?;
+    // The last two change the process. So the second must not fail for now only: then both would be done twice.
+    fork::install()?;
+    setxid::install()?;
+    Ok(layout)
 }
 
 /// [`layout`], if it was asked for before and can be had.
 #[inline]
 fn layout_if_known() -> Option<&'static Layout> {
-    LAYOUT.get().and_then(|layout| layout.as_ref().ok())
+    VERDICT.known.get().and_then(|layout| layout.as_ref().ok())
 }
 
 /// The same without any cost, for code that has blocks.
@@ -88,7 +173,8 @@ pub(crate) fn known() -> &'static Layout {
 }
 
 /// Whether goroutines can have thread-locals of their own in this process, or why not. The first call finds out, which
-/// takes about a millisecond; the answer stays the same.
+/// takes about a millisecond; the answer stays the same, unless it is that the system had no thread or no memory to find out
+/// with: then the next call tries again.
 ///
 /// # Errors
 /// The reason, when they can't.
@@ -100,5 +186,5 @@ pub(crate) fn known() -> &'static Layout {
 /// # Ok::<(), gorun_scheduler::ConfigError>(())
 /// ```
 pub fn isolation() -> Result<(), Unsupported> {
-    layout().map(drop).map_err(Clone::clone)
+    layout().map(drop).map_err(Refusal::into_reason)
 }

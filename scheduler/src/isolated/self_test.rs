@@ -2,15 +2,16 @@
 //!
 //! Called once, by [`layout`](super::layout), after the exploration and before anybody gets a block.
 
-use super::block::{Block, Loaded};
+use super::block::{Block, Loaded, RSEQ_CPU_ID};
 use super::glibc::Layout;
-use super::{Unsupported, fsbase};
+use super::{Failure, Unsupported, fsbase};
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::thread::ThreadId;
 
-/// Room for the block; its "stack" is never run on.
+/// Room for the block, at least; its "stack" is never run on.
 const AREA: usize = 1 << 18;
 const UNTOUCHED: u64 = 0x5e1f_7e57;
 
@@ -29,13 +30,22 @@ impl Drop for Counter {
     }
 }
 
+/// What must be seen with the block loaded.
+struct Expected<'a> {
+    /// The size of its stack.
+    area: usize,
+    /// The processor that the thread runs on, if it can be kept there.
+    processor: Option<usize>,
+    drops: &'a Cell<u32>,
+}
+
 /// What was seen with the block loaded.
 struct Seen {
     wrong: Option<&'static str>,
     thread: Option<ThreadId>,
 }
 
-pub(super) fn run(layout: &Layout) -> Result<(), Unsupported> {
+pub(super) fn run(layout: &Layout) -> Result<(), Failure> {
     // On a thread of its own: whatever goes wrong in libc's state goes wrong there.
     let test = || on_this_thread(layout);
     let outcome = std::thread::scope(|scope| {
@@ -43,27 +53,24 @@ pub(super) fn run(layout: &Layout) -> Result<(), Unsupported> {
     });
     match outcome {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(Unsupported::new("the self-test panicked")),
-        Err(error) => Err(Unsupported::new(format!("no thread for the self-test: {error}"))),
+        Ok(Err(_)) => Err(Unsupported::new("the self-test panicked").into()),
+        Err(error) => Err(Failure::refused("no thread for the self-test", &error)),
     }
 }
 
-fn on_this_thread(layout: &Layout) -> Result<(), Unsupported> {
-    if layout.room() > AREA / 2 {
-        return Err(Unsupported::new(format!(
-            "thread-locals of {} bytes are too large for a stack",
-            layout.static_size
-        )));
-    }
+fn on_this_thread(layout: &Layout) -> Result<(), Failure> {
     let drops = Cell::new(0);
     let outside = std::thread::current().id();
     set_plain(1);
-    let mut area = vec![0xA5_u8; AREA].into_boxed_slice();
+    let mut area = vec![0xA5_u8; AREA.max(2 * layout.room())].into_boxed_slice();
     let low = area.as_mut_ptr();
     // SAFETY: the area is ours and large enough.
-    let made = unsafe { Block::create(layout, low, low.add(AREA)) };
-    let Some((block, _)) = made else { return Err(Unsupported::new("no memory for a thread-local block")) };
-    let (first, second) = with_block(layout, &block, &drops);
+    let made = unsafe { Block::create(layout, low, low.add(area.len())) };
+    let Some((block, _)) = made else {
+        return Err(Failure::refused("no thread-local block", &ErrorKind::OutOfMemory.into()));
+    };
+    let expected = Expected { area: area.len(), processor: stay_on_one_processor(), drops: &drops };
+    let (first, second) = with_block(layout, &block, &expected);
     // SAFETY: not loaded any more.
     unsafe { block.destroy(layout) };
     let wrong = first.wrong.or(second.wrong).or_else(|| {
@@ -79,21 +86,37 @@ fn on_this_thread(layout: &Layout) -> Result<(), Unsupported> {
     });
     match wrong {
         None => Ok(()),
-        Some(wrong) => Err(Unsupported::new(format!("the self-test failed: {wrong}"))),
+        Some(wrong) => Err(Unsupported::new(format!("the self-test failed: {wrong}")).into()),
+    }
+}
+
+/// Binds this thread, which soon ends, to the last processor it may use: the first one's number is what an area that is not
+/// in use says, too. `None` where that is not allowed.
+fn stay_on_one_processor() -> Option<usize> {
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: sets of processors are plain memory, for which all zeros is the empty set.
+    unsafe {
+        let (mut all, mut one): (libc::cpu_set_t, libc::cpu_set_t) = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size, &raw mut all) != 0 {
+            return None;
+        }
+        let last = (0..libc::CPU_SETSIZE as usize).rev().find(|cpu| libc::CPU_ISSET(*cpu, &all))?;
+        libc::CPU_SET(last, &mut one);
+        (libc::sched_setaffinity(0, size, &raw const one) == 0).then_some(last)
     }
 }
 
 /// F2: nothing but the two loads, and calls that are not inlined.
 #[inline(never)]
-fn with_block(layout: &Layout, block: &Block, drops: &Cell<u32>) -> (Seen, Seen) {
+fn with_block(layout: &Layout, block: &Block, expected: &Expected<'_>) -> (Seen, Seen) {
     let mut loaded = Loaded::new(Some(layout));
     let home = loaded.home();
     // SAFETY: F1: ours alone.
     unsafe { loaded.switch(block.base()) };
     block.first_use(layout);
-    let first = probe(block, drops);
+    let first = probe(layout, block, expected);
     end(layout, block);
-    let second = probe(block, drops);
+    let second = probe(layout, block, expected);
     end(layout, block);
     // SAFETY: F1: the thread's own.
     unsafe { loaded.switch(home) };
@@ -110,7 +133,7 @@ fn end(layout: &Layout, block: &Block) {
 }
 
 #[inline(never)]
-fn probe(block: &Block, drops: &Cell<u32>) -> Seen {
+fn probe(layout: &Layout, block: &Block, expected: &Expected<'_>) -> Seen {
     let mut seen = Seen { wrong: None, thread: None };
     let mut check = |holds: bool, wrong| {
         if !holds {
@@ -131,12 +154,17 @@ fn probe(block: &Block, drops: &Cell<u32>) -> Seen {
         let stack = address as usize..address as usize + size;
         // It asks the kernel for the thread's affinity last, which knows no thread of ours.
         check(code == 0 || code == libc::ESRCH, "pthread_getattr_np");
-        check(size == AREA && stack.contains(&block.base()), "the stack that libc believes in");
+        check(size == expected.area && stack.contains(&block.base()), "the stack that libc believes in");
+        if let Some(at) = layout.rseq {
+            let cpu_id = ptr::with_exposed_provenance::<i32>(block.base().wrapping_add_signed(at + RSEQ_CPU_ID));
+            check(cpu_id.read_volatile() < 0, "the area for restartable sequences looks registered");
+        }
+        check(expected.processor.is_none_or(|cpu| libc::sched_getcpu() == cpu as i32), "sched_getcpu");
     }
     check(plain() == UNTOUCHED, "a fresh thread-local");
     set_plain(2);
     check(plain() == 2, "a thread-local that was written");
-    DROPPED.with_borrow_mut(|dropped| dropped.push(Counter(drops)));
+    DROPPED.with_borrow_mut(|dropped| dropped.push(Counter(expected.drops)));
     let allocated: Vec<Box<usize>> = (0..100).map(Box::new).collect();
     check(allocated.iter().map(|b| **b).sum::<usize>() == 4950, "the heap");
     let caught = catch_unwind(AssertUnwindSafe(|| resume_unwind(Box::new(7_u8))));

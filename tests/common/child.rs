@@ -1,0 +1,70 @@
+//! Tests that need a process of their own: each runs its test binary again, with itself as the only test.
+
+use std::process::{Command, Output};
+
+const CHILD: &str = "GORUN_TEST_CHILD";
+/// Set by `.ci/run`: what is not installed fails the test that needs it instead of skipping it.
+const COMPLETE: &str = "GORUN_TEST_COMPLETE";
+/// Seconds after which a child that hangs is killed, and its test fails.
+const GENEROUS: libc::c_uint = 120;
+
+/// Returns true in the child, which then ends by itself and leaves no core file.
+pub(crate) fn is_child() -> bool {
+    if std::env::var_os(CHILD).is_none() {
+        return false;
+    }
+    // SAFETY: a valid rlimit for the duration of the call; `alarm` has no preconditions.
+    unsafe {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::alarm(GENEROUS);
+    }
+    true
+}
+
+/// A command for this binary below `wrapper` (a program and its arguments, or nothing), without gorun's variables from
+/// outside.
+fn command(wrapper: &[&str]) -> Command {
+    let me = std::env::current_exe().unwrap();
+    let mut command = match wrapper {
+        [] => Command::new(me),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(me);
+            command
+        }
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GORUN_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs test `name` in a child below `wrapper`, which has to run that one test and pass. Returns its standard error.
+pub(crate) fn passes_below(wrapper: &[&str], name: &str, variables: &[(&str, &str)]) -> String {
+    let output: Output = command(wrapper)
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && stdout.contains("1 passed"),
+        "{variables:?} {:?}: {stdout}{stderr}",
+        output.status
+    );
+    stderr
+}
+
+/// As `passes_below`, below nothing.
+pub(crate) fn passes(name: &str, variables: &[(&str, &str)]) -> String {
+    passes_below(&[], name, variables)
+}
+
+/// Says that `what` is not installed, and so not tried; in `.ci/run`, which installs it, that is a failure.
+pub(crate) fn skip(what: &str) {
+    assert!(std::env::var_os(COMPLETE).is_none(), "{what} is not installed");
+    eprintln!("SKIPPED: {what} is not installed");
+}
