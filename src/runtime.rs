@@ -49,7 +49,7 @@ pub(crate) fn running_default() -> Option<Remote> {
 /// spawn with [`go`](crate::go) meanwhile goes to the default runtime, not into this one.
 ///
 /// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_SPARE_WORKERS` (threads more, while workers are
-/// stuck), `GORUN_STACK_SIZE` (bytes), `GORUN_THREAD_LOCALS` (`isolated` or `pinned`).
+/// stuck), `GORUN_STACK_SIZE` (bytes), `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`).
 ///
 /// # Panics
 /// When `main` panics (with its payload), was ended by [`goexit`](crate::goexit), or the runtime can't start.
@@ -173,8 +173,9 @@ impl Builder {
         self
     }
 
-    /// Whose thread-locals its goroutines see, unless they say otherwise. Default: `GORUN_THREAD_LOCALS` (`isolated` or
-    /// `pinned`), else their own where that can be had ([`isolation`]).
+    /// Whose thread-locals its goroutines see, unless they say otherwise. Default: `GORUN_THREAD_LOCALS` (`isolated`,
+    /// `pinned` or `auto`), else their own where that can be had ([`isolation`]), and where it can't, those of their worker's
+    /// thread. A line on standard error says so then, once, unless the variable is `auto`.
     ///
     /// ```
     /// use gorun::runtime::{Builder, ThreadLocals};

@@ -10,6 +10,7 @@ mod common;
 use common::child::{is_child, passes, passes_below, skip};
 use gorun::runtime::{BuildError, Builder, ThreadLocals, isolation};
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// The beginning of the line.
@@ -69,8 +70,7 @@ fn says_it_once(wrapper: &[&str], name: &str, variables: &[(&str, &str)], reason
         assert!(line.contains(part), "{part:?} is missing in: {line}");
     }
     for quiet in ["pinned", "auto"] {
-        let mut variables = variables.to_vec();
-        variables.push(("GORUN_THREAD_LOCALS", quiet));
+        let variables = [variables, &[("GORUN_THREAD_LOCALS", quiet)]].concat();
         let said = passes_below(wrapper, name, &variables);
         assert!(!said.contains("gorun:"), "{quiet}: {said}");
     }
@@ -83,6 +83,8 @@ fn where_it_cant_be_had_one_line_says_so_unless_either_will_do() {
     }
     let name = "where_it_cant_be_had_one_line_says_so_unless_either_will_do";
     says_it_once(&[], name, &[REFUSED], "GORUN_NO_FSGSBASE is set");
+    let said = passes(name, &[REFUSED, ("GORUN_THREAD_LOCALS", "auto"), ("GORUN_SCHEDTRACE", "1")]);
+    assert_eq!(said.matches(LINE).count(), 1, "who traces wants to know: {said}");
 }
 
 #[test]
@@ -110,7 +112,8 @@ fn a_preloaded_allocator_leaves_goroutines_isolated() {
     if is_child() {
         return is_isolated();
     }
-    for (package, file) in [("libjemalloc2", "libjemalloc.so.2"), ("libtcmalloc-minimal4", "libtcmalloc_minimal.so.4")] {
+    for (package, file) in [("libjemalloc2", "libjemalloc.so.2"), ("libtcmalloc-minimal4", "libtcmalloc_minimal.so.4")]
+    {
         let path = format!("/usr/lib/x86_64-linux-gnu/{file}");
         if !Path::new(&path).exists() {
             skip(package);
@@ -125,7 +128,7 @@ fn a_preloaded_allocator_leaves_goroutines_isolated() {
 }
 
 #[test]
-fn valgrind_and_static_programs_say_that_they_pin() {
+fn under_valgrind_a_line_says_that_goroutines_are_pinned() {
     if is_child() {
         return is_pinned();
     }
@@ -133,7 +136,7 @@ fn valgrind_and_static_programs_say_that_they_pin() {
         return skip("valgrind");
     }
     let valgrind = ["valgrind", "--quiet", "--error-exitcode=0", "--log-file=/dev/null"];
-    let name = "valgrind_and_static_programs_say_that_they_pin";
+    let name = "under_valgrind_a_line_says_that_goroutines_are_pinned";
     says_it_once(&valgrind, name, &[("GORUN_MAXPROCS", "1")], "valgrind");
 }
 
@@ -187,6 +190,21 @@ fn a_thread_that_cant_be_had_is_no_verdict() {
     assert!(!said.contains("gorun:"), "{said}");
 }
 
+#[test]
+fn hash_maps_of_goroutines_one_after_the_other_share_a_threads_keys() {
+    // As a map sees them. A test can, because it breaks off when they have another size.
+    let keys = || -> [u64; 2] {
+        // SAFETY: two numbers of which every value is one; std promises nothing, but a change of size does not compile.
+        unsafe { std::mem::transmute(std::hash::RandomState::new()) }
+    };
+    let runtime = Builder::new().workers(1).thread_locals(ThreadLocals::Isolated).build().unwrap();
+    let all: Vec<_> = runtime.run(|| (0..1000).map(|_| gorun::go(move || [keys(), keys()]).join().unwrap()).collect());
+    let distinct: HashSet<_> = all.iter().flatten().collect();
+    assert_eq!(distinct.len(), 2000, "each map has its own");
+    let asked_for: HashSet<_> = all.iter().map(|[first, _]| first[1]).collect();
+    assert!(asked_for.len() <= 10, "the kernel was asked {} times", asked_for.len());
+}
+
 /// glibc's area for restartable sequences in the current thread control block: `cpu_id_start`, `cpu_id`.
 fn rseq_area() -> Option<[i32; 2]> {
     // SAFETY: a name with its terminator; glibc 2.35 and later have the distance from the FS base under it.
@@ -201,9 +219,7 @@ fn rseq_area() -> Option<[i32; 2]> {
 #[test]
 fn an_isolated_goroutine_has_no_registered_rseq_area() {
     let Some(thread) = rseq_area() else { return };
-    let seen = gorun::go(|| {
-        (0..3).map(|_| (gorun::yield_now(), rseq_area().unwrap()).1).collect::<Vec<_>>()
-    });
+    let seen = gorun::go(|| (0..3).map(|_| (gorun::yield_now(), rseq_area().unwrap()).1).collect::<Vec<_>>());
     // RSEQ_CPU_ID_REGISTRATION_FAILED: glibc and tcmalloc ask the kernel then, and try no more to register it.
     assert_eq!(seen.join().unwrap(), [[0, -2]; 3], "the thread's own: {thread:?}");
 }

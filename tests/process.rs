@@ -205,29 +205,6 @@ fn one_worker_is_one_thread() {
 }
 
 #[test]
-fn without_isolation_goroutines_are_pinned_and_the_reason_can_be_had() {
-    if is_child() {
-        let reason = isolation().unwrap_err().to_string();
-        assert!(reason.contains("GORUN_NO_FSGSBASE"), "{reason}");
-        for _ in 0..2 {
-            assert_eq!(Builder::new().build().unwrap().thread_locals(), ThreadLocals::Pinned);
-        }
-        let asked = Builder::new().thread_locals(ThreadLocals::Isolated).build().unwrap_err();
-        assert!(asked.to_string().contains(&reason), "{asked}");
-        let one = gorun::Builder::new().thread_locals(ThreadLocals::Isolated).go(|| ()).unwrap_err();
-        assert!(one.to_string().contains(&reason), "{one}");
-        return;
-    }
-    let quiet = ("GORUN_NO_FSGSBASE", "1");
-    let told = child_passes(
-        "without_isolation_goroutines_are_pinned_and_the_reason_can_be_had",
-        &[quiet, ("GORUN_SCHEDTRACE", "1")],
-    );
-    assert_eq!(told.matches("pinned to their worker's thread").count(), 1, "{told}");
-    child_passes("without_isolation_goroutines_are_pinned_and_the_reason_can_be_had", &[quiet]);
-}
-
-#[test]
 #[expect(clippy::disallowed_methods, reason = "on a thread for blocking calls, which never ends")]
 fn run_names_on_stderr_what_it_leaves_behind() {
     let line = line!() + 6;

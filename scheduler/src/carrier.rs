@@ -338,3 +338,27 @@ pub(crate) fn goroutine_at(top: usize) -> Option<&'static Goroutine> {
     // header, and `create` the carrier.
     unsafe { (*header_of(top)).get().as_ref()?.goroutine.get().as_ref() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(loom), not(shuttle)))]
+    fn a_refused_block_gives_the_slot_back() {
+        use std::sync::atomic::Ordering;
+        let Ok(layout) = isolated::layout() else { return eprintln!("SKIPPED: no isolation here") };
+        // A class of its own, of which nobody else has a slot.
+        let class = StackClass::for_size((3 << 20) + layout.room()).unwrap();
+        stack::reserve(class, 1).unwrap();
+        // SAFETY: no preconditions.
+        isolated::REFUSED_TO.store(unsafe { libc::gettid() }, Ordering::SeqCst);
+        let refused = Carrier::create(class, ThreadLocals::Isolated);
+        isolated::REFUSED_TO.store(0, Ordering::SeqCst);
+        assert!(matches!(refused, Err(StackError::Block)), "{refused:?}");
+        let again = Carrier::create(class, ThreadLocals::Isolated).unwrap();
+        // SAFETY: K3: free, never loaded, and not used after this.
+        unsafe { Carrier::release(again, false) };
+        stack::unreserve(class, 1);
+    }
+}

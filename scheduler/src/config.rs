@@ -217,7 +217,7 @@ impl Config {
             (Some(mode), _) => mode,
             (None, Ok(_)) => ThreadLocals::Isolated,
             (None, Err(Refusal::Never(reason))) => {
-                if !self.pinned_will_do {
+                if !self.pinned_will_do || std::env::var_os(SCHEDTRACE).is_some() {
                     tell_once(reason);
                 }
                 ThreadLocals::Pinned

@@ -4,6 +4,7 @@
 
 use super::fsbase;
 use super::glibc::{KEY_BLOCKS, KeyData, Layout, MOST_CARRIED, Symbols};
+use super::hash_keys;
 use super::modules::{self, Modules};
 use crate::fetch;
 use crate::stack::page_size;
@@ -33,6 +34,10 @@ const NEAR: usize = 9;
 const KEY_ROUNDS: usize = 4;
 /// In the vector of segments: not allocated.
 const UNALLOCATED: usize = usize::MAX;
+
+/// The kernel's number of a thread that gets no blocks.
+#[cfg(test)]
+pub(crate) static REFUSED_TO: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
 
 /// A thread-local block. Whoever holds it owns the memory, as part of a stack slot.
 #[derive(Debug)]
@@ -71,6 +76,11 @@ impl Block {
     /// # Safety
     /// `low..top` is the caller's, mapped, and larger than [`Layout::room`].
     pub(crate) unsafe fn create(layout: &Layout, low: *mut u8, top: *mut u8) -> Option<(Block, *mut u8)> {
+        #[cfg(test)]
+        // SAFETY: no preconditions.
+        if REFUSED_TO.load(Ordering::SeqCst) == unsafe { libc::gettid() } {
+            return None;
+        }
         let tcb = top.wrapping_sub(layout.tcb_size);
         let tcb = match layout.align {
             align if align <= HEAD => tcb.wrapping_sub((tcb as usize + HEAD) % page_size()),
@@ -215,13 +225,16 @@ impl Block {
         unsafe { self.tcb.add(layout.specific).cast::<*mut KeyData>().add(level).read() }
     }
 
-    /// F3, second half: every library's segment but libc's as in a new thread, the locale as well.
+    /// F3, second half: every library's segment but libc's as in a new thread, the locale as well; std's hash keys stay.
     ///
     /// # Safety
     /// The block is the running goroutine's or nobody's; no thread-local of it is borrowed, and none has a destructor
     /// that has not run.
     #[inline(never)]
     pub(crate) unsafe fn reset(&self, layout: &Layout) {
+        let keys = layout.hash_keys.map(|at| layout.at(self.tcb, at).cast::<hash_keys::Keys>());
+        // SAFETY: words of one of the segments.
+        let kept = keys.map(|keys| unsafe { keys.read() });
         for segment in &self.modules.segments {
             // SAFETY: M2: the segment's place in the block.
             unsafe {
@@ -231,6 +244,10 @@ impl Block {
                     ptr::write_bytes(start.add(segment.image.len()), 0, segment.size - segment.image.len());
                 }
             }
+        }
+        if let (Some(keys), Some(kept)) = (keys, kept) {
+            // SAFETY: as above; the words are as their thread-local had them, which has no destructor.
+            unsafe { keys.write(kept) };
         }
         let (at, usual) = layout.locale;
         // SAFETY: a word of libc's segment.

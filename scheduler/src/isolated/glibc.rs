@@ -10,6 +10,7 @@
 //! change when it calls malloc and `uselocale` for the first time, and which byte `pthread_setspecific` sets. The program's
 //! allocator need not be libc's, and may use thread-locals and pthread keys of its own at any time.
 
+use super::hash_keys;
 use super::modules::{self, Modules, Segment, State};
 use super::{Failure, Unsupported, fsbase};
 use crate::stack::page_size;
@@ -86,6 +87,8 @@ pub(crate) struct Layout {
     pub(super) locale: (isize, usize),
     /// The words that F4 carries along.
     pub(super) carried: Vec<isize>,
+    /// The words of the keys of std's hash maps, if they were found.
+    pub(super) hash_keys: Option<isize>,
 }
 
 // SAFETY: the pointers are to glibc's own functions and tables, which are there for good.
@@ -128,7 +131,8 @@ pub(super) fn explore() -> Result<Layout, Failure> {
     if cfg!(target_feature = "crt-static") {
         return Err(Unsupported::new(
             "the program is linked statically (crt-static), so that libc's thread-locals are not apart from its own",
-        ))?;
+        )
+        .into());
     }
     // SAFETY: these are the functions' types in glibc since 2.34 and before; `_dl_allocate_tls` and its kin are what
     // pthread_create calls.
@@ -149,23 +153,23 @@ pub(super) fn explore() -> Result<Layout, Failure> {
     // SAFETY: a 32-bit number by libthread_db's convention.
     let tcb_size = unsafe { symbol(c"_thread_db_sizeof_pthread")?.cast::<u32>().read() } as usize;
     if !tcb_size.is_multiple_of(WORD) || !(512..MOST_TCB).contains(&tcb_size) {
-        return Err(Unsupported::new(format!("a thread control block of {tcb_size} bytes")))?;
+        return Err(Unsupported::new(format!("a thread control block of {tcb_size} bytes")).into());
     }
     if !(tcb_size..MOST_STATIC).contains(&static_size)
         || !align.is_power_of_two()
         || !(WORD..=MOST_ALIGN).contains(&align)
     {
-        return Err(Unsupported::new(format!("thread-locals of {static_size} bytes, aligned to {align}")))?;
+        return Err(Unsupported::new(format!("thread-locals of {static_size} bytes, aligned to {align}")).into());
     }
     let specific = field(c"_thread_db_pthread_specific", (KEY_BLOCKS * usize::BITS as usize) as u32)?;
     if specific + KEY_BLOCKS * WORD >= tcb_size {
-        return Err(Unsupported::new("the table of pthread keys is not in the control block"))?;
+        return Err(Unsupported::new("the table of pthread keys is not in the control block").into());
     }
     let tid = field(c"_thread_db_pthread_tid", 32)?;
     let numbers = Numbers { tcb_size, static_size, align, specific, tid };
     // M2: where libc's segment is in this thread's block, it is in all.
     let Some(libc) = modules::collect(fsbase::current(), static_size - tcb_size, State::now()).libc else {
-        return Err(Unsupported::new("libc's thread-locals are not in the static part of the block"))?;
+        return Err(Unsupported::new("libc's thread-locals are not in the static part of the block").into());
     };
     Ok(look_in_helper(&numbers, &libc)?.interpret(symbols, &numbers)?)
 }
@@ -217,15 +221,13 @@ struct Seen {
     /// As it was before the helper.
     state: State,
     modules: Option<Modules>,
+    hash_keys: Option<isize>,
 }
 
 fn look_in_helper(numbers: &Numbers, libc: &Segment) -> Result<Seen, Failure> {
     let start = -(libc.below.next_multiple_of(WORD).cast_signed());
     let segment = start..start + libc.size.next_multiple_of(WORD).cast_signed();
-    let shot = || Shot {
-        segment: vec![0; segment.len() / WORD],
-        control: vec![0; numbers.tcb_size / WORD],
-    };
+    let shot = || Shot { segment: vec![0; segment.len() / WORD], control: vec![0; numbers.tcb_size / WORD] };
     let mut seen = Seen {
         shots: [shot(), shot(), shot()],
         segment,
@@ -240,6 +242,7 @@ fn look_in_helper(numbers: &Numbers, libc: &Segment) -> Result<Seen, Failure> {
         flag_found: false,
         state: State::now(),
         modules: None,
+        hash_keys: None,
     };
     // SAFETY: plain pthread calls on objects of ours; the helper gets `seen` and is joined before it is used again,
     // and its stack is unmapped after that.
@@ -316,7 +319,9 @@ extern "C" fn look_at_myself(seen: *mut c_void) -> *mut c_void {
         libc::pthread_key_delete(key);
     }
     seen.shots = shots;
-    seen.modules = Some(modules::collect(seen.tcb, seen.room, seen.state.clone()));
+    let modules = modules::collect(seen.tcb, seen.room, seen.state.clone());
+    seen.hash_keys = hash_keys::find(seen.tcb, &modules.segments);
+    seen.modules = Some(modules);
     ptr::null_mut()
 }
 
@@ -358,9 +363,8 @@ impl Seen {
             let at = mine.wrapping_add_signed(at);
             errors.iter().any(|error| (at..at + WORD).contains(error))
         };
-        let changed = self.find(self.segment.clone(), |at| {
-            self.word(AT_FIRST, at) != self.word(AFTER_MALLOC, at) && !is_error(at)
-        });
+        let changed = self
+            .find(self.segment.clone(), |at| self.word(AT_FIRST, at) != self.word(AFTER_MALLOC, at) && !is_error(at));
         match changed.len() {
             0 if malloc_is_libcs()? => Err(Unsupported::new("malloc leaves no trace")),
             0..=MOST_CARRIED => Ok(changed),
@@ -380,8 +384,8 @@ impl Seen {
         }
         let control = self.shots[AT_FIRST].control.as_ptr().cast::<u8>();
         // SAFETY: the field lies in the control block, of which we have a copy in words.
-        let seen_tid = if tid + 4 <= tcb_size { unsafe { control.add(tid).cast::<u32>().read() } } else { 0 };
-        if seen_tid != self.kernel_tid {
+        let seen_tid = (tid + 4 <= tcb_size).then(|| unsafe { control.add(tid).cast::<u32>().read() });
+        if seen_tid != Some(self.kernel_tid) {
             return Err(Unsupported::new("the kernel's thread id is not where debuggers are told to look"));
         }
         if !self_pointers.iter().any(|(at, _)| *at == specific.cast_signed()) {
@@ -418,6 +422,7 @@ impl Seen {
             self_pointers,
             locale,
             carried,
+            hash_keys: self.hash_keys,
         })
     }
 }

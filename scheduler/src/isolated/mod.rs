@@ -18,7 +18,8 @@
 //!   called by the worker's own loop only, and what that loop calls and may touch one is not inlined. On a goroutine's
 //!   own stack the block is always the same.
 //! * **F3, fresh for each goroutine.** When a goroutine ends, the destructors run on its own stack, and the segments of
-//!   all libraries but libc go back to their initial images. libc's stays, as it would with a pooled thread.
+//!   all libraries but libc go back to their initial images. libc's stays, as it would with a pooled thread, and so do the
+//!   keys of std's hash maps (`hash_keys`).
 //! * **F4, malloc travels with the worker.** The two words by which glibc's malloc finds its cache and its arena are
 //!   carried from the block that was loaded to the next one. malloc never suspends, so to it this is the thread it
 //!   always was; a goroutine costs no cache of its own, and a block can be thrown away.
@@ -30,10 +31,15 @@ mod block;
 mod fork;
 mod fsbase;
 mod glibc;
+mod hash_keys;
 mod modules;
+#[cfg(test)]
+mod refusals;
 mod self_test;
 mod setxid;
 
+#[cfg(test)]
+pub(crate) use block::REFUSED_TO;
 pub(crate) use block::{Block, Loaded};
 
 pub(crate) use glibc::Layout;
@@ -147,7 +153,10 @@ impl Verdict {
 /// What a block looks like in this process. The first call takes a thread or two and about a millisecond. No runtime
 /// starts before there is a verdict, so that no worker is without it.
 pub(crate) fn layout() -> Result<&'static Layout, Refusal> {
-    #[expect(clippy::disallowed_methods, reason = "on the thread that starts a first runtime, before there are workers")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "on the thread that starts a first runtime, before there are workers"
+    )]
     VERDICT.get(find_out, std::thread::sleep)
 }
 

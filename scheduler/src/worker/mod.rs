@@ -22,6 +22,7 @@ use crate::parker::{Commit, Committed};
 use crate::processor::Processor;
 use crate::ready::ready_by;
 use crate::seats::Seat;
+use crate::stack::keeping_errno;
 use crate::timers::Due;
 use crate::unwind::{AbortOnUnwind, fatal};
 use std::ptr::{self, NonNull};
@@ -162,7 +163,9 @@ impl Worker {
     #[cold]
     #[inline(never)]
     fn first_turn_cold(&self, g: Ref) -> NonNull<Carrier> {
-        match self.processor.take_carrier(g.class.get(), g.mode.get()) {
+        // The thread-locals of the goroutine that has just left may be loaded, its `errno` among them; and what is asked of
+        // the kernel here, down to waiting for the lock around free stacks, may fail on the way to success.
+        match keeping_errno(|| self.processor.take_carrier(g.class.get(), g.mode.get())) {
             Ok(carrier) => {
                 g.carrier.set(carrier.as_ptr());
                 carrier

@@ -1,0 +1,37 @@
+//! Runs goroutines that allocate and hold a thread-local over waits, and prints which mode they had.
+
+use gorun::runtime::{Builder, ThreadLocals};
+use std::cell::Cell;
+
+#[cfg(feature = "rpmalloc")]
+#[global_allocator]
+static GLOBAL: rpmalloc::RpMalloc = rpmalloc::RpMalloc;
+
+thread_local! {
+    static MINE: Cell<usize> = const { Cell::new(0) };
+}
+
+fn main() {
+    let mode = Builder::new().build().expect("a runtime").thread_locals();
+    gorun::run(|| {
+        for _ in 0..3 {
+            let handles: Vec<_> = (1..=1000).map(|n| gorun::go(move || work(n, mode))).collect();
+            for (n, handle) in (1..).zip(handles) {
+                assert_eq!(handle.join().expect("it does not panic"), 20 * n + 10 * 19);
+            }
+        }
+    });
+    println!("{mode}");
+}
+
+fn work(n: usize, mode: ThreadLocals) -> usize {
+    let isolated = mode == ThreadLocals::Isolated;
+    assert!(MINE.replace(n) == 0 || !isolated, "fresh");
+    let mut kept = Vec::new();
+    for i in 0..20 {
+        kept.push(Box::new(n + i));
+        gorun::yield_now();
+        assert!(MINE.get() == n || !isolated, "its own");
+    }
+    kept.iter().map(|value| **value).sum()
+}
