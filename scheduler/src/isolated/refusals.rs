@@ -3,6 +3,8 @@
 //!
 //! System calls are refused to one thread by a seccomp filter, which ends with that thread.
 
+#![expect(clippy::print_stderr, reason = "for who reads the log of a test")]
+
 use super::{Failure, Refusal, Unsupported, Verdict, fork, glibc, layout, modules, self_test, setxid};
 use crate::isolated::block::Block;
 use crate::isolated::glibc::Layout;
