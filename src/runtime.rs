@@ -103,7 +103,6 @@ impl Builder {
 
     /// The number of worker threads, from 1 to 1024. Default: `GORUN_MAXPROCS`, else the parallelism available to the
     /// process (CPU affinity and cgroup quota included).
-    ///
     /// ```
     /// assert_eq!(gorun::runtime::Builder::new().workers(2).build()?.workers(), 2);
     /// assert!(gorun::runtime::Builder::new().workers(0).build().is_err());
@@ -115,8 +114,9 @@ impl Builder {
         self
     }
 
-    /// How many threads more there may be while workers are stuck in goroutines that compute or block in the kernel.
-    /// Default: `GORUN_SPARE_WORKERS`, else 256. With 0 a goroutine that is stuck holds up its worker.
+    /// How many threads more there may be while workers are stuck in goroutines that compute or block in the kernel. Default:
+    /// `GORUN_SPARE_WORKERS`, else 10,000, a limit against madness. With 0 such a goroutine holds up its worker. Each takes 2 MiB
+    /// of address space (`RUST_MIN_STACK`). The last is for goroutines that have begun. Locked threads do not count.
     ///
     /// ```
     /// let runtime = gorun::runtime::Builder::new().workers(1).spare_workers(8).build()?;
@@ -284,18 +284,17 @@ impl Runtime {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let seen = self.scheduler.remote().metrics();
+        let long = seen.long_running.into_iter();
+        let long = long.map(|it| LongRunning { goroutine: Goroutine::new(it.goroutine), since: it.since });
         Metrics {
             workers: seen.workers,
             spare_workers: seen.spare_workers,
             threads: seen.threads,
+            peak_threads: seen.peak_threads,
             stuck_workers: seen.stuck_workers,
             refused_workers: seen.refused_workers,
             goroutines: seen.goroutines,
-            long_running: seen
-                .long_running
-                .into_iter()
-                .map(|long| LongRunning { goroutine: Goroutine::new(long.goroutine), since: long.since })
-                .collect(),
+            long_running: long.collect(),
         }
     }
 
@@ -415,6 +414,8 @@ pub struct Metrics {
     pub spare_workers: usize,
     /// Worker threads that there are now, whatever they do.
     pub threads: usize,
+    /// The most there were.
+    pub peak_threads: usize,
     /// Workers whose goroutine has come to no runtime call for 20 ms or more.
     pub stuck_workers: usize,
     /// Whether another worker was needed at any time, and there were as many as there may be or the kernel refused.

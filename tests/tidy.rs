@@ -32,25 +32,29 @@ const SCHEDULER: &str = "
     warm: shim stack config carrier
     grain:
     idle: shim
+    marks: shim
+    thread_clock:
+    tell:
     inbox: shim goroutine
     next_slot: shim asymmetric goroutine
     run_queue: goroutine
-    seats: shim grain goroutine inbox next_slot run_queue ^shared ^timers
+    seats: shim grain goroutine inbox marks next_slot run_queue thread_clock ^shared ^timers
     spares: shim config run_queue seats ^shared
-    shared: shim stack config asymmetric goroutine warm idle run_queue seats spares
+    shared: shim stack config asymmetric goroutine warm idle run_queue seats spares tell
     processor: current bias stack config doubt goroutine carrier warm grain run_queue seats shared
     ready: current goroutine shared processor
     parker: shim doubt goroutine ready ^task
     task: parker
     timers: shim fetch current config goroutine carrier seats processor parker ^spawn
-    lock_thread: current config processor
     metrics: goroutine shared timers
-    monitor: goroutine grain seats shared timers
+    replacing: shared spares tell metrics
+    monitor: goroutine grain replacing seats shared timers
     park: shim current config unwind doubt goroutine carrier parker timers
+    lock_thread: current config unwind processor parker park replacing
     wait_queue: parker park
     spawn: current stack isolated config asymmetric goroutine carrier shared processor park
     worker: float_control current stack isolated config unwind goroutine exit carrier grain run_queue seats spares shared processor ready parker timers
-    scheduler: current stack config asymmetric goroutine carrier run_queue seats shared processor timers metrics monitor spawn worker
+    scheduler: shim current stack config asymmetric goroutine carrier run_queue seats spares shared processor timers metrics monitor spawn worker
 ";
 
 /// The same for `src`. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
@@ -81,6 +85,8 @@ const CRATES: &[(&str, &[&str])] = &[
             "scheduler/src/asymmetric.rs",
             "scheduler/src/isolated/",
             "scheduler/src/stack/",
+            "scheduler/src/tell.rs",
+            "scheduler/src/thread_clock.rs",
             "scheduler/src/timers/clock.rs",
         ],
     ),

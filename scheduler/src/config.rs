@@ -56,7 +56,8 @@ pub struct Config {
 const STACK_SIZE: usize = 240 << 10;
 const WARM_STACKS: usize = 256;
 const IDLE_STACKS: Duration = Duration::from_secs(1);
-const SPARE_WORKERS: usize = 256;
+/// As many as Go has: against madness, and not a number that programs come to.
+const SPARE_WORKERS: usize = 10_000;
 /// Workers at most: each is a thread, and each looks at all the others when it finds nothing to do. Go's own bound until
 /// 1.10; a typing error should be an error, and not a million threads.
 const MAX_WORKERS: usize = 1024;

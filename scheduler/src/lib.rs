@@ -47,6 +47,7 @@ mod isolated;
 #[path = "isolated/absent.rs"]
 mod isolated;
 mod lock_thread;
+mod marks;
 #[allow(unsafe_code, reason = "the running goroutine of each worker, by pointer")]
 mod metrics;
 #[allow(unsafe_code, reason = "the running goroutine of each worker, by pointer")]
@@ -61,6 +62,7 @@ mod parker;
 mod processor;
 #[allow(unsafe_code, reason = "the runtime of a goroutine, by pointer")]
 mod ready;
+mod replacing;
 mod run_queue;
 #[allow(unsafe_code, reason = "passes the erased closure on")]
 mod scheduler;
@@ -76,6 +78,10 @@ mod spawn;
 mod stack;
 #[allow(unsafe_code, reason = "from the claim word back to the task")]
 mod task;
+#[allow(unsafe_code, reason = "a system call")]
+mod tell;
+#[allow(unsafe_code, reason = "system calls")]
+mod thread_clock;
 #[allow(unsafe_code, reason = "timers by pointer: on waiters' stacks, and shared ones without their type")]
 mod timers;
 mod unwind;

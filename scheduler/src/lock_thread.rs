@@ -11,10 +11,14 @@
 
 use crate::config::ThreadLocals;
 use crate::current;
+use crate::park::{Blocker, WaitReason};
+use crate::parker::Token;
 use crate::processor::Processor;
+use crate::replacing;
+use crate::unwind::unwind_aborted;
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// The calling goroutine's hold on its OS thread; dropping it lets go. Holds nest.
 ///
@@ -33,6 +37,9 @@ pub struct OsThreadLock {
 /// Keeps the calling goroutine on the OS thread it runs on, and others off it. On a plain thread, which is its own
 /// already, this does nothing.
 ///
+/// The others need a thread in its place. While the system refuses that, the call waits until it can be had, and the others
+/// go on meanwhile; a line on standard error says so once. (These threads do not count as spare ones.)
+///
 /// # Panics
 /// When a goroutine has 65,535 of them.
 ///
@@ -50,6 +57,8 @@ pub fn lock_os_thread() -> OsThreadLock {
     let mut holder = 0;
     if let (Some(g), Some(processor)) = (current::goroutine(), current::processor()) {
         let locks = g.locks.get().checked_add(1).expect("fewer than 65,536 locks of one thread");
+        // This may suspend: the processor is asked for anew (R1).
+        let processor = if locks == 1 { have_replacement().unwrap_or(processor) } else { processor };
         g.locks.set(locks);
         if locks == 1 {
             g.home.set(processor.seat());
@@ -64,20 +73,37 @@ pub fn lock_os_thread() -> OsThreadLock {
     OsThreadLock { holder, _not_send: PhantomData }
 }
 
+/// How long a goroutine waits before it asks again for a thread in its place.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Sees to it that there is a worker more for the others, and returns the current processor. Before the thread is locked: so
+/// while there is none the caller waits like any goroutine, and its worker goes on with the others.
+fn have_replacement<'a>() -> Option<&'a Processor> {
+    let processor = loop {
+        let processor = current::processor()?;
+        if processor.is_aside() {
+            // Another pinned goroutine's, which has locked it meanwhile.
+            break processor;
+        }
+        let shared = &processor.shared;
+        shared.spares.come_back(processor.seat_ref());
+        let Err(refused) = shared.spares.bring_in_for_lock(shared) else { break processor };
+        replacing::tell_of_lock(shared, &refused);
+        let blocker = Blocker::armed();
+        if blocker.park(WaitReason::Other, Some(Instant::now() + RETRY)) == Token::ABORT {
+            unwind_aborted();
+        }
+    };
+    Some(processor)
+}
+
 fn step_aside(processor: &Processor) {
     processor.give_away();
     let (seat, spares) = (processor.seat_ref(), &processor.shared.spares);
     spares.come_back(seat);
     // As if the worker were stuck: what remains on its seat is for others to look after.
+    spares.lend();
     spares.set_aside(seat);
-    // For the monitor, which then has no need to replace the worker. It may have done so meanwhile; or there is one too
-    // many, of which this one was: then that one stays in its place, and none is brought in. SeqCst: as the monitor's.
-    let replaced = seat.replaced.swap(true, Ordering::SeqCst);
-    spares.count_off();
-    if !replaced && !spares.take_excess() && spares.bring_in(&processor.shared).is_err() {
-        // One worker less, until the lock is let go. Relaxed: a note.
-        seat.replaced.store(false, Ordering::Relaxed);
-    }
 }
 
 impl Drop for OsThreadLock {
@@ -100,9 +126,9 @@ impl Drop for OsThreadLock {
 }
 
 /// Our worker counts again, and looks after its seat; the one that was brought in may be one too many, which the worker
-/// sees when it next looks (`Spares::come_back`).
+/// sees when it next looks (`Spares::take_excess`).
 fn come_back(processor: &Processor) {
-    processor.shared.spares.count_on();
+    processor.shared.spares.take_back();
     let _was = processor.seat_ref().set_unattended(false);
     // It may sleep, as all that counted did.
     processor.shared.wake_monitor();

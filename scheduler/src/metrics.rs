@@ -19,6 +19,8 @@ pub struct Metrics {
     pub spare_workers: usize,
     /// Worker threads that there are now, whatever they do.
     pub threads: usize,
+    /// The most there were at a time.
+    pub peak_threads: usize,
     /// Workers whose goroutine has come to no runtime call for long.
     pub stuck_workers: usize,
     /// Whether another worker was needed at any time and there were as many as there may be, or the kernel refused.
@@ -39,7 +41,8 @@ pub struct LongRunning {
     pub since: Duration,
 }
 
-pub(crate) fn look(shared: &Shared) -> Metrics {
+/// The goroutines that the stuck workers run.
+pub(crate) fn long_running(shared: &Shared) -> Vec<LongRunning> {
     let now = timers::now();
     let walk = Walk::begin();
     let long_running = shared.seats.iter().filter(|seat| seat.is_unattended()).filter_map(|seat| {
@@ -49,13 +52,18 @@ pub(crate) fn look(shared: &Shared) -> Metrics {
         let goroutine = unsafe { running.as_ref() }?.try_ref(&walk)?;
         Some(LongRunning { goroutine, since: Duration::from_nanos(now.saturating_sub(since)) })
     });
+    long_running.collect()
+}
+
+pub(crate) fn look(shared: &Shared) -> Metrics {
     Metrics {
         workers: shared.config.workers,
         spare_workers: shared.config.spare_workers,
         threads: shared.spares.threads(),
+        peak_threads: shared.spares.peak(),
         stuck_workers: shared.spares.stuck(),
         refused_workers: shared.spares.were_refused(),
         goroutines: usize::try_from(shared.live()).unwrap_or(usize::MAX),
-        long_running: long_running.collect(),
+        long_running: long_running(shared),
     }
 }

@@ -3,7 +3,7 @@
 //! Started by `scheduler`; sleeps while all workers sleep, else looks every [`PERIOD`]:
 //! * a goroutine that has run for a whole period while something waits is asked to yield at its next runtime call;
 //! * after a period more its worker is *stuck*: its seat is unattended (S4 in `seats`), and as soon as something waits
-//!   that no sleeping worker is there for, another worker is brought in (`spares`);
+//!   that no sleeping worker is there for, another worker is brought in (`replacing`);
 //! * work or timers that wait while some worker sleeps get that worker woken (a second net under `idle`, and the
 //!   first one for what waits on the seat of a busy worker);
 //! * goroutines that were not worth another worker (`grain`) become so when the turns before them have turned out to be longer
@@ -12,16 +12,22 @@
 
 use crate::goroutine::YIELD;
 use crate::grain::FINE_IN_GLANCE;
+use crate::replacing::{Replacing, Seen};
 use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
 use crate::timers;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_millis(10);
 /// While somebody sleeps beside work that was not worth waking him for (`grain`).
 const GLANCE: Duration = Duration::from_millis(1);
+
+/// A turn that goes on for so many looks is one that its worker is stuck in.
+const STUCK: u32 = 2;
+/// Of the seats that have nothing so many are looked at in one look.
+const SOME: usize = 512;
 
 /// What the last look at a seat saw.
 #[derive(Clone, Copy, Default)]
@@ -31,14 +37,19 @@ struct Last {
     glanced: u32,
     /// For how many looks the same turn has been going on.
     looks: u32,
+    /// For how long the thread had run, at the look before it may be found stuck.
+    ran: Option<u64>,
+    /// Of the first seat: where `look_at_some` goes on.
+    next_of_some: usize,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the monitor's own thread")]
 pub(crate) fn run(shared: &Arc<Shared>) {
     shared.monitor.set(std::thread::current()).expect("a runtime has one monitor");
-    let mut last = Vec::new();
+    let (mut last, mut replacing) = (Vec::new(), Replacing::default());
     while shared.phase() != STOPPING {
         if shared.idle.asleep() >= shared.spares.active() {
+            replacing.rest(shared);
             // Dekker with `Shared::wake_monitor`: the flag, then the count; a waking worker changes the count and
             // then reads the flag.
             shared.monitor_asleep.store(true, Ordering::SeqCst);
@@ -54,7 +65,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             continue;
         }
         wait_and_glance(shared, &mut last);
-        look(shared, &mut last);
+        look(shared, &mut last, &mut replacing);
         shared.warm.trim(timers::now());
     }
 }
@@ -64,7 +75,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
 fn wait_and_glance(shared: &Arc<Shared>, last: &mut Vec<Last>) {
     let mut left = PERIOD;
     while !left.is_zero() && shared.phase() != STOPPING {
-        let fine = shared.idle.any_asleep() && shared.seats.iter().any(|seat| seat.grain.is_fine());
+        let fine = shared.idle.any_asleep() && shared.seats.worth_a_look().any(|seat| seat.grain.is_fine());
         let nap = if fine { GLANCE } else { left };
         std::thread::park_timeout(nap);
         left = left.saturating_sub(nap);
@@ -77,7 +88,8 @@ fn wait_and_glance(shared: &Arc<Shared>, last: &mut Vec<Last>) {
 fn glance(shared: &Arc<Shared>, last: &mut Vec<Last>) {
     last.resize(shared.seats.len(), Last::default());
     let mut worth = false;
-    for (seat, last) in shared.seats.iter().zip(last.iter_mut()) {
+    for seat in shared.seats.worth_a_look() {
+        let Some(last) = last.get_mut(seat.index) else { continue };
         // Relaxed: two looks at a counter.
         let round = seat.rounds.load(Ordering::Relaxed);
         let turns = round.wrapping_sub(std::mem::replace(&mut last.glanced, round));
@@ -91,11 +103,13 @@ fn glance(shared: &Arc<Shared>, last: &mut Vec<Last>) {
     }
 }
 
-fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
+fn look(shared: &Arc<Shared>, last: &mut Vec<Last>, replacing: &mut Replacing) {
     let now = timers::now();
     last.resize(shared.seats.len(), Last::default());
-    let mut waiting = !shared.injector.is_empty() || (!shared.held.is_empty() && !shared.spares.are_scarce());
-    for (seat, last) in shared.seats.iter().zip(last.iter_mut()) {
+    let held = !shared.held.is_empty();
+    let mut waiting = !shared.injector.is_empty();
+    for seat in shared.seats.worth_a_look().filter(|seat| seat.sweep()) {
+        let last = &mut last[seat.index];
         // Relaxed: two looks at a counter.
         let round = seat.rounds.load(Ordering::Relaxed);
         let busy = !seat.running.load(Ordering::Relaxed).is_null();
@@ -107,36 +121,40 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>) {
         let overdue = seat.timers.earliest() <= now;
         waiting |= overdue || seat.has_work() || (last.looks > 0 && seat.next.has_stealable());
     }
-    for (seat, last) in shared.seats.iter().zip(&*last).filter(|(_, last)| last.looks > 0) {
-        // What is held back waits until threads are no longer scarce, which may be up to this very goroutine.
-        if waiting || !seat.inbox.is_empty() || !shared.held.is_empty() {
+    let mut blocked = 0;
+    for seat in shared.seats.worth_a_look() {
+        // A seat that has been added meanwhile has no look yet.
+        let Some(last) = last.get_mut(seat.index).filter(|last| last.looks > 0) else { continue };
+        // What is held back waits until a worker is free, which may be up to this very goroutine.
+        if waiting || held || !seat.inbox.is_empty() {
             ask_to_yield(seat);
         }
-        if last.looks > 1 {
-            found_stuck(shared, seat, now);
-        }
-        // Relaxed: written by us, or by a worker that has come back and is then no longer stuck.
-        let replaced = seat.replaced.load(Ordering::Relaxed);
-        if waiting
-            && !replaced
-            && seat.is_unattended()
-            && !shared.idle.any_awaits_work()
-            && shared.spares.bring_in(shared).is_ok()
-        {
-            // Only now: the worker may come back at any time, and whoever finds the note lets one retire. SeqCst: the note,
-            // then whether it has come back; against `Spares::come_back`.
-            if seat.replaced.swap(true, Ordering::SeqCst) {
-                // A goroutine of its own has locked the thread meanwhile, and has brought in a worker as well.
-                shared.spares.count_excess();
-            }
-            if !seat.is_unattended() {
-                // It may sleep, and is to look again.
-                seat.unpark();
-            }
+        let ran = std::mem::replace(&mut last.ran, if last.looks < STUCK { seat.thread_time() } else { None });
+        if last.looks >= STUCK && found_stuck(shared, seat, now) {
+            blocked += usize::from(ran.is_some() && ran == seat.thread_time());
         }
     }
-    if waiting && shared.idle.any_asleep() {
+    look_at_some(shared, last);
+    replacing.see(shared, Seen { now, waiting, held, blocked });
+    if (waiting || held) && shared.idle.any_asleep() {
         shared.notify();
+    }
+}
+
+/// Looks whether something has come to seats that nobody looks after, and that had nothing (`marks`): to some of them, as
+/// there may be thousands. Whoever puts something there says so if somebody sleeps.
+fn look_at_some(shared: &Shared, last: &mut [Last]) {
+    let seats = last.len();
+    // The first one's is where the last look ended.
+    let start = last.first().map_or(0, |first| first.next_of_some);
+    for index in (0..seats.min(SOME)).map(|i| (start + i) % seats) {
+        let seat = shared.seats.get(index);
+        if seat.is_unattended() && (seat.has_work() || seat.timers.earliest() != timers::NEVER) {
+            seat.mark();
+        }
+    }
+    if let Some(first) = last.first_mut() {
+        first.next_of_some = (start + SOME) % seats;
     }
 }
 
@@ -150,12 +168,21 @@ fn ask_to_yield(seat: &Seat) {
     }
 }
 
-fn found_stuck(shared: &Shared, seat: &Seat, now: u64) {
-    if !seat.is_unattended() {
-        // Relaxed: for observers.
-        seat.stuck_since.store(now, Ordering::Relaxed);
-        if !seat.set_unattended(true) {
-            shared.spares.count_stuck(true);
-        }
+/// Whether that is news.
+fn found_stuck(shared: &Shared, seat: &Seat, now: u64) -> bool {
+    if seat.is_unattended() {
+        return false;
     }
+    // Relaxed: for observers.
+    seat.stuck_since.store(now, Ordering::Relaxed);
+    let news = shared.spares.found_stuck(seat);
+    // From now on its goroutine is to yield as soon as it can: so the worker sees that it is not stuck any more.
+    ask_to_yield(seat);
+    // It may have come back a moment ago, and have fallen asleep: then it looks once more. Dekker with `Worker::search`: the
+    // seat is unattended, then whether it sleeps; it says that it sleeps, then whether its seat is unattended.
+    fence(Ordering::SeqCst);
+    if seat.is_asleep() {
+        seat.unpark();
+    }
+    news
 }

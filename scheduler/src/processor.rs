@@ -195,6 +195,8 @@ impl Processor {
     /// Somebody sleeps, and something is in the own queue that others may take: if it is worth it.
     #[inline(never)]
     fn pushed(&self) {
+        // Whoever is stuck in a goroutine that spawns and wakes has others to run them.
+        self.seat_ref().mark();
         let (unbegun, ready) = (self.queue.unbegun(), self.queue.ready());
         if self.seat_ref().grain.is_worth_with(unbegun, ready)
             && self.eagerness.wakes(self.shared.idle.vain(), unbegun + ready)

@@ -19,6 +19,8 @@ use crate::processor::Processor;
 use crate::run_queue::RunQueue;
 use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
+use crate::shim::Lock;
+use crate::spares::Refused;
 use crate::spawn::{Spec, spawn_on};
 use crate::stack;
 use crate::timers::TimerHome;
@@ -71,7 +73,10 @@ impl Scheduler {
         // From here on a failure drops the scheduler, which stops and joins the threads that were started.
         let mut scheduler = Scheduler { shared, monitor: None, down: false };
         for _ in 0..workers {
-            scheduler.shared.spares.bring_in(&scheduler.shared).map_err(ConfigError::Thread)?;
+            scheduler.shared.spares.bring_in(&scheduler.shared).map_err(|refused| match refused {
+                Refused::Kernel(error) => ConfigError::Thread(error),
+                other => ConfigError::Thread(std::io::Error::other(other.to_string())),
+            })?;
         }
         let shared = scheduler.shared.clone();
         let monitor = std::thread::Builder::new().name(format!("{prefix}-monitor"));
@@ -285,14 +290,21 @@ impl Remote {
 }
 
 /// See [`crate::spares::Start`].
-fn start_worker(shared: &Arc<Shared>, index: usize, queue: RunQueue) -> std::io::Result<JoinHandle<()>> {
-    let shared = shared.clone();
+fn start_worker(
+    shared: &Arc<Shared>,
+    index: usize,
+    queue: RunQueue,
+) -> Result<JoinHandle<()>, (std::io::Error, RunQueue)> {
+    let (shared, queue) = (shared.clone(), Arc::new(Lock::new(Some(queue))));
     let name = format!("{}-worker-{index}", shared.config.thread_name);
+    let taken = queue.clone();
     // The processor is built on its worker's thread: it is not Send.
-    std::thread::Builder::new().name(name).spawn(move || {
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let queue = taken.lock().take().expect("one thread takes it");
         crate::timers::wake_in_time();
         Worker::new(Processor::new(shared, index, queue)).run();
-    })
+    });
+    thread.map_err(|error| (error, queue.lock().take().expect("no thread has taken it")))
 }
 
 /// For the overflow report. In a signal handler: reads memory, allocates nothing.

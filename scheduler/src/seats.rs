@@ -3,40 +3,55 @@
 //! A seat is made when its first worker starts and never goes away, so references to it stay good; a worker that is
 //! taken in later ([`crate::spares`]) may sit down on one that was left. Read by everybody, added to by `spares`.
 //!
-//! * **S3.** `used` seats are initialised, from index 0 on, and stay where they are.
+//! * **S3.** `used` seats are initialised, from index 0 on, and stay where they are. The table is made in segments, as it
+//!   grows: a runtime that never has thousands of workers has no room for them.
 //! * **S4.** A seat that is *unattended* has no worker that looks after it: that worker is stuck in a goroutine, belongs
 //!   to a locked one, or has left. What others may take from it they take at once, its timers included.
+//!
+//! There may be thousands, most of them of workers that are stuck and have nothing; so whoever seeks something goes through
+//! those that are *worth a look* (`marks`), and not through all.
 
 use crate::goroutine::{Goroutine, Ref};
 use crate::grain::Grain;
 use crate::inbox::Inbox;
+use crate::marks::Marks;
 use crate::next_slot::NextSlot;
 use crate::run_queue::RunStealer;
 use crate::shared::Shared;
 use crate::shim::Lock;
+use crate::thread_clock;
 use crate::timers::{NEVER, Timers};
 use crossbeam_utils::CachePadded;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
+
+/// Seats at most: more than the workers and the spare ones that can be asked for, as locked goroutines have threads of
+/// their own beside those.
+pub(crate) const MOST: usize = 1 << 17;
+/// Seats in a segment.
+const SEGMENT: usize = 256;
+
+/// One seat's place in the table. By reference: a timer that outlives the runtime keeps its seat.
+type Place = OnceLock<Arc<CachePadded<Seat>>>;
 
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    /// Each by reference: a timer that outlives the runtime keeps its seat.
-    table: Box<[OnceLock<Arc<CachePadded<Seat>>>]>,
+    segments: Box<[OnceLock<Box<[Place]>>]>,
     used: AtomicUsize,
+    marks: Arc<Marks>,
     /// Counts timers made outside of any worker: the seats take turns.
     timer_turn: AtomicUsize,
 }
 
 impl Seats {
-    /// A table with room for `most`.
-    pub(crate) fn new(most: usize) -> Seats {
+    pub(crate) fn new() -> Seats {
         Seats {
-            table: (0..most).map(|_| OnceLock::new()).collect(),
+            segments: (0..MOST / SEGMENT).map(|_| OnceLock::new()).collect(),
             used: AtomicUsize::new(0),
+            marks: Arc::new(Marks::new(MOST)),
             timer_turn: AtomicUsize::new(0),
         }
     }
@@ -53,26 +68,39 @@ impl Seats {
 
     /// To be kept longer than the runtime.
     pub(crate) fn shared(&self, index: usize) -> &Arc<CachePadded<Seat>> {
-        self.table[index].get().expect("S3: a seat in use")
+        let segment = self.segments[index / SEGMENT].get().expect("S3: a segment in use");
+        segment[index % SEGMENT].get().expect("S3: a seat in use")
     }
 
     /// The seat for a timer that is made outside of any worker: the next that is looked after.
     pub(crate) fn for_timer(&self) -> Arc<CachePadded<Seat>> {
         // Relaxed: any seat will do.
-        let (turn, seats) = (self.timer_turn.fetch_add(1, Ordering::Relaxed), self.len());
-        let mut in_turn = (0..seats).map(|i| self.shared(turn.wrapping_add(i) % seats));
-        let attended = in_turn.find(|seat| !seat.is_unattended());
-        attended.unwrap_or_else(|| self.shared(turn % seats)).clone()
+        let turn = self.timer_turn.fetch_add(1, Ordering::Relaxed) % self.len();
+        let attended = self.worth_a_look_from(turn).find(|seat| !seat.is_unattended());
+        self.shared(attended.map_or(turn, |seat| seat.index)).clone()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Seat> {
         (0..self.len()).map(|index| self.get(index))
     }
 
+    /// Those that are looked after, and of the others those that have something (`marks`).
+    pub(crate) fn worth_a_look(&self) -> impl Iterator<Item = &Seat> {
+        self.worth_a_look_from(0)
+    }
+
+    /// The same from a seat on, and round.
+    pub(crate) fn worth_a_look_from(&self, start: usize) -> impl Iterator<Item = &Seat> {
+        self.marks.from(start, self.len()).map(|index| self.get(index))
+    }
+
     /// One seat more, if there is room. Not called by two threads at once.
     pub(crate) fn add(&self, shared: Weak<Shared>, stealer: RunStealer) -> Option<usize> {
         let index = self.len();
-        self.table.get(index)?.set(Arc::new(CachePadded::new(Seat::new(shared, stealer)))).expect("S3: not in use yet");
+        let segment = self.segments.get(index / SEGMENT)?;
+        let segment = segment.get_or_init(|| (0..SEGMENT).map(|_| OnceLock::new()).collect());
+        let seat = Seat::new(shared, stealer, (index, self.marks.clone()));
+        segment[index % SEGMENT].set(Arc::new(CachePadded::new(seat))).expect("S3: not in use yet");
         // Release: pairs with the Acquire in `len` (S3).
         self.used.store(index + 1, Ordering::Release);
         Some(index)
@@ -83,6 +111,9 @@ impl Seats {
 #[derive(Debug)]
 pub(crate) struct Seat {
     shared: Weak<Shared>,
+    /// Which one it is.
+    pub(crate) index: usize,
+    marks: Arc<Marks>,
     pub(crate) stealer: RunStealer,
     pub(crate) next: NextSlot,
     pub(crate) inbox: Inbox,
@@ -97,8 +128,10 @@ pub(crate) struct Seat {
     /// The goroutine that runs here now; null while the scheduler looks for one.
     pub(crate) running: AtomicPtr<Goroutine>,
     unattended: AtomicBool,
-    /// Another worker was brought in for the one that is stuck here.
-    pub(crate) replaced: AtomicBool,
+    /// The round in which a goroutine had its first turn here, while that was watched (V3 in `spares`).
+    first_turn: AtomicU32,
+    /// The clock of its thread's own time (`thread_clock`).
+    clock: AtomicI32,
     /// When its worker was found stuck, in the timers' nanoseconds.
     pub(crate) stuck_since: AtomicU64,
     spawned: AtomicU64,
@@ -106,9 +139,11 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    fn new(shared: Weak<Shared>, stealer: RunStealer) -> Seat {
+    fn new(shared: Weak<Shared>, stealer: RunStealer, (index, marks): (usize, Arc<Marks>)) -> Seat {
         Seat {
             shared,
+            index,
+            marks,
             stealer,
             next: NextSlot::new(),
             inbox: Inbox::new(),
@@ -119,8 +154,10 @@ impl Seat {
             rounds: AtomicU32::new(0),
             grain: Grain::new(),
             running: AtomicPtr::new(ptr::null_mut()),
-            unattended: AtomicBool::new(false),
-            replaced: AtomicBool::new(false),
+            // Nobody has sat down yet.
+            unattended: AtomicBool::new(true),
+            first_turn: AtomicU32::new(u32::MAX),
+            clock: AtomicI32::new(0),
             stuck_since: AtomicU64::new(0),
             spawned: AtomicU64::new(0),
             finished: AtomicU64::new(0),
@@ -130,6 +167,8 @@ impl Seat {
     /// By the worker, as the first thing it does.
     pub(crate) fn sit_down(&self) {
         *self.thread.lock() = Some(std::thread::current());
+        // Relaxed: for the monitor, which guesses by it.
+        self.clock.store(thread_clock::mine(), Ordering::Relaxed);
         // A worker had left it unattended (S4); that one was not counted as stuck.
         let _was = self.set_unattended(false);
     }
@@ -150,7 +189,52 @@ impl Seat {
     /// Says who looks after it from now on. Returns what was so before.
     pub(crate) fn set_unattended(&self, unattended: bool) -> bool {
         // SeqCst: the monitor and the worker itself both want to change it; the exchange decides which one did.
-        self.unattended.swap(unattended, Ordering::SeqCst)
+        let before = self.unattended.swap(unattended, Ordering::SeqCst);
+        if !unattended {
+            // E1.
+            self.marks.set(self.index);
+        }
+        before
+    }
+
+    /// After something was put here, though nobody may look after it (E2).
+    pub(crate) fn mark(&self) {
+        if self.is_unattended() {
+            self.marks.set(self.index);
+        }
+    }
+
+    /// By the monitor: whether it is worth a look. If it need not be, it is not any more.
+    pub(crate) fn sweep(&self) -> bool {
+        let needed = || !self.is_unattended() || self.has_work() || self.timers.earliest() != NEVER;
+        if needed() {
+            return true;
+        }
+        self.marks.clear(self.index);
+        // E2: once more.
+        if needed() {
+            self.marks.set(self.index);
+        }
+        false
+    }
+
+    /// For how long its worker's thread has run so far. `None` where that can't be known.
+    pub(crate) fn thread_time(&self) -> Option<u64> {
+        // Relaxed: a guess; the thread may be another one's by now.
+        thread_clock::read(self.clock.load(Ordering::Relaxed))
+    }
+
+    /// The turn that begins now is a goroutine's first.
+    pub(crate) fn begins(&self) {
+        // Relaxed, both: V3 in `spares` is a guess; only its own worker writes them.
+        self.first_turn.store(self.rounds.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Whether its worker is in the first turn of a goroutine, as far as that was watched.
+    pub(crate) fn is_in_first_turn(&self) -> bool {
+        // Relaxed, all: V3 in `spares` is a guess.
+        !self.running.load(Ordering::Relaxed).is_null()
+            && self.first_turn.load(Ordering::Relaxed) == self.rounds.load(Ordering::Relaxed)
     }
 
     /// A started goroutine goes back to its worker. Dekker pair with [`Seat::announce_sleep`]: push (SeqCst), then
@@ -179,9 +263,13 @@ impl Seat {
             }
         } else if self.is_unattended()
             && let Some(shared) = self.shared.upgrade()
-            && !shared.seats.iter().any(|seat| seat.wakes_by(at) && !seat.is_unattended())
         {
-            shared.notify();
+            self.mark();
+            // Once more: who has looked through the marks before that was falling asleep.
+            fence(Ordering::SeqCst);
+            if !shared.seats.worth_a_look().any(|seat| seat.wakes_by(at) && !seat.is_unattended()) {
+                shared.notify();
+            }
         }
     }
 
@@ -210,7 +298,7 @@ impl Seat {
     }
 
     pub(crate) fn is_asleep(&self) -> bool {
-        // Relaxed: a hint.
+        // Relaxed: a hint. (The monitor, which has to know, has a fence before it.)
         self.asleep.load(Ordering::Relaxed)
     }
 

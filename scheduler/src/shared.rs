@@ -15,6 +15,7 @@ use crate::seats::{Seat, Seats};
 use crate::shim::Lock;
 use crate::spares::{Spares, Start};
 use crate::stack::StackClass;
+use crate::tell::Once;
 use crate::warm::WarmPool;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Condvar, OnceLock};
@@ -47,12 +48,13 @@ pub(crate) struct Shared {
     drained_signal: Condvar,
     pub(crate) monitor: OnceLock<Thread>,
     pub(crate) monitor_asleep: AtomicBool,
+    pub(crate) told_of_refusal: Once,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config, (class, mode): (StackClass, ThreadLocals), start: Start) -> Shared {
         Shared {
-            seats: Seats::new(config.workers + config.spare_workers),
+            seats: Seats::new(),
             spares: Spares::new(&config, start),
             warm: WarmPool::new(&config),
             config,
@@ -67,6 +69,7 @@ impl Shared {
             drained_signal: Condvar::new(),
             monitor: OnceLock::new(),
             monitor_asleep: AtomicBool::new(false),
+            told_of_refusal: Once::default(),
         }
     }
 

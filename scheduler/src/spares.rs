@@ -2,47 +2,71 @@
 //!
 //! A worker is stuck when the goroutine it runs computes or blocks in the kernel and comes to no runtime call. Nothing
 //! can be done about that goroutine, but all the rest of its seat can be had by others (S4 in `seats`); so that as many
-//! run goroutines as were configured, the monitor brings in one worker more for each that is stuck. When the stuck one
-//! comes back there is one too many: `excess`. Whichever worker sees it first and may (it is the home of no pinned
-//! goroutine) gives its queue away and waits in line, for [`KEEP`]; after that its thread ends, and its seat is left
-//! for a later one.
+//! run goroutines as are wanted, the monitor brings in workers (`replacing`). When a stuck one comes back there may be more
+//! than are wanted. Whichever worker sees that first and may (it is the home of no pinned goroutine) gives its queue away
+//! and waits in line, for [`KEEP`]; after that its thread ends, and its seat is left for a later one.
 //!
-//! Used by `monitor` (bring in), `worker` (come back, retire), `lock_thread` (a goroutine with a thread of its own).
+//! Used by `monitor` and `replacing` (bring in), `worker` (come back, retire), `lock_thread` (a goroutine with a thread of
+//! its own).
 //!
-//! * **V1.** `active` counts workers that run goroutines, look for some, or sleep until there are any: the configured
-//!   number, plus one for each that was brought in, minus one for each that retired or is a locked goroutine's.
+//! * **V1.** The crew counts each worker once: as one that *attends* (it runs goroutines, looks for some, or sleeps until
+//!   there are any), or as one that is *stuck*. A worker in line, and a locked goroutine's, is in neither count. Whoever
+//!   changes a seat's `unattended` by its exchange changes the counts; the monitor does so before, and takes it back if
+//!   it has come too late: so they are too low for a moment, but never too high, and nobody retires on their account.
 //! * **V2.** A worker in line is taken out under the lock, by whoever brings it in or by itself when it leaves.
-//! * **V3.** Threads are few: when three quarters of the spare ones are stuck, goroutines that have not begun are held
-//!   back, so that a thousand that all block in the kernel leave threads to those that have begun.
+//! * **V3.** Those that have not begun must not use up all threads: one of those that have may hold what all the others are
+//!   blocked by. So when dozens are stuck, a goroutine begins only where another worker is free: one that attends, and is not
+//!   in a goroutine's first turn. The rest is held back until there is one, and the monitor sees to it that there is, as
+//!   long as threads can be had.
+//! * **V4.** A refusal leaves nothing behind: the seat and its queue go back to the line.
 
 use crate::config::Config;
 use crate::run_queue::RunQueue;
-use crate::seats::Seat;
+use crate::seats::{MOST, Seat, Seats};
 use crate::shared::Shared;
 use crate::shim::Lock;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{fmt, io, ptr};
 
 /// How long a worker that is not needed waits to be needed again.
 const KEEP: Duration = Duration::from_secs(2);
+/// So many stuck ones beyond the configured number are dozens (V3).
+const DOZENS: usize = 8;
 
-/// Starts the thread of the worker on a seat, with the owner's end of its queue.
-pub(crate) type Start = fn(&Arc<Shared>, usize, RunQueue) -> io::Result<JoinHandle<()>>;
+/// Starts the thread of the worker on a seat, with the owner's end of its queue, which comes back if there is none.
+pub(crate) type Start = fn(&Arc<Shared>, usize, RunQueue) -> Result<JoinHandle<()>, (io::Error, RunQueue)>;
 
 #[derive(Debug)]
 pub(crate) struct Spares {
     start: Start,
     line: Lock<Line>,
-    active: AtomicUsize,
-    excess: AtomicUsize,
-    stuck: AtomicUsize,
-    scarce_at: usize,
+    /// V1: those that attend, and the stuck ones times [`STUCK`], both from [`NONE`] on.
+    crew: AtomicU64,
+    /// How many are to attend.
+    wanted: AtomicUsize,
+    /// Workers that locked goroutines have, and their threads are not counted as spare ones.
+    aside: AtomicUsize,
+    /// Threads, except those, at most.
+    most: usize,
+    careful_at: usize,
+    careful: AtomicBool,
+    beginning: Lock<()>,
+    /// Whether the last attempt was refused, and whether any ever was.
+    refusing: AtomicBool,
     refused: AtomicBool,
+    /// Threads that have ended, or are about to, and are in the list still.
+    ended: AtomicUsize,
+    peak: AtomicUsize,
     can_bring_in: bool,
 }
+
+/// In the count of the crew.
+const STUCK: u64 = 1 << 32;
+/// The counts begin here, as they may be too low for a moment (V1).
+const NONE: u64 = 1 << 16;
 
 #[derive(Debug, Default)]
 struct Line {
@@ -51,6 +75,27 @@ struct Line {
     /// Seats without a thread.
     left: Vec<(usize, RunQueue)>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Why there is no worker more.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There are as many as there may be.
+    Cap,
+    /// There is no room for another seat.
+    Seats,
+    /// The kernel starts no thread.
+    Kernel(io::Error),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Cap => f.write_str("there are as many threads as there may be"),
+            Refused::Seats => write!(f, "a runtime has {MOST} threads at most"),
+            Refused::Kernel(error) => write!(f, "the system starts no thread: {error}"),
+        }
+    }
 }
 
 /// How a wait in line ended.
@@ -64,50 +109,159 @@ pub(crate) enum Waited {
 
 impl Spares {
     pub(crate) fn new(config: &Config, start: Start) -> Spares {
+        let most = config.workers + config.spare_workers;
         Spares {
             start,
             line: Lock::new(Line::default()),
-            active: AtomicUsize::new(0),
-            excess: AtomicUsize::new(0),
-            stuck: AtomicUsize::new(0),
-            scarce_at: config.workers + config.spare_workers - config.spare_workers / 4,
+            crew: AtomicU64::new(NONE + NONE * STUCK),
+            wanted: AtomicUsize::new(config.workers),
+            aside: AtomicUsize::new(0),
+            most,
+            careful_at: (most - config.spare_workers / 4).min(config.workers + DOZENS),
+            careful: AtomicBool::new(false),
+            beginning: Lock::new(()),
+            refusing: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            ended: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
             can_bring_in: config.spare_workers > 0,
         }
     }
 
-    /// V1.
+    /// V1: those that attend, and those that are stuck.
+    pub(crate) fn crew(&self) -> (usize, usize) {
+        // SeqCst: `monitor` looks whether all of them sleep, after it has said that it does.
+        Spares::counts(self.crew.load(Ordering::SeqCst))
+    }
+
+    fn counts(crew: u64) -> (usize, usize) {
+        let count = |half: u64| half.saturating_sub(NONE) as usize;
+        (count(crew % STUCK), count(crew / STUCK))
+    }
+
+    /// Those that attend, and those that are stuck and will again.
     pub(crate) fn active(&self) -> usize {
-        self.active.load(Ordering::SeqCst)
+        let (attend, stuck) = self.crew();
+        attend + stuck
+    }
+
+    /// How many are stuck. A snapshot.
+    pub(crate) fn stuck(&self) -> usize {
+        self.crew().1
+    }
+
+    /// How many are to attend.
+    pub(crate) fn wanted(&self) -> usize {
+        // Relaxed: written by the monitor, which sees to it that there are so many; others retire by it, sooner or later.
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn want(&self, workers: usize) {
+        // Relaxed: see `wanted`.
+        self.wanted.store(workers, Ordering::Relaxed);
     }
 
     /// Whether there is a worker to bring in for one that is stuck. If not, a goroutine may not be made to wait where it does
     /// not expect to (`spawn`): it may hold a lock of std's that those want who go first.
     pub(crate) fn can_be_had(&self) -> bool {
-        self.can_bring_in
+        // Relaxed: a hint.
+        self.can_bring_in && !self.refusing.load(Ordering::Relaxed)
     }
 
-    /// V3: goroutines that have not begun are to be held back.
+    /// V3: whether it is to be asked where a goroutine begins.
     #[inline]
-    pub(crate) fn are_scarce(&self) -> bool {
-        // Relaxed: a hint; what is held back is looked at by every worker that finds threads not to be scarce.
-        self.stuck() >= self.scarce_at
+    pub(crate) fn is_careful(&self) -> bool {
+        // Relaxed: a hint; what is held back is looked at by the monitor.
+        self.careful.load(Ordering::Relaxed)
     }
 
-    /// A worker was found stuck, or has come back.
-    pub(crate) fn count_stuck(&self, stuck: bool) {
-        // Relaxed: see `are_scarce`.
-        if stuck {
-            self.stuck.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.stuck.fetch_sub(1, Ordering::Relaxed);
+    /// By the monitor: whether there are dozens that are stuck (V3).
+    pub(crate) fn see_to_care(&self) -> bool {
+        let careful = self.stuck() >= self.careful_at;
+        // Relaxed: see `is_careful`.
+        self.careful.store(careful, Ordering::Relaxed);
+        careful
+    }
+
+    /// V3: whether a goroutine may begin on `seat`, by its worker: then this is its first turn. One at a time, so that two
+    /// workers do not count on each other.
+    #[cold]
+    pub(crate) fn may_begin(&self, seats: &Seats, seat: &Seat) -> bool {
+        let _one = self.beginning.lock();
+        let may = Spares::another_is_free(seats, seat);
+        if may {
+            seat.begins();
+        }
+        may
+    }
+
+    /// V3: whether another worker than that of `seat` is free.
+    pub(crate) fn another_is_free(seats: &Seats, seat: &Seat) -> bool {
+        let mut others = seats.worth_a_look().filter(|other| !ptr::eq(*other, seat));
+        others.any(|other| !other.is_unattended() && !other.is_in_first_turn())
+    }
+
+    /// By the monitor, of a seat that nothing has moved on for long: its worker is stuck. Whether it was not known to be.
+    pub(crate) fn found_stuck(&self, seat: &Seat) -> bool {
+        if seat.is_unattended() {
+            return false;
+        }
+        // V1: before.
+        self.crew.fetch_add(STUCK - 1, Ordering::SeqCst);
+        let late = seat.set_unattended(true);
+        if late {
+            self.crew.fetch_sub(STUCK - 1, Ordering::SeqCst);
+        }
+        !late
+    }
+
+    /// By a worker, about its own seat: if it was found stuck meanwhile it looks after the seat again.
+    pub(crate) fn come_back(&self, seat: &Seat) {
+        if seat.is_unattended() && seat.set_unattended(false) {
+            self.crew.fetch_sub(STUCK - 1, Ordering::SeqCst);
         }
     }
 
-    /// How many are stuck. A snapshot.
-    pub(crate) fn stuck(&self) -> usize {
-        // Relaxed: a snapshot. Whoever comes back may be counted before the monitor has counted it as stuck.
-        self.stuck.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
+    /// By a worker that is not stuck, and not counted as one that attends any more: its seat is for others to look after.
+    pub(crate) fn set_aside(&self, seat: &Seat) {
+        // If the monitor has just found it stuck, that was a moment ago.
+        if seat.set_unattended(true) {
+            self.crew.fetch_sub(STUCK - 1, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the caller, which attends, is one too many: then it does not count any more, and retires.
+    #[inline]
+    pub(crate) fn take_excess(&self) -> bool {
+        // Relaxed, here and in the exchange's failure: a guess; the exchange makes one worker of several the one.
+        let mut crew = self.crew.load(Ordering::Relaxed);
+        while Spares::counts(crew).0 > self.wanted() {
+            match self.crew.compare_exchange_weak(crew, crew - 1, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => crew = now,
+            }
+        }
+        false
+    }
+
+    /// The caller's worker, which attended, becomes a locked goroutine's own.
+    pub(crate) fn lend(&self) {
+        // Relaxed: a count, that of the threads which may be started.
+        self.aside.fetch_add(1, Ordering::Relaxed);
+        self.crew.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The locked goroutine's worker is one like the others again.
+    pub(crate) fn take_back(&self) {
+        self.crew.fetch_add(1, Ordering::SeqCst);
+        // Relaxed: as in `lend`.
+        self.aside.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The locked goroutine has taken its thread along, which ends now.
+    pub(crate) fn write_off(&self) {
+        // Relaxed: as in `lend`.
+        self.aside.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether a worker more was asked for and could not be had, at any time.
@@ -119,97 +273,91 @@ impl Spares {
     /// How many threads there are: at work, stuck, or in line.
     pub(crate) fn threads(&self) -> usize {
         let mut line = self.line.lock();
-        line.threads.retain(|thread| !thread.is_finished());
+        self.sweep(&mut line);
         line.threads.len()
+    }
+
+    /// How many there were at most.
+    pub(crate) fn peak(&self) -> usize {
+        // Relaxed: a statistic.
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the threads that have ended. Not at each look: there may be thousands.
+    fn sweep(&self, line: &mut Line) {
+        // Relaxed, both: a count, and what it stands for is looked at. A thread that has counted itself may not have ended.
+        if self.ended.load(Ordering::Relaxed) > 0 {
+            let before = line.threads.len();
+            line.threads.retain(|thread| !thread.is_finished());
+            self.ended.fetch_sub(before - line.threads.len(), Ordering::Relaxed);
+        }
     }
 
     /// One worker more: the last in line, or a new thread.
     ///
     /// # Errors
-    /// When there is no seat left, or the kernel refuses a thread.
-    pub(crate) fn bring_in(&self, shared: &Arc<Shared>) -> io::Result<()> {
+    /// When there are as many as there may be, or the kernel refuses a thread. It may be tried again (V4).
+    pub(crate) fn bring_in(&self, shared: &Arc<Shared>) -> Result<(), Refused> {
+        self.bring_in_up_to(shared, self.most)
+    }
+
+    /// One worker more for one that a locked goroutine is about to have for its own: that was asked for, and is no spare one.
+    /// None if there is one too many.
+    ///
+    /// # Errors
+    /// As [`Spares::bring_in`].
+    pub(crate) fn bring_in_for_lock(&self, shared: &Arc<Shared>) -> Result<(), Refused> {
+        if self.crew().0 > self.wanted() {
+            return Ok(());
+        }
+        self.bring_in_up_to(shared, usize::MAX)
+    }
+
+    fn bring_in_up_to(&self, shared: &Arc<Shared>, most: usize) -> Result<(), Refused> {
         let mut line = self.line.lock();
         // Before it begins: it may retire at once.
-        self.active.fetch_add(1, Ordering::SeqCst);
+        self.crew.fetch_add(1, Ordering::SeqCst);
         if let Some(index) = line.waiting.pop() {
             shared.seats.get(index).unpark();
             return Ok(());
         }
-        let outcome = self.start_one(&mut line, shared);
+        let outcome = self.start_one(&mut line, shared, most);
+        // Relaxed, all: hints and statistics.
+        self.refusing.store(outcome.is_err(), Ordering::Relaxed);
         if outcome.is_err() {
-            self.active.fetch_sub(1, Ordering::SeqCst);
-            // Relaxed: a statistic.
+            self.crew.fetch_sub(1, Ordering::SeqCst);
             self.refused.store(true, Ordering::Relaxed);
+        } else {
+            self.peak.fetch_max(line.threads.len(), Ordering::Relaxed);
         }
         outcome
     }
 
-    fn start_one(&self, line: &mut Line, shared: &Arc<Shared>) -> io::Result<()> {
-        line.threads.retain(|thread| !thread.is_finished());
+    fn start_one(&self, line: &mut Line, shared: &Arc<Shared>, most: usize) -> Result<(), Refused> {
+        self.sweep(line);
+        // Relaxed: see `lend`.
+        if line.threads.len().saturating_sub(self.aside.load(Ordering::Relaxed)) >= most {
+            return Err(Refused::Cap);
+        }
         let (index, queue) = match line.left.pop() {
             Some(left) => left,
             None => {
                 let queue = RunQueue::new();
-                let Some(index) = shared.seats.add(Arc::downgrade(shared), queue.stealer()) else {
-                    return Err(io::Error::other("no seat left for another worker"));
-                };
+                let index = shared.seats.add(Arc::downgrade(shared), queue.stealer()).ok_or(Refused::Seats)?;
                 (index, queue)
             }
         };
-        // What a thread that could not be started took along is lost, seat and all: a later one gets a new seat.
-        line.threads.push((self.start)(shared, index, queue)?);
-        Ok(())
-    }
-
-    /// By a worker, about its own seat: if it was found stuck meanwhile it looks after the seat again, and if another
-    /// was brought in for it there is one too many.
-    pub(crate) fn come_back(&self, seat: &Seat) {
-        if seat.is_unattended() && seat.set_unattended(false) {
-            self.count_stuck(false);
-        }
-        // The monitor's note to itself and to us; the exchange takes it once. SeqCst: coming back, then the note; the monitor
-        // writes the note, and then looks whether we have come back, and wakes us.
-        if seat.replaced.load(Ordering::SeqCst) && seat.replaced.swap(false, Ordering::SeqCst) {
-            self.count_excess();
-        }
-    }
-
-    /// There is one worker too many.
-    pub(crate) fn count_excess(&self) {
-        // Relaxed: a count; nothing is published with it.
-        self.excess.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// By a worker that is not stuck: its seat is for others to look after from now on.
-    pub(crate) fn set_aside(&self, seat: &Seat) {
-        // If the monitor has just found it stuck, that was a moment ago.
-        if seat.set_unattended(true) {
-            self.count_stuck(false);
-        }
-    }
-
-    /// Whether the caller is the one too many: then it retires.
-    #[inline]
-    pub(crate) fn take_excess(&self) -> bool {
-        // Relaxed: as in `come_back`; the exchange makes one worker of several the one.
-        let mut excess = self.excess.load(Ordering::Relaxed);
-        while excess != 0 {
-            match self.excess.compare_exchange_weak(excess, excess - 1, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => excess = now,
+        match (self.start)(shared, index, queue) {
+            Ok(thread) => {
+                line.threads.push(thread);
+                Ok(())
+            }
+            Err((error, queue)) => {
+                // V4.
+                line.left.push((index, queue));
+                Err(Refused::Kernel(error))
             }
         }
-        false
-    }
-
-    /// The caller's worker stops running goroutines: it retires, or becomes a locked goroutine's own.
-    pub(crate) fn count_off(&self) {
-        self.active.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// The locked goroutine's worker is one like the others again.
-    pub(crate) fn count_on(&self) {
-        self.active.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Waits in line, on the retired worker's own thread (V2).
@@ -234,6 +382,8 @@ impl Spares {
     /// The seat of a worker whose thread ends.
     pub(crate) fn leave(&self, index: usize, queue: RunQueue) {
         self.line.lock().left.push((index, queue));
+        // Relaxed: see `sweep`.
+        self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits for the threads to end; `false` leaves them alone.
@@ -243,5 +393,92 @@ impl Spares {
             // A worker that panicked has aborted the process.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    fn shared(workers: usize, spare_workers: usize, start: Start) -> Arc<Shared> {
+        let config = Config { workers, spare_workers, ..Config::from_env().unwrap() };
+        let class_and_mode = config.check().unwrap();
+        Arc::new(Shared::new(config, class_and_mode, start))
+    }
+
+    fn refuse(_: &Arc<Shared>, _: usize, queue: RunQueue) -> Result<JoinHandle<()>, (io::Error, RunQueue)> {
+        Err((io::Error::from_raw_os_error(11), queue))
+    }
+
+    /// A thread that ends at once.
+    fn start(_: &Arc<Shared>, _: usize, _: RunQueue) -> Result<JoinHandle<()>, (io::Error, RunQueue)> {
+        Ok(std::thread::spawn(|| ()))
+    }
+
+    #[test]
+    fn a_refusal_leaves_nothing_behind() {
+        let shared = shared(1, 4, refuse);
+        for _ in 0..1000 {
+            let refused = shared.spares.bring_in(&shared).unwrap_err();
+            assert!(matches!(&refused, Refused::Kernel(error) if error.raw_os_error() == Some(11)), "{refused:?}");
+        }
+        assert_eq!((shared.seats.len(), shared.spares.crew(), shared.spares.threads()), (1, (0, 0), 0));
+        assert!(shared.spares.were_refused() && !shared.spares.can_be_had());
+    }
+
+    #[test]
+    fn the_cap_holds_for_spare_workers_and_not_for_locked_ones() {
+        let shared = shared(1, 1, start);
+        let spares = &shared.spares;
+        spares.bring_in(&shared).unwrap();
+        spares.bring_in(&shared).unwrap();
+        assert!(matches!(spares.bring_in(&shared), Err(Refused::Cap)));
+        // One too many attends: nobody more is needed for one that is locked.
+        spares.bring_in_for_lock(&shared).unwrap();
+        assert_eq!((spares.threads(), spares.crew()), (2, (2, 0)));
+        spares.lend();
+        spares.bring_in_for_lock(&shared).unwrap();
+        assert_eq!((spares.threads(), spares.crew()), (3, (2, 0)));
+        assert!(matches!(spares.bring_in(&shared), Err(Refused::Cap)), "the locked one does not count");
+        assert!(spares.take_excess() && !spares.take_excess());
+    }
+
+    #[test]
+    fn whoever_changes_the_seat_changes_the_counts() {
+        let shared = shared(2, 2, start);
+        let spares = &shared.spares;
+        (0..2).for_each(|_| spares.bring_in(&shared).unwrap());
+        let seat = shared.seats.get(0);
+        assert!(!spares.found_stuck(seat), "nobody has sat down yet");
+        seat.sit_down();
+        assert!(spares.found_stuck(seat) && !spares.found_stuck(seat));
+        assert_eq!((spares.crew(), spares.active()), ((1, 1), 2));
+        spares.come_back(seat);
+        spares.come_back(seat);
+        assert_eq!(spares.crew(), (2, 0));
+        assert!(spares.found_stuck(seat));
+        spares.set_aside(seat);
+        assert_eq!(spares.crew(), (2, 0));
+    }
+
+    #[test]
+    fn dozens_leave_a_worker_to_those_that_have_begun() {
+        let shared = shared(2, 40, start);
+        let spares = &shared.spares;
+        (0..2 + DOZENS + 2).for_each(|_| spares.bring_in(&shared).unwrap());
+        let seat = |i| shared.seats.get(i);
+        (0..2 + DOZENS + 2).for_each(|i| seat(i).sit_down());
+        (0..1 + DOZENS).for_each(|i| assert!(spares.found_stuck(seat(i))));
+        assert!(!spares.see_to_care() && !spares.is_careful());
+        assert!(spares.found_stuck(seat(1 + DOZENS)));
+        assert!(spares.see_to_care() && spares.is_careful());
+        let (a, b) = (seat(2 + DOZENS), seat(3 + DOZENS));
+        assert!(spares.may_begin(&shared.seats, a));
+        // It runs that goroutine now.
+        a.running.store(ptr::dangling_mut(), Ordering::Relaxed);
+        assert!(!spares.may_begin(&shared.seats, b), "the last free one is for those that have begun");
+        a.rounds.store(1, Ordering::Relaxed);
+        assert!(spares.may_begin(&shared.seats, b), "that turn is over");
+        a.running.store(ptr::null_mut(), Ordering::Relaxed);
     }
 }

@@ -4,8 +4,8 @@
 
 use super::until;
 use gorun::runtime::Runtime;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -51,6 +51,32 @@ pub(crate) fn block_in_a_c_library(free: &AtomicBool) {
     while !free.load(Ordering::SeqCst) {
         // SAFETY: no descriptors are passed.
         unsafe { libc::poll(std::ptr::null_mut(), 0, 1) };
+    }
+}
+
+/// A gate that is shut until the first half is dropped; whoever waits at the other blocks its thread.
+pub(crate) fn gate() -> (Shut, Open) {
+    let open = Open(Arc::new((Mutex::new(false), Condvar::new())));
+    (Shut(open.clone()), open)
+}
+
+pub(crate) struct Shut(Open);
+
+#[derive(Clone)]
+pub(crate) struct Open(Arc<(Mutex<bool>, Condvar)>);
+
+impl Open {
+    #[expect(clippy::disallowed_methods, reason = "what the runtime must stand")]
+    pub(crate) fn wait(&self) {
+        let open = self.0.1.wait_while(self.0.0.lock().unwrap(), |open| !*open);
+        drop(open.unwrap());
+    }
+}
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        *self.0.0.0.lock().unwrap() = true;
+        self.0.0.1.notify_all();
     }
 }
 

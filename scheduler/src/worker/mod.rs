@@ -267,7 +267,7 @@ impl Worker {
     #[inline]
     fn unless_held_back(&self, g: Ref) -> Option<Ref> {
         let shared = &self.processor.shared;
-        if g.carrier.get().is_null() && shared.spares.are_scarce() {
+        if g.carrier.get().is_null() && shared.spares.is_careful() && !self.may_begin() {
             self.hold_back(g);
             return None;
         }
@@ -276,7 +276,17 @@ impl Worker {
 
     #[cold]
     #[inline(never)]
+    fn may_begin(&self) -> bool {
+        let shared = &self.processor.shared;
+        shared.spares.may_begin(&shared.seats, self.seat())
+    }
+
+    #[cold]
+    #[inline(never)]
     fn hold_back(&self, g: Ref) {
-        self.processor.shared.held.push(g);
+        let shared = &self.processor.shared;
+        shared.held.push(g);
+        // Another one may be free for it.
+        shared.notify();
     }
 }

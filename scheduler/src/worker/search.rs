@@ -11,7 +11,7 @@ use crate::processor::Processor;
 use crate::run_queue::{Injector, RunQueue};
 use crate::seats::Seat;
 use crate::shared::STOPPING;
-use crate::spares::Waited;
+use crate::spares::{Spares, Waited};
 use crate::timers::{self, Due, NEVER, Timers};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl Worker {
             let shared = &self.processor.shared;
             let injected = || shared.injector.steal().success();
             // V3: what was held back begins now, though we may never run out of work at home, nor the injector.
-            let held = || if shared.spares.are_scarce() { None } else { shared.held.steal().success() };
+            let held = || if self.may_take_held() { shared.held.steal().success() } else { None };
             let held_first = self.round.is_multiple_of(FAIRNESS * 2);
             let found = found.or_else(|| if held_first { held().or_else(injected) } else { injected().or_else(held) });
             if let Some(g) = found.and_then(|g| self.unless_held_back(g)) {
@@ -109,7 +109,6 @@ impl Worker {
         self.processor.give_away();
         let shared = &self.processor.shared;
         shared.spares.set_aside(self.seat());
-        shared.spares.count_off();
         if self.seat().timers.earliest() != NEVER {
             // Somebody else has to wake for them.
             shared.notify();
@@ -130,8 +129,7 @@ impl Worker {
     #[cold]
     fn leave(&mut self) {
         self.processor.give_away();
-        // Relaxed: the monitor's note; as a locked goroutine's, the seat is unattended already.
-        self.seat().replaced.store(false, Ordering::Relaxed);
+        self.processor.shared.spares.write_off();
         self.hand_back_seat();
     }
 
@@ -172,7 +170,9 @@ impl Worker {
             self.seat().announce_sleep(true);
             let stopping = self.processor.shared.phase() == STOPPING;
             self.processor.gauge.forget(&self.seat().grain);
-            if !stopping && !self.anything_to_steal() && self.seat().inbox.is_empty() {
+            // If the monitor has found us stuck, that is over: Dekker with `monitor`, which wakes whom it sees asleep.
+            let stuck = self.seat().is_unattended();
+            if !stopping && !stuck && !self.anything_to_steal() && self.seat().inbox.is_empty() {
                 woken = self.sleep_until(self.earliest_timer());
             }
             self.seat().announce_sleep(false);
@@ -182,7 +182,7 @@ impl Worker {
                 return None;
             }
             self.processor.shared.wake_monitor();
-            // That it was replaced may have been noted after it had come back, and fallen asleep (`monitor`).
+            // Fewer may be wanted than when it fell asleep.
             if self.is_one_too_many() {
                 // Whoever has come meanwhile has seen a searcher, and has woken nobody (D1 in `idle`): another one looks.
                 if self.processor.shared.idle.end_search() {
@@ -200,7 +200,8 @@ impl Worker {
     /// stuck or gone.
     fn earliest_timer(&self) -> u64 {
         let mine = self.processor.seat();
-        let seats = self.processor.shared.seats.iter().filter(|seat| std::ptr::eq(*seat, mine) || !seat.is_asleep());
+        let seats = self.processor.shared.seats.worth_a_look();
+        let seats = seats.filter(|seat| std::ptr::eq(*seat, mine) || !seat.is_asleep());
         seats.map(|seat| seat.timers.earliest()).min().unwrap_or(NEVER)
     }
 
@@ -223,8 +224,14 @@ impl Worker {
     fn anything_to_steal(&self) -> bool {
         let shared = &self.processor.shared;
         !shared.injector.is_empty()
-            || (!shared.held.is_empty() && !shared.spares.are_scarce())
-            || shared.seats.iter().any(Seat::has_work)
+            || (!shared.held.is_empty() && self.may_take_held())
+            || shared.seats.worth_a_look().any(Seat::has_work)
+    }
+
+    /// V3 in `spares`: whether what was held back may begin here.
+    fn may_take_held(&self) -> bool {
+        let shared = &self.processor.shared;
+        !shared.spares.is_careful() || Spares::another_is_free(&shared.seats, self.seat())
     }
 
     /// The injector, then the other seats, from a random one on.
@@ -235,17 +242,16 @@ impl Worker {
         if let Some(g) = batch(&shared.injector) {
             return Some(g);
         }
-        if !shared.spares.are_scarce()
-            && let Some(g) = batch(&shared.held)
-        {
-            return Some(g);
+        if !shared.held.is_empty() && self.may_take_held() {
+            // One at a time, where each waits for a worker that is free.
+            let careful = shared.spares.is_careful();
+            let held = if careful { shared.held.steal().success() } else { batch(&shared.held) };
+            if held.is_some() {
+                return held;
+            }
         }
-        let seats = shared.seats.len();
-        let start = self.processor.random(seats);
-        let others = || {
-            let seats = (0..seats).map(|i| shared.seats.get((start + i) % seats));
-            seats.filter(|seat| !std::ptr::eq(*seat, mine))
-        };
+        let start = self.processor.random(shared.seats.len());
+        let others = || shared.seats.worth_a_look_from(start).filter(|seat| !std::ptr::eq(*seat, mine));
         if let Some(g) = self.take_unattended() {
             return Some(g);
         }
@@ -283,7 +289,7 @@ impl Worker {
     /// lock may be held by one of those; what has not begun may want the lock, too, and would stop us as well.
     fn take_unattended(&mut self) -> Option<Ref> {
         let shared = self.processor.shared.clone();
-        let unattended = || shared.seats.iter().filter(|seat| seat.is_unattended());
+        let unattended = || shared.seats.worth_a_look().filter(|seat| seat.is_unattended());
         for seat in unattended().filter(|seat| seat.timers.earliest() != NEVER) {
             fire_timers(&seat.timers, &self.processor, &mut self.due, TIMERS);
         }

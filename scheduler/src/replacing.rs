@@ -1,0 +1,181 @@
+//! How many workers more are brought in for those that are stuck, how fast, and what is said when there are none to be had.
+//!
+//! Used by `monitor`, which tells after each of its looks what it has seen; `spares` has the workers.
+//!
+//! * **Pace.** As many workers as were configured are to attend. If as many as that are found stuck, one look after the
+//!   other, and have not run at all meanwhile, then most likely hundreds will block, one behind the other, and what waits
+//!   behind them would wait for twenty milliseconds for each pair of them. So beyond [`MANY`] twice as many are wanted each
+//!   time, up to [`MOST_AHEAD`] more, until for some looks they are not needed. What blocks for a few milliseconds again and
+//!   again is not what that is for: its thread runs now and then.
+//! * **A worker more** attends while dozens are stuck, for what has begun (V3 in `spares`).
+//! * **A refusal** is met again after a while, twice as long each time up to [`RETRY`]: a limit may be lifted, threads may end.
+//! * **Once each** is told on standard error, at the first refusal by the system or when the cap has been in the way for
+//!   [`PATIENCE`]: why there are no threads, what helps, and where the goroutines were spawned that hold up most workers; and the
+//!   same when [`HUNDREDS`] are stuck.
+
+use crate::shared::Shared;
+use crate::spares::Refused;
+use crate::tell::{Once, tell};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// So many stuck ones are many: from here on the pace may grow.
+const MANY: usize = 32;
+/// Workers that may attend beyond the configured number.
+const MOST_AHEAD: usize = 64;
+/// Looks after which the pace goes down again.
+const CALM: u32 = 8;
+/// So many stuck ones are worth a word.
+const HUNDREDS: usize = 256;
+const RETRY: Duration = Duration::from_millis(250);
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+/// How long a goroutine may hold up what is waiting, where the program has said that there be no more threads.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Spawn sites that a report names.
+const SITES: usize = 3;
+
+#[derive(Debug, Default)]
+pub(crate) struct Replacing {
+    /// So many more are wanted than were configured.
+    ahead: usize,
+    /// Workers that were found blocked since that last changed, and looks.
+    blocked: usize,
+    looks: u32,
+    /// When a refused attempt is made again, and how long after the last one, in the timers' nanoseconds.
+    retry_at: u64,
+    retry: Duration,
+    /// Since when the cap is in the way.
+    capped_since: Option<u64>,
+    told_of_hundreds: Once,
+}
+
+/// What the monitor has seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// In the timers' nanoseconds.
+    pub(crate) now: u64,
+    /// Something is there that a worker could run.
+    pub(crate) waiting: bool,
+    /// Goroutines are held back (V3 in `spares`).
+    pub(crate) held: bool,
+    /// So many workers were found stuck in this look that had not run since the last one.
+    pub(crate) blocked: usize,
+}
+
+impl Replacing {
+    /// After a look.
+    pub(crate) fn see(&mut self, shared: &Arc<Shared>, seen: Seen) {
+        let spares = &shared.spares;
+        let careful = spares.see_to_care();
+        self.set_pace(shared, seen);
+        spares.want(shared.config.workers + usize::from(careful) + self.ahead);
+        let (attend, stuck) = spares.crew();
+        if stuck >= HUNDREDS && self.told_of_hundreds.is_first() {
+            tell_of(shared, &format!("{stuck} threads are held up by goroutines that compute or block"), HINT);
+        }
+        // Whoever sleeps can be woken for it; but what is held back is so because too few are free.
+        let needed = (seen.waiting && !shared.idle.any_awaits_work()) || seen.held;
+        if needed && attend < spares.wanted() {
+            self.bring_in(shared, seen.now, spares.wanted() - attend);
+        } else if !seen.waiting {
+            self.capped_since = None;
+        }
+    }
+
+    /// All sleep, and nobody is stuck: whoever is one too many retires.
+    pub(crate) fn rest(&mut self, shared: &Shared) {
+        *self = Replacing { told_of_hundreds: std::mem::take(&mut self.told_of_hundreds), ..Replacing::default() };
+        let _careful = shared.spares.see_to_care();
+        shared.spares.want(shared.config.workers);
+        if shared.spares.crew().0 > shared.config.workers {
+            // It sees that, and wakes the next one.
+            shared.notify();
+        }
+    }
+
+    fn set_pace(&mut self, shared: &Shared, seen: Seen) {
+        self.looks += 1;
+        if seen.waiting || seen.held {
+            self.blocked += seen.blocked;
+        }
+        if self.blocked >= shared.spares.wanted() && shared.spares.stuck() >= MANY {
+            self.ahead = (self.ahead * 2).clamp(shared.config.workers, MOST_AHEAD.max(shared.config.workers));
+        } else if self.looks >= CALM {
+            self.ahead /= 2;
+        } else {
+            return;
+        }
+        (self.looks, self.blocked) = (0, 0);
+    }
+
+    fn bring_in(&mut self, shared: &Arc<Shared>, now: u64, missing: usize) {
+        if now < self.retry_at {
+            return;
+        }
+        for _ in 0..missing {
+            match shared.spares.bring_in(shared) {
+                Ok(()) => (self.retry, self.capped_since) = (Duration::ZERO, None),
+                Err(refused) => {
+                    self.retry = (self.retry * 2).clamp(FIRST_RETRY, RETRY);
+                    self.retry_at = now.saturating_add(self.retry.as_nanos() as u64);
+                    let since = *self.capped_since.get_or_insert(now);
+                    let patient = matches!(refused, Refused::Cap) && now - since < PATIENCE.as_nanos() as u64;
+                    if !patient && shared.told_of_refusal.is_first() {
+                        tell_of(
+                            shared,
+                            &format!("no thread more for goroutines that wait: {refused}"),
+                            remedy(&refused),
+                        );
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// For a goroutine that is to have a thread of its own and can't: said once for the runtime.
+pub(crate) fn tell_of_lock(shared: &Shared, refused: &Refused) {
+    if shared.told_of_refusal.is_first() {
+        let what =
+            format!("a goroutine waits in lock_os_thread: another thread would be needed for the others: {refused}");
+        tell_of(shared, &what, remedy(refused));
+    }
+}
+
+const HINT: &str = "Each has a thread of its own until it comes to a call of gorun's. GORUN_SPARE_WORKERS limits them";
+
+fn remedy(refused: &Refused) -> &'static str {
+    match refused {
+        Refused::Cap => "GORUN_SPARE_WORKERS or runtime::Builder::spare_workers allows more",
+        Refused::Seats => "Use several runtimes, or fewer locked threads",
+        Refused::Kernel(_) => {
+            "See ulimit -u and -v, the pids.max of the cgroup, kernel.threads-max. It is tried again, and what needs no thread goes on"
+        }
+    }
+}
+
+fn tell_of(shared: &Shared, what: &str, remedy: &str) {
+    let (count, sites) = blockers(shared);
+    let mut text = format!("gorun: {what}. {remedy}.");
+    if count > 0 {
+        let _ = write!(text, " {count} workers are stuck in goroutines spawned at");
+        for (n, (site, times)) in sites.iter().enumerate() {
+            let _ = write!(text, "{} {site} ({times})", if n == 0 { "" } else { "," });
+        }
+        text.push_str(if sites.len() < SITES { "." } else { ", ..." });
+    }
+    tell(&text);
+}
+
+/// How many stuck workers' goroutines are known, and where most of them were spawned.
+fn blockers(shared: &Shared) -> (usize, Vec<(String, usize)>) {
+    let mut sites = std::collections::BTreeMap::<String, usize>::new();
+    let stuck = crate::metrics::long_running(shared);
+    stuck.iter().for_each(|long| *sites.entry(long.goroutine.spawned_at().to_string()).or_default() += 1);
+    let mut sites: Vec<_> = sites.into_iter().collect();
+    sites.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    sites.truncate(SITES);
+    (stuck.len(), sites)
+}

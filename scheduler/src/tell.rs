@@ -1,0 +1,31 @@
+//! A line on standard error from where nobody may be made to wait: the monitor, and a worker.
+//!
+//! std's handle has a lock, which a goroutine may hold over a wait, with the monitor needed to let it go on; and a pipe that
+//! nobody reads fills up. So this writes past the lock, and leaves it out where it would wait.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Something that is told once.
+#[derive(Debug, Default)]
+pub(crate) struct Once(AtomicBool);
+
+impl Once {
+    pub(crate) fn is_first(&self) -> bool {
+        // Relaxed: nothing is published with it.
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// One line, cut where a pipe could not take it at once.
+pub(crate) fn tell(text: &str) {
+    let mut line = text.as_bytes()[..text.len().min(libc::PIPE_BUF - 1)].to_vec();
+    line.push(b'\n');
+    let mut ready = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one entry, which outlives the call, as the line does its own.
+    unsafe {
+        // A pipe is ready when it has room for so much.
+        if libc::poll(&raw mut ready, 1, 0) == 1 && ready.revents & libc::POLLOUT != 0 {
+            let _written = libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Hundreds and thousands of goroutines that block their threads at once: the rest still begins, and goes on.
+
+mod common;
+
+use common::stuck::{gate, goes_back, the_rest_goes_on};
+use common::{until, within};
+use gorun::runtime::{Builder, Runtime, ThreadLocals};
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+fn runtime(workers: usize) -> Runtime {
+    Builder::new().workers(workers).build().unwrap()
+}
+
+/// Pinned goroutines that have begun stay behind what is stuck on their thread: so these are about isolated ones.
+fn isolated(workers: usize) -> Option<Runtime> {
+    Builder::new().workers(workers).thread_locals(ThreadLocals::Isolated).build().ok()
+}
+
+/// So many goroutines block in the kernel, and what is spawned after them begins and goes on.
+fn blocked_and_the_rest(blocked: usize) {
+    let runtime = runtime(2);
+    let (shut, open) = gate();
+    let began = Arc::new(AtomicUsize::new(0));
+    let all: Vec<_> = (0..blocked)
+        .map(|_| {
+            let (open, began) = (open.clone(), began.clone());
+            runtime.go(move || {
+                began.fetch_add(1, Ordering::SeqCst);
+                open.wait();
+            })
+        })
+        .collect();
+    // Behind all of them.
+    runtime.go(|| ()).unwrap().join().unwrap();
+    until(|| began.load(Ordering::SeqCst) == blocked);
+    the_rest_goes_on(&runtime);
+    let seen = runtime.metrics();
+    assert!(!seen.refused_workers && seen.stuck_workers >= blocked, "{seen:?}");
+    drop(shut);
+    all.into_iter().for_each(|g| g.unwrap().join().unwrap());
+    the_rest_goes_on(&runtime);
+}
+
+#[test]
+fn two_hundred_that_sleep_hold_up_nobody() {
+    within(|| blocked_and_the_rest(200));
+}
+
+#[test]
+fn four_hundred_that_sleep_hold_up_nobody() {
+    within(|| blocked_and_the_rest(400));
+}
+
+#[test]
+fn two_thousand_that_sleep_hold_up_nobody() {
+    within(|| blocked_and_the_rest(2000));
+}
+
+/// So many goroutines that have begun all want a lock of std's, and its holder waits for a message of a goroutine that has
+/// not begun.
+fn all_want_a_std_mutex(n: usize) {
+    let Some(runtime) = isolated(2) else { return };
+    let lock = Arc::new(Mutex::new(0));
+    let began = Arc::new(AtomicUsize::new(0));
+    let (message, messages) = gorun::channel::<()>(0);
+    let (start, started) = gorun::channel::<()>(0);
+    let held = lock.clone();
+    let (holds, is_held) = std::sync::mpsc::channel();
+    let holder = runtime.go(move || {
+        let mut held = held.lock().unwrap();
+        holds.send(()).unwrap();
+        messages.recv().unwrap();
+        *held += 1;
+    });
+    is_held.recv().unwrap();
+    let all: Vec<_> = (0..n)
+        .map(|_| {
+            let (lock, began, started) = (lock.clone(), began.clone(), started.clone());
+            runtime.go(move || {
+                began.fetch_add(1, Ordering::SeqCst);
+                // Until it is closed.
+                let _ = started.recv();
+                *lock.lock().unwrap() += 1;
+            })
+        })
+        .collect();
+    until(|| began.load(Ordering::SeqCst) == n);
+    drop(start);
+    until(|| runtime.metrics().stuck_workers >= 2);
+    let sends = runtime.go(move || message.send(()).unwrap());
+    holder.unwrap().join().unwrap();
+    sends.unwrap().join().unwrap();
+    all.into_iter().for_each(|g| g.unwrap().join().unwrap());
+    assert_eq!(*lock.lock().unwrap(), n + 1);
+}
+
+#[test]
+fn three_hundred_begun_ones_want_a_std_mutex_that_is_held_over_a_wait() {
+    within(|| all_want_a_std_mutex(300));
+}
+
+#[test]
+fn two_thousand_begun_ones_want_a_std_mutex_that_is_held_over_a_wait() {
+    within(|| all_want_a_std_mutex(2000));
+}
+
+#[test]
+fn a_chat_over_blocking_sockets_with_many_who_say_nothing() {
+    within(|| {
+        const CLIENTS: usize = 250;
+        let runtime = runtime(2);
+        let (mut ours, theirs): (Vec<_>, Vec<_>) = (0..CLIENTS).map(|_| UnixStream::pair().unwrap()).unzip();
+        let readers: Vec<_> = theirs
+            .into_iter()
+            .map(|mut socket| {
+                runtime.go(move || {
+                    let mut line = [0; 4];
+                    while socket.read_exact(&mut line).is_ok() {
+                        socket.write_all(&line).unwrap();
+                    }
+                })
+            })
+            .collect();
+        // The last one, who came when all the others were silent already.
+        let last = ours.last_mut().unwrap();
+        let mut answer = [0; 4];
+        for _ in 0..3 {
+            last.write_all(b"talk").unwrap();
+            last.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, *b"talk");
+        }
+        drop(ours);
+        readers.into_iter().for_each(|r| r.unwrap().join().unwrap());
+    });
+}
+
+/// As with a database: each goroutine has a connection of its own, and blocks for a few milliseconds at a time.
+#[test]
+fn many_that_block_for_milliseconds_need_few_threads() {
+    within(|| {
+        const CLIENTS: usize = 500;
+        const QUERIES: usize = 8;
+        let runtime = runtime(2);
+        let (servers, clients): (Vec<_>, Vec<_>) = (0..CLIENTS).map(|_| UnixStream::pair().unwrap()).unzip();
+        let server = std::thread::spawn(move || answer_late(servers, Duration::from_millis(3)));
+        let all: Vec<_> = clients
+            .into_iter()
+            .map(|mut socket| {
+                runtime.go(move || {
+                    let mut row = [0];
+                    for query in 0..QUERIES as u8 {
+                        socket.write_all(&[query]).unwrap();
+                        socket.read_exact(&mut row).unwrap();
+                        assert_eq!(row, [query]);
+                    }
+                })
+            })
+            .collect();
+        all.into_iter().for_each(|g| g.unwrap().join().unwrap());
+        server.join().unwrap();
+        // 24 on a quiet machine with two processors; a loaded one looks as if reads took longer.
+        let peak = runtime.metrics().peak_threads;
+        assert!(peak < 150, "{peak} threads");
+        goes_back(&runtime);
+    });
+}
+
+/// Answers each byte after a while, until the other ends are closed.
+#[expect(clippy::disallowed_methods, reason = "a plain thread")]
+fn answer_late(sockets: Vec<UnixStream>, after: Duration) {
+    sockets.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
+    let mut due = VecDeque::new();
+    let mut open: Vec<_> = sockets.iter().enumerate().collect();
+    while !open.is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+        open.retain(|(i, socket)| {
+            let (mut socket, mut query) = (*socket, [0]);
+            match socket.read(&mut query) {
+                Ok(0) => return false,
+                Ok(_) => due.push_back((Instant::now() + after, *i, query)),
+                Err(_) => {}
+            }
+            true
+        });
+        while due.front().is_some_and(|(at, ..)| *at <= Instant::now()) {
+            let (_, i, query) = due.pop_front().unwrap();
+            let _ = (&sockets[i]).write_all(&query);
+        }
+    }
+}

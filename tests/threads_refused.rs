@@ -1,0 +1,245 @@
+//! When the system starts no thread more, or none may be: what can go on does, it is said once, and it is over when the
+//! limit is.
+
+#![allow(unsafe_code, reason = "limits of the process, by system calls")]
+
+mod common;
+
+use common::stuck::{compute, flag, gate, the_rest_goes_on};
+use common::{until, within};
+use gorun::runtime::{Builder, Runtime, ThreadLocals};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+const CHILD: &str = "GORUN_TEST_CHILD";
+
+/// Runs `f` in a process of its own, as a user whose threads are counted: root's are not. What it says on standard error.
+fn alone(name: &str, f: impl FnOnce()) -> Option<String> {
+    if std::env::var_os(CHILD).is_some() {
+        // SAFETY: before there are other threads that matter; both have no preconditions.
+        unsafe {
+            libc::alarm(100);
+            if libc::getuid() == 0 {
+                assert_eq!((libc::setgid(54_321), libc::setuid(54_321)), (0, 0));
+            }
+        }
+        f();
+        return None;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, "1").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{:?}: {stderr}", output.status);
+    Some(stderr)
+}
+
+/// From now on the system starts no thread more for this user, until it is allowed again.
+fn refuse_threads(refuse: bool) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: valid for the duration of the calls.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit);
+        limit.rlim_cur = if refuse { 0 } else { limit.rlim_max };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit), 0);
+    }
+    assert_eq!(std::thread::Builder::new().spawn(|| ()).is_err(), refuse);
+}
+
+fn lines(stderr: &str) -> Vec<&str> {
+    stderr.lines().filter(|line| line.starts_with("gorun: ")).collect()
+}
+
+/// So many goroutines that are blocked until the gate opens, begun; with the number of those that have ended.
+fn block(runtime: &Runtime, n: usize) -> (common::stuck::Shut, Arc<AtomicUsize>) {
+    let (shut, open) = gate();
+    let (began, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    for _ in 0..n {
+        let (open, began, ended) = (open.clone(), began.clone(), ended.clone());
+        drop(runtime.go(move || {
+            began.fetch_add(1, Ordering::SeqCst);
+            open.wait();
+            ended.fetch_add(1, Ordering::SeqCst);
+        }));
+    }
+    until(|| began.load(Ordering::SeqCst) == n);
+    (shut, ended)
+}
+
+/// Long enough for a hundred attempts.
+fn for_a_while(holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert!(holds());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_was_refused_is_had_when_the_limit_is_lifted() {
+    const NAME: &str = "what_was_refused_is_had_when_the_limit_is_lifted";
+    let said = alone(NAME, || {
+        let runtime = Builder::new().workers(1).spare_workers(6).build().unwrap();
+        refuse_threads(true);
+        let (shut, _) = block(&runtime, 1);
+        let waits = runtime.go(|| ()).unwrap();
+        until(|| runtime.metrics().refused_workers);
+        for_a_while(|| !waits.is_finished());
+        refuse_threads(false);
+        waits.join().unwrap();
+        // As many can be had as ever, and no seat was lost meanwhile.
+        let (more, ended) = block(&runtime, 4);
+        the_rest_goes_on(&runtime);
+        assert_eq!(runtime.metrics().threads, 6);
+        drop((shut, more));
+        until(|| ended.load(Ordering::SeqCst) == 4);
+    });
+    if let Some(stderr) = said {
+        let said = lines(&stderr);
+        assert_eq!(said.len(), 1, "{stderr}");
+        for part in ["os error 11", "ulimit -u", "1 workers are stuck", "tests/threads_refused.rs:"] {
+            assert!(said[0].contains(part), "{part}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn at_the_end_those_that_have_begun_go_on() {
+    const NAME: &str = "at_the_end_those_that_have_begun_go_on";
+    let said = alone(NAME, || {
+        let runtime = Builder::new().workers(1).thread_locals(ThreadLocals::Isolated).build();
+        let Ok(runtime) = runtime else { return };
+        let (tick, ticks) = gorun::channel(0);
+        let ticker = runtime.go(move || {
+            while tick.send(()).is_ok() {
+                gorun::time::sleep(Duration::from_millis(1));
+            }
+        });
+        ticks.recv().unwrap();
+        let (shut, _ended) = block(&runtime, 20);
+        refuse_threads(true);
+        // These block, too, as far as there is a thread for them.
+        let (other, open) = gate();
+        let more: Vec<_> = (0..100)
+            .map(|_| {
+                let open = open.clone();
+                runtime.go(move || open.wait()).unwrap()
+            })
+            .collect();
+        until(|| runtime.metrics().refused_workers);
+        for _ in 0..200 {
+            ticks.recv().unwrap();
+        }
+        assert!(more.iter().all(|g| !g.is_finished()));
+        // The last worker is theirs, until others come back.
+        drop((shut, other));
+        more.into_iter().for_each(|g| g.join().unwrap());
+        drop(ticks);
+        ticker.unwrap().join().unwrap();
+    });
+    if let Some(stderr) = said {
+        let said = lines(&stderr);
+        assert_eq!(said.len(), 1, "{stderr}");
+        assert!(said[0].contains("(20)"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_thread_that_is_to_be_locked_is_waited_for_while_the_others_go_on() {
+    const NAME: &str = "a_thread_that_is_to_be_locked_is_waited_for_while_the_others_go_on";
+    let said = alone(NAME, || {
+        for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
+            let Ok(runtime) = Builder::new().workers(1).thread_locals(mode).build() else { continue };
+            refuse_threads(true);
+            let (asks, asked) = mpsc::channel();
+            let locks = runtime.go(move || {
+                asks.send(()).unwrap();
+                let _lock = gorun::lock_os_thread();
+                // The others have a worker.
+                gorun::go(|| ()).join().unwrap();
+            });
+            asked.recv().unwrap();
+            the_rest_goes_on(&runtime);
+            let locks = locks.unwrap();
+            assert!(!locks.is_finished());
+            // It can be aborted there.
+            let aborted = runtime.go(|| drop(gorun::lock_os_thread())).unwrap();
+            aborted.abort();
+            assert!(aborted.join().is_err());
+            refuse_threads(false);
+            locks.join().unwrap();
+            the_rest_goes_on(&runtime);
+        }
+    });
+    if let Some(stderr) = said {
+        assert!(lines(&stderr).iter().all(|line| line.contains("lock_os_thread") && line.contains("os error 11")));
+        assert!(!lines(&stderr).is_empty(), "{stderr}");
+    }
+}
+
+#[test]
+fn two_locked_threads_need_no_spare_workers() {
+    within(|| {
+        for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
+            let Ok(runtime) = Builder::new().workers(2).spare_workers(0).thread_locals(mode).build() else { continue };
+            let (free, stays) = flag();
+            let (locked, locks) = mpsc::channel();
+            let lockers: Vec<_> = (0..3)
+                .map(|_| {
+                    let (stays, locked) = (stays.clone(), locked.clone());
+                    runtime.go(move || {
+                        let _lock = gorun::lock_os_thread();
+                        locked.send(()).unwrap();
+                        compute(&stays);
+                    })
+                })
+                .collect();
+            (0..3).for_each(|_| locks.recv().unwrap());
+            the_rest_goes_on(&runtime);
+            free.store(true, Ordering::SeqCst);
+            lockers.into_iter().for_each(|g| g.unwrap().join().unwrap());
+            the_rest_goes_on(&runtime);
+            until(|| runtime.metrics().threads == 2);
+        }
+    });
+}
+
+#[test]
+fn the_cap_is_named_when_it_is_in_the_way_for_long() {
+    const NAME: &str = "the_cap_is_named_when_it_is_in_the_way_for_long";
+    let said = alone(NAME, || {
+        let runtime = Builder::new().workers(1).spare_workers(1).build().unwrap();
+        let (shut, _) = block(&runtime, 2);
+        let waits = runtime.go(|| ()).unwrap();
+        for_a_while(|| !waits.is_finished());
+        drop(shut);
+        waits.join().unwrap();
+    });
+    if let Some(stderr) = said {
+        let said = lines(&stderr);
+        assert_eq!(said.len(), 1, "{stderr}");
+        assert!(said[0].contains("GORUN_SPARE_WORKERS") && said[0].contains("2 workers are stuck"), "{stderr}");
+    }
+}
+
+#[test]
+fn hundreds_of_stuck_ones_are_named_once() {
+    const NAME: &str = "hundreds_of_stuck_ones_are_named_once";
+    let said = alone(NAME, || {
+        let runtime = Builder::new().workers(2).build().unwrap();
+        let (shut, ended) = block(&runtime, 300);
+        until(|| runtime.metrics().stuck_workers == 300);
+        the_rest_goes_on(&runtime);
+        drop(shut);
+        until(|| ended.load(Ordering::SeqCst) == 300);
+        let (shut, _) = block(&runtime, 300);
+        until(|| runtime.metrics().stuck_workers == 300);
+        drop(shut);
+    });
+    if let Some(stderr) = said {
+        let said = lines(&stderr);
+        assert_eq!(said.len(), 1, "{stderr}");
+        assert!(said[0].contains("GORUN_SPARE_WORKERS") && said[0].contains("tests/threads_refused.rs:"), "{stderr}");
+    }
+}
