@@ -130,8 +130,7 @@ fn a_waker_that_panics_keeps_nobody_from_being_woken() {
         let waker = if n == 3 { Waker::from(Arc::new(Panics)) } else { Waker::from(counts.clone()) };
         assert_eq!(future.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending);
     }
-    let closed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tx.close()));
-    assert_eq!(closed.unwrap_err().downcast_ref(), Some(&"waker"));
+    tx.close();
     assert_eq!(counts.woken(), 49);
     assert!(futures.iter_mut().all(|f| poll(f.as_mut(), &counts) == Poll::Ready(Err(RecvError))));
 }

@@ -26,6 +26,8 @@
 //! * **P4, waits are numbered.** A word that is PARKED with the same number as before has been PARKED all the time (unless
 //!   2^29 waits lie between). So the worker, which owns nothing any more once it has committed, can still end this very
 //!   wait, and no later one, for an abort ([`Committed::abort`]).
+//! * **P5, waking does not unwind.** A panic of a future's waker ends in [`Wake::wake`], so that neither the operation of
+//!   whoever wakes nor anybody else who is to be woken is lost by it.
 //!
 //! The bad interleaving without `PARKING`: the waiter enqueues itself, a sender on another worker pops it and
 //! pushes it into a run queue, a third worker resumes it, all before the first one has left its stack.
@@ -33,6 +35,7 @@
 use crate::doubt::Armed;
 use crate::goroutine::{Goroutine, Ref};
 use crate::shim::{AtomicU32, Ordering, Thread, current_thread};
+use crate::unwind::contained;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::task::Waker;
@@ -342,6 +345,12 @@ impl Parker {
     }
 }
 
+/// P5: it does not unwind, whatever the waker does: whoever wakes has done something for itself, and may have more to wake.
+#[cold]
+fn wake_task(waker: Waker) {
+    contained(|| waker.wake());
+}
+
 /// The duty to wake a claimed waiter. Carried out by [`Wake::wake`], after locks are released.
 #[derive(Debug)]
 #[must_use = "the claimed waiter sleeps until it is woken"]
@@ -362,7 +371,7 @@ impl Wake {
         Wake(waker.map_or(Woken::Nobody, Woken::Task))
     }
 
-    /// Makes the waiter runnable. With no lock held: a future's waker is anybody's code.
+    /// Makes the waiter runnable. With no lock held: a future's waker is anybody's code. Does not unwind (P5).
     ///
     /// ```
     /// # use gorun_scheduler::{Blocker, Parker, Token, WaitReason};
@@ -379,7 +388,7 @@ impl Wake {
             Woken::Nobody => {}
             Woken::Goroutine(goroutine) => crate::ready::ready(goroutine),
             Woken::Thread(thread) => thread.unpark(),
-            Woken::Task(waker) => waker.wake(),
+            Woken::Task(waker) => wake_task(waker),
         }
     }
 

@@ -2,7 +2,7 @@
 //! from leaving the runtime's own code.
 
 use std::any::Any;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Payload of [`goexit`].
 struct Goexit;
@@ -101,6 +101,42 @@ pub fn goexit() -> ! {
 /// ```
 pub fn unwind_aborted() -> ! {
     resume_unwind(Box::new(Aborted))
+}
+
+/// Runs somebody else's code in the middle of something that has to go on whatever that code does: a waker that is woken or
+/// let go. A panic in it ends here; the panic hook has told of it. So does an abort or a [`goexit`] that reaches the goroutine
+/// there; the abort takes effect at the goroutine's next cancellation point.
+///
+/// ```
+/// gorun_scheduler::contained(|| panic!("told by the hook"));
+/// ```
+pub fn contained(f: impl FnOnce()) {
+    // A model's own panics are not to be hidden from it.
+    if cfg!(any(loom, shuttle)) {
+        return f();
+    }
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        // Its drop is somebody else's code once more. The payload of a panic in there is let go undropped: there is always a
+        // next one.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
+        }
+    }
+}
+
+/// Drops `value`, which is somebody else's, as [`contained`] does.
+///
+/// ```
+/// struct Panics;
+/// impl Drop for Panics {
+///     fn drop(&mut self) { panic!("told by the hook") }
+/// }
+/// gorun_scheduler::drop_contained(Panics);
+/// ```
+pub fn drop_contained<T>(value: T) {
+    if std::mem::needs_drop::<T>() {
+        contained(|| drop(value));
+    }
 }
 
 /// Aborts the process when dropped in an unwind: around code in which one would leave a goroutine with two

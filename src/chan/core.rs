@@ -192,18 +192,7 @@ impl<T> Core<T> {
 
     /// They go on in the order in which they came. No one joins them any more, so the lock is taken for each.
     fn wake_the_closed(&self) {
-        /// Goes on when a user's waker panics.
-        struct Rest<'a, T>(&'a Core<T>, bool);
-        impl<T> Drop for Rest<'_, T> {
-            fn drop(&mut self) {
-                if self.1 {
-                    self.0.wake_the_closed();
-                }
-            }
-        }
-        let mut rest = Rest(self, true);
         Wake::wake_all(std::iter::from_fn(|| self.lock().next_of_the_closed()));
-        rest.1 = false;
     }
 
     /// `timer` sends here, and is stopped when the last receiver goes.

@@ -9,12 +9,14 @@
 //!   capacity then, also of an unbuffered channel: its sender has gone on.)
 //! * **U3.** A value that a sending future holds is sent by a claim, or is dropped with the future: never both.
 //! * **U4.** Wakers are the user's: they are cloned before the lock is taken, and dropped after it is released.
+//! * **U5.** A waker's panic as it is dropped ends here, and it is dropped last: what was claimed is woken, and what was received
+//!   is given out. (The one in the future's own task goes with the future, and its panic to whoever drops that.)
 
 use super::core::{Core, is_promise, settled};
 use super::locked::Locked;
 use super::state::{Received, Sent, Slot};
 use super::{Receiver, RecvError, SendError, Sender};
-use gorun_scheduler::{Task, Waiter, Wake};
+use gorun_scheduler::{Task, Waiter, Wake, drop_contained};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -113,10 +115,15 @@ impl<T> Node<T> {
             Waits::Committed | Waits::Over => panic!("a `SendFuture` was polled after it was done"),
         };
         drop(state);
-        drop(unused);
-        let Some(receiver) = outcome else { return Poll::Pending };
-        self.waits = Waits::Over;
-        wake(receiver);
+        if outcome.is_some() {
+            self.waits = Waits::Over;
+        }
+        // U5: first of all: who was claimed is ours to wake.
+        wake(outcome.flatten());
+        drop_contained(unused);
+        if self.waits != Waits::Over {
+            return Poll::Pending;
+        }
         // What is still there was not sent: the channel is closed.
         Poll::Ready(self.waiter.slot.take().map_or(Ok(()), |value| Err(SendError(value))))
     }
@@ -128,12 +135,13 @@ impl<T> Node<T> {
             let Some(token) = self.task.claimed() else {
                 let unused = self.task.change_waker(waker);
                 drop(state);
-                drop(unused);
+                drop_contained(unused);
                 return Poll::Pending;
             };
             if let Some(value) = self.waiter.slot.take() {
                 self.waits = Waits::No;
                 drop(state);
+                drop_contained(waker);
                 return Poll::Ready(Ok(value));
             }
             if self.waiter.is_queued() {
@@ -142,13 +150,15 @@ impl<T> Node<T> {
                 let due = self.waiter.slot.take_due();
                 let unused = self.task.arm(waker);
                 drop(state);
-                drop((due, unused));
+                drop_contained(due);
+                drop_contained(unused);
                 return Poll::Pending;
             }
             let began_anew = self.waits == Waits::Committed || is_promise(token);
             self.waits = Waits::No;
             if !began_anew {
                 drop(state);
+                drop_contained(waker);
                 return Poll::Ready(Err(RecvError));
             }
         }
@@ -156,10 +166,12 @@ impl<T> Node<T> {
             Received::Value(value, sender) => {
                 drop(state);
                 wake(sender);
+                drop_contained(waker);
                 Poll::Ready(Ok(value))
             }
             Received::Closed => {
                 drop(state);
+                drop_contained(waker);
                 Poll::Ready(Err(RecvError))
             }
             Received::Empty => {
@@ -168,7 +180,7 @@ impl<T> Node<T> {
                 // SAFETY: U1.
                 unsafe { state.wait_to_receive(&self.waiter) };
                 drop(state);
-                drop(unused);
+                drop_contained(unused);
                 Poll::Pending
             }
             Received::Promised(sender) => {
@@ -177,8 +189,8 @@ impl<T> Node<T> {
                 // SAFETY: U1; a task is claimed by its channel only.
                 unsafe { state.wait_for_promised(&self.waiter) };
                 drop(state);
-                drop(unused);
                 sender.wake();
+                drop_contained(unused);
                 Poll::Pending
             }
         }
@@ -207,8 +219,8 @@ impl<T> Node<T> {
         }
         let next = self.waiter.slot.take().and_then(|value| state.give_back(value));
         drop(state);
-        drop(due);
         wake(next);
+        drop_contained(due);
     }
 }
 

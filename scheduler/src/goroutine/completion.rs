@@ -20,10 +20,13 @@
 //!   (A registered waiter that is not the caller's own would be one on somebody else's stack.)
 //! * **C5.** A joiner that the publisher has claimed off its stack does not go on before it is woken: the borrow of a handle
 //!   with which it waits, and so a counted reference, stays until then; and nobody else makes references by that handle.
+//! * **C6.** A waker's panic, when it is woken or let go, ends here: the goroutine has ended, and nobody is there to whom it
+//!   would go on; or the handle is being used for something else.
 
 use crate::park::{Blocker, WaitReason};
 use crate::parker::{Parker, Token, Wake};
 use crate::shim::{AtomicUsize, Backoff, Ordering};
+use crate::unwind::{contained, drop_contained};
 use std::ptr::NonNull;
 use std::task::Waker;
 use std::time::Instant;
@@ -120,7 +123,8 @@ impl Completion {
                 let waiter = unsafe { Box::from_raw(waiter) };
                 self.0.store(DONE, Ordering::Release); // C1, for symmetry.
                 if let Waiter::Task(waker) = *waiter {
-                    waker.wake();
+                    // C6.
+                    contained(|| waker.wake());
                 }
                 Published::HandedToTask
             }
@@ -157,7 +161,7 @@ impl Completion {
                 if found != EMPTY {
                     // SAFETY: a handle is detached by its owner, which isn't parked in `wait` then: the waiter is a boxed
                     // one, and our exchange took it out.
-                    drop(unsafe { Box::from_raw(found as *mut Waiter) });
+                    drop_contained(unsafe { Box::from_raw(found as *mut Waiter) });
                 }
                 return true;
             }
@@ -234,7 +238,7 @@ impl Completion {
             && self.0.compare_exchange(found, EMPTY, Ordering::Acquire, Ordering::Relaxed).is_ok()
         {
             // SAFETY: only the handle registers, and it isn't parked: a boxed waiter, taken out by our exchange.
-            drop(unsafe { Box::from_raw(found as *mut Waiter) });
+            drop_contained(unsafe { Box::from_raw(found as *mut Waiter) });
         }
     }
 
@@ -264,7 +268,7 @@ impl Completion {
             Ok(_) => false,
             Err(_) => {
                 // SAFETY: it was never registered.
-                drop(unsafe { Box::from_raw(waiter) });
+                drop_contained(unsafe { Box::from_raw(waiter) });
                 true
             }
         }

@@ -13,6 +13,7 @@ use crate::seats::Seat;
 use crate::shared::STOPPING;
 use crate::spares::{Spares, Waited};
 use crate::timers::{self, Due, NEVER, Timers};
+use crate::unwind::contained;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -335,18 +336,10 @@ pub(super) fn see_to(processor: &Processor, due: &mut Due) {
                 }
             }
             Ok(g) => crate::ready::ready(g),
-            Err(other) => unharmed(|| other.wake()),
+            Err(other) => other.wake(),
         }
     }
     for timer in due.called.drain(..) {
-        unharmed(|| timer.call(processor));
-    }
-}
-
-/// A future's waker is a user's code. If it panics, the hook has told of it, and there is nobody here to tell more.
-fn unharmed(f: impl FnOnce()) {
-    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
-        // Its drop would be a user's code once more.
-        std::mem::forget(payload);
+        contained(|| timer.call(processor));
     }
 }
