@@ -8,8 +8,8 @@
 
 mod common;
 
-use common::{GENEROUS, counter, others_wait, within};
-use gorun::runtime::{Builder, ThreadLocals};
+use common::foreign::{Act, each, until_yielding};
+use common::{counter, others_wait, within};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -17,50 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::Duration;
-
-/// What foreign code does.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Act {
-    Waits,
-    Spawns,
-    Stores,
-    Panics,
-}
-
-const ACTS: [Act; 4] = [Act::Waits, Act::Spawns, Act::Stores, Act::Panics];
-
-impl Act {
-    fn run(self) {
-        match self {
-            Act::Waits => {
-                gorun::yield_now();
-                gorun::time::sleep(Duration::from_micros(100));
-            }
-            Act::Spawns => assert_eq!(gorun::go(|| 7).join().unwrap(), 7),
-            Act::Stores => gorun::local::set("foreign", String::from("stored")),
-            Act::Panics => std::panic::resume_unwind(Box::new("foreign")),
-        }
-    }
-}
-
-/// Runs `f` for each act, each time as the main goroutine of one worker, in both modes. A deadlock is told.
-fn each(f: fn(Act)) {
-    for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
-        for act in ACTS {
-            within(move || {
-                let Ok(runtime) = Builder::new().workers(1).spare_workers(0).thread_locals(mode).build() else {
-                    return;
-                };
-                runtime.run(|| {
-                    f(act);
-                    // Whatever it was, the worker goes on.
-                    assert_eq!(gorun::go(|| 1).join().unwrap(), 1);
-                });
-                println!("{mode:?} {act:?}");
-            });
-        }
-    }
-}
 
 /// Where in a waker's life it acts.
 #[derive(Clone, Copy, PartialEq)]
@@ -293,15 +249,6 @@ mod a_waker_that_is_woken {
             assert!(sends.join().unwrap_err().is_aborted());
             assert_eq!((tells.recv(), quiet(receive.as_mut())), (Ok(Ok(())), Poll::Ready(Ok(1))));
         });
-    }
-}
-
-/// On one worker: lets others go on.
-fn until_yielding(condition: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < GENEROUS, "the condition never came true");
-        gorun::yield_now();
     }
 }
 

@@ -473,3 +473,18 @@ fn a_goroutine_that_ends_in_the_middle_of_a_look_ends_the_process() {
         "{stderr}"
     );
 }
+
+#[test]
+fn a_threads_storage_is_not_dropped_under_a_look() {
+    gorun::goroutine_local! { static KEY: String = String::from("looked at") }
+    if is_child() {
+        KEY.with(|text| {
+            gorun_scheduler::end_thread_storage();
+            println!("{text}");
+        });
+        return;
+    }
+    let (output, stderr) = child("a_threads_storage_is_not_dropped_under_a_look", &[]);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    assert!(stderr.contains("while a look at its goroutine-locals went on"), "{stderr}");
+}

@@ -12,7 +12,7 @@ use super::lock;
 use crate::Builder;
 use crate::context::{CancelFunc, Context};
 use crate::join::AtEnd;
-use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, contained, unwind_aborted};
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
@@ -292,9 +292,16 @@ impl<E> State<E> {
 impl<E> Inner<E> {
     /// E3.
     fn fail(&self, failure: Failure<E>) {
-        // The texts of errors are made by users' code, without the lock; most groups have one error or none.
+        // The texts of errors are made by users' code, without the lock; most groups have one error or none. A panic in there
+        // has been told by the hook, and must not hide that something has failed.
         let cause = match (&failure, &self.cancel) {
-            (Failure::Error(error), Some(cancel)) => Some((cancel.cause)(error)),
+            (Failure::Error(error), Some(cancel)) => {
+                let mut text = None;
+                contained(|| text = Some((cancel.cause)(error)));
+                text.or_else(|| {
+                    Some("a goroutine of the group failed, with an error whose text could not be made".into())
+                })
+            }
             (_, Some(_)) => Some("a goroutine of the group panicked".into()),
             (_, None) => None,
         };

@@ -11,6 +11,7 @@ use super::mutex::Mutex;
 use super::once_lock::OnceLock;
 use super::wait_group::WaitGroup;
 use crate::chan::{Receiver, channel};
+use gorun_scheduler::contained;
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -242,8 +243,9 @@ where
 {
     fn drop(&mut self) {
         if self.call.outcome.get().is_none() {
-            // D2: the table's, and ours.
-            self.take_out_if(|count| count <= 2);
+            // D2: the table's, and ours. Its `Hash` or `Eq` may be what we are being unwound by. What stays in the table then is
+            // a call that has not begun, for the next one.
+            contained(|| _ = self.take_out_if(|count| count <= 2));
         }
     }
 }

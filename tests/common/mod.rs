@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod child;
+pub(crate) mod foreign;
 pub(crate) mod stuck;
 
 use gorun::runtime::Builder;
