@@ -436,3 +436,28 @@ fn fickle(act: Act, once: Once) -> Waker {
     // SAFETY: the functions do with the data, which is leaked, what they may from any thread.
     unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(data).cast(), &VTABLE)) }
 }
+
+#[test]
+fn every_row_names_tests_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/foreign-code.md")).unwrap();
+    let mut named = 0;
+    for line in document.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what")) {
+        let cell = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let names: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "a row that nobody tries: {line}");
+        // `file.rs::module::test`, or `::test` in the file before.
+        let mut text = String::new();
+        for name in names {
+            let (file, path) = name.split_once("::").unwrap_or((name, ""));
+            if !file.is_empty() {
+                text = std::fs::read_to_string(root.join("tests").join(file)).unwrap_or_else(|_| panic!("{file}"));
+            }
+            let test = path.rsplit("::").next().unwrap();
+            let is_there = [format!("fn {test}("), format!("fn {test}<")].iter().any(|name| text.contains(name));
+            assert!(path.is_empty() || is_there, "{name}");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "{named}");
+}

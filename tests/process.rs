@@ -488,3 +488,26 @@ fn a_threads_storage_is_not_dropped_under_a_look() {
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
     assert!(stderr.contains("while a look at its goroutine-locals went on"), "{stderr}");
 }
+
+/// As a thread's: std ends the process, and says why.
+#[test]
+fn a_thread_local_of_an_isolated_goroutine_that_panics_as_it_is_dropped() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    thread_local! { static VALUE: Panics = const { Panics } }
+    if isolation().is_err() {
+        return;
+    }
+    if is_child() {
+        gorun::go(|| VALUE.with(|_| ())).join().unwrap();
+        return;
+    }
+    let isolated = [("GORUN_THREAD_LOCALS", "isolated")];
+    let (output, stderr) = child("a_thread_local_of_an_isolated_goroutine_that_panics_as_it_is_dropped", &isolated);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    assert!(stderr.contains("thread local panicked on drop"), "{stderr}");
+}
