@@ -43,7 +43,7 @@ const SCHEDULER: &str = "
     shared: shim stack config asymmetric goroutine warm idle run_queue seats spares tell
     processor: current bias stack config doubt goroutine carrier warm grain run_queue seats shared
     ready: current goroutine shared processor
-    parker: shim doubt goroutine ready ^task
+    parker: shim unwind doubt goroutine ready ^task
     task: parker
     timers: shim fetch current config goroutine carrier seats processor parker ^spawn
     metrics: goroutine shared timers

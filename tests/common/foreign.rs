@@ -42,7 +42,6 @@ pub(crate) fn each(f: fn(Act)) {
                     // Whatever it was, the worker goes on.
                     assert_eq!(gorun::go(|| 1).join().unwrap(), 1);
                 });
-                println!("{mode:?} {act:?}");
             });
         }
     }
