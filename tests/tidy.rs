@@ -37,7 +37,8 @@ const SCHEDULER: &str = "
     tell:
     inbox: shim goroutine
     next_slot: shim asymmetric goroutine
-    run_queue: goroutine
+    deque: shim
+    run_queue: goroutine deque
     seats: shim grain goroutine inbox marks next_slot run_queue thread_clock ^shared ^timers
     spares: shim config run_queue seats ^shared
     shared: shim stack config asymmetric goroutine warm idle run_queue seats spares tell

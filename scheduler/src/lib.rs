@@ -26,6 +26,8 @@ mod carrier;
 mod config;
 #[allow(unsafe_code, reason = "who runs here, by pointer")]
 mod current;
+#[allow(unsafe_code, reason = "buffers by pointer, and elements that are not null")]
+mod deque;
 mod doubt;
 #[allow(unsafe_code, reason = "runs and drops the payload")]
 mod exit;
@@ -63,6 +65,7 @@ mod processor;
 #[allow(unsafe_code, reason = "the runtime of a goroutine, by pointer")]
 mod ready;
 mod replacing;
+#[allow(unsafe_code, reason = "goroutines by pointer")]
 mod run_queue;
 #[allow(unsafe_code, reason = "passes the erased closure on")]
 mod scheduler;

@@ -1,6 +1,6 @@
 //! The one door to atomics and locks, so that model checkers can stand in for std.
 //!
-//! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `next_slot`, `bias`, `short_lock`, `goroutine/completion`,
+//! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `next_slot`, `deque`, `bias`, `short_lock`, `goroutine/completion`,
 //! `goroutine/refs`) run on loom's atomics; everything else uses std's. loom takes SeqCst accesses for AcqRel ones, but knows SeqCst fences: where a protocol rests on the one
 //! order of SeqCst accesses, its model puts fences in their places.
 //!
@@ -9,6 +9,7 @@
 
 #[cfg(not(loom))]
 pub(crate) use crossbeam_utils::Backoff;
+pub(crate) use crossbeam_utils::CachePadded;
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 

@@ -294,6 +294,11 @@ impl Ref {
     pub(crate) fn as_ptr(self) -> *const Goroutine {
         self.0.as_ptr()
     }
+
+    #[inline]
+    pub(crate) fn as_non_null(self) -> NonNull<Goroutine> {
+        self.0
+    }
 }
 
 impl std::ops::Deref for Ref {

@@ -56,7 +56,7 @@ impl Worker {
             let found = self.take_unattended().or_else(|| {
                 // Q1. Before the injector: that may never be empty.
                 let now = self.round.is_multiple_of(FAIRNESS * OLDEST);
-                now.then(|| self.processor.queue.oldest(&self.seat().stealer)).flatten()
+                now.then(|| self.processor.queue.oldest()).flatten()
             });
             let shared = &self.processor.shared;
             let injected = || shared.injector.steal().success();
