@@ -22,7 +22,7 @@ const SCHEDULER: &str = "
     isolated: shim fetch stack
     config: stack isolated
     unwind: current
-    asymmetric: shim unwind
+    asymmetric: shim stack unwind
     bias: shim asymmetric
     short_lock: shim current stack asymmetric bias
     goroutine: shim current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
@@ -48,7 +48,7 @@ const SCHEDULER: &str = "
     task: parker
     timers: shim fetch current config goroutine carrier seats processor parker ^spawn
     metrics: goroutine shared timers
-    replacing: shared spares tell metrics
+    replacing: stack shared spares tell metrics
     monitor: goroutine grain replacing seats shared timers
     park: shim current config unwind doubt goroutine carrier parker timers
     lock_thread: current config unwind processor parker park replacing

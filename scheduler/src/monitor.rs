@@ -48,7 +48,8 @@ pub(crate) fn run(shared: &Arc<Shared>) {
     shared.monitor.set(std::thread::current()).expect("a runtime has one monitor");
     let (mut last, mut replacing) = (Vec::new(), Replacing::default());
     while shared.phase() != STOPPING {
-        if shared.idle.asleep() >= shared.spares.active() {
+        // What is held back for want of a stack is tried again until it has one.
+        if shared.idle.asleep() >= shared.spares.active() && shared.held.is_empty() {
             replacing.rest(shared);
             // Dekker with `Shared::wake_monitor`: the flag, then the count; a waking worker changes the count and
             // then reads the flag.
@@ -107,6 +108,8 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>, replacing: &mut Replacing) {
     let now = timers::now();
     last.resize(shared.seats.len(), Last::default());
     let held = !shared.held.is_empty();
+    // Relaxed: a note for a while: it may be tried again.
+    shared.no_stack.store(false, Ordering::Relaxed);
     let mut waiting = !shared.injector.is_empty();
     for seat in shared.seats.worth_a_look().filter(|seat| seat.sweep()) {
         let last = &mut last[seat.index];

@@ -15,6 +15,7 @@
 
 use crate::shared::Shared;
 use crate::spares::Refused;
+use crate::stack;
 use crate::tell::{Once, tell};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -67,9 +68,9 @@ impl Replacing {
     /// After a look.
     pub(crate) fn see(&mut self, shared: &Arc<Shared>, seen: Seen) {
         let spares = &shared.spares;
-        let careful = spares.see_to_care();
+        let dozens = spares.see_to_care(stack::guards_came_late());
         self.set_pace(shared, seen);
-        spares.want(shared.config.workers + usize::from(careful) + self.ahead);
+        spares.want(shared.config.workers + usize::from(dozens) + self.ahead);
         let (attend, stuck) = spares.crew();
         if stuck >= HUNDREDS && self.told_of_hundreds.is_first() {
             tell_of(shared, &format!("{stuck} threads are held up by goroutines that compute or block"), HINT);
@@ -86,7 +87,7 @@ impl Replacing {
     /// All sleep, and nobody is stuck: whoever is one too many retires.
     pub(crate) fn rest(&mut self, shared: &Shared) {
         *self = Replacing { told_of_hundreds: std::mem::take(&mut self.told_of_hundreds), ..Replacing::default() };
-        let _careful = shared.spares.see_to_care();
+        let _dozens = shared.spares.see_to_care(stack::guards_came_late());
         shared.spares.want(shared.config.workers);
         if shared.spares.crew().0 > shared.config.workers {
             // It sees that, and wakes the next one.

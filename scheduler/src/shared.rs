@@ -35,8 +35,10 @@ pub(crate) struct Shared {
     /// Of goroutines that do not say otherwise.
     pub(crate) mode: ThreadLocals,
     pub(crate) injector: Injector,
-    /// Goroutines that have not begun, while threads are scarce (V3 in `spares`).
+    /// Goroutines that have not begun, while no worker is free for them (V3 in `spares`), or there is no stack.
     pub(crate) held: Injector,
+    /// There was no stack for one, since the monitor's last look (G3 in `stack/guard`).
+    pub(crate) no_stack: AtomicBool,
     pub(crate) seats: Seats,
     pub(crate) spares: Spares,
     pub(crate) warm: WarmPool,
@@ -62,6 +64,7 @@ impl Shared {
             mode,
             injector: Injector::new(),
             held: Injector::new(),
+            no_stack: AtomicBool::new(false),
             idle: Idle::new(),
             phase: AtomicU8::new(RUNNING),
             spawned: AtomicU64::new(0),

@@ -52,6 +52,9 @@ pub(crate) struct Spares {
     /// Threads, except those, at most.
     most: usize,
     careful_at: usize,
+    /// V3: dozens are stuck.
+    dozens: AtomicBool,
+    /// That, or there may be no stack for a goroutine that is to begin.
     careful: AtomicBool,
     beginning: Lock<()>,
     /// Whether the last attempt was refused, and whether any ever was.
@@ -118,6 +121,7 @@ impl Spares {
             aside: AtomicUsize::new(0),
             most,
             careful_at: (most - config.spare_workers / 4).min(config.workers + DOZENS),
+            dozens: AtomicBool::new(false),
             careful: AtomicBool::new(false),
             beginning: Lock::new(()),
             refusing: AtomicBool::new(false),
@@ -168,19 +172,26 @@ impl Spares {
         self.can_bring_in && !self.refusing.load(Ordering::Relaxed)
     }
 
-    /// V3: whether it is to be asked where a goroutine begins.
+    /// Whether it is to be asked where a goroutine begins (V3; G3 in `stack/guard`).
     #[inline]
     pub(crate) fn is_careful(&self) -> bool {
         // Relaxed: a hint; what is held back is looked at by the monitor.
         self.careful.load(Ordering::Relaxed)
     }
 
-    /// By the monitor: whether there are dozens that are stuck (V3).
-    pub(crate) fn see_to_care(&self) -> bool {
-        let careful = self.stuck() >= self.careful_at;
-        // Relaxed: see `is_careful`.
-        self.careful.store(careful, Ordering::Relaxed);
-        careful
+    /// V3: whether a goroutine begins only where another worker is free.
+    pub(crate) fn dozens_are_stuck(&self) -> bool {
+        // Relaxed: as in `is_careful`.
+        self.dozens.load(Ordering::Relaxed)
+    }
+
+    /// By the monitor: whether dozens are stuck (V3). `late`: there may be no stack for what begins.
+    pub(crate) fn see_to_care(&self, late: bool) -> bool {
+        let dozens = self.stuck() >= self.careful_at;
+        // Relaxed, both: see `is_careful`.
+        self.dozens.store(dozens, Ordering::Relaxed);
+        self.careful.store(dozens || late, Ordering::Relaxed);
+        dozens
     }
 
     /// V3: whether a goroutine may begin on `seat`, by its worker: then this is its first turn. One at a time, so that two
@@ -469,9 +480,9 @@ mod tests {
         let seat = |i| shared.seats.get(i);
         (0..2 + DOZENS + 2).for_each(|i| seat(i).sit_down());
         (0..1 + DOZENS).for_each(|i| assert!(spares.found_stuck(seat(i))));
-        assert!(!spares.see_to_care() && !spares.is_careful());
+        assert!(!spares.see_to_care(false) && !spares.is_careful());
         assert!(spares.found_stuck(seat(1 + DOZENS)));
-        assert!(spares.see_to_care() && spares.is_careful());
+        assert!(spares.see_to_care(false) && spares.is_careful());
         let (a, b) = (seat(2 + DOZENS), seat(3 + DOZENS));
         assert!(spares.may_begin(&shared.seats, a));
         // It runs that goroutine now.

@@ -190,6 +190,12 @@ fn stack_outside(
 ) -> Result<Option<NonNull<Carrier>>, StackError> {
     match stack::reserve(class, 1) {
         Ok(()) if stack::guards_need_mappings() => {
+            // Those that are kept warm have their guards, and a reservation each.
+            let warm = if class == shared.class { shared.warm.take_one(mode) } else { None };
+            if warm.is_some() {
+                stack::unreserve(class, 1);
+                return Ok(warm);
+            }
             let taken = Carrier::create(class, mode);
             taken.map(Some).inspect_err(|_| stack::unreserve(class, 1))
         }

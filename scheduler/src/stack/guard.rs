@@ -8,12 +8,16 @@
 //!   before the process is at `vm.max_map_count`, because past that point every allocator and thread start
 //!   in the process would fail too.
 //!
+//! * **G3, a late refusal.** A seccomp filter may refuse later what the kernel grants when it is first asked. From then on
+//!   it is as on an old kernel ([`came_late`]); goroutines that have a reservation, but no stack yet, may find that there is
+//!   none, and wait until others have ended (`worker`).
+//!
 //! `GORUN_NO_GUARD_INSTALL=1` forces the fallback. It is internal, for tests, and may change at any time.
 
 use super::{StackError, errno};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// `MADV_GUARD_INSTALL` of Linux's `mman-common.h`.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
@@ -39,12 +43,21 @@ pub(crate) fn page_size() -> usize {
     }
 }
 
+/// G3. Relaxed: it only becomes true, and is looked at again and again.
+static CAME_LATE: AtomicBool = AtomicBool::new(false);
+
 /// Whether each guard costs two memory mappings, so that [`super::take`] can run out of them although
 /// [`super::reserve`] succeeded.
 pub(crate) fn guards_need_mappings() -> bool {
     static FALLBACK: OnceLock<bool> = OnceLock::new();
-    *FALLBACK
-        .get_or_init(|| std::env::var_os("GORUN_NO_GUARD_INSTALL").is_some_and(|v| v == "1") || !kernel_has_guards())
+    let from_the_start = FALLBACK
+        .get_or_init(|| std::env::var_os("GORUN_NO_GUARD_INSTALL").is_some_and(|v| v == "1") || !kernel_has_guards());
+    *from_the_start || came_late()
+}
+
+/// G3: whether that was not so at the start, and there may be goroutines with a reservation for which there is no stack.
+pub(crate) fn came_late() -> bool {
+    CAME_LATE.load(Relaxed)
 }
 
 fn kernel_has_guards() -> bool {
@@ -73,7 +86,10 @@ pub(super) unsafe fn install(page: usize) -> Result<(), StackError> {
         if unsafe { libc::madvise(at, page_size(), MADV_GUARD_INSTALL) } == 0 {
             return Ok(());
         }
-        // Refused for this mapping only (one locked by mlockall, say): as on an old kernel.
+        // Refused for this mapping only (one locked by mlockall, say), or from now on for all.
+        if !kernel_has_guards() {
+            CAME_LATE.store(true, Relaxed); // see CAME_LATE
+        }
     }
     // SAFETY: as above; the contract is passed on.
     unsafe { split_slow(at) }

@@ -22,6 +22,7 @@ use crate::parker::{Commit, Committed};
 use crate::processor::Processor;
 use crate::ready::ready_by;
 use crate::seats::Seat;
+use crate::stack;
 use crate::stack::keeping_errno;
 use crate::timers::Due;
 use crate::unwind::{AbortOnUnwind, fatal};
@@ -267,7 +268,7 @@ impl Worker {
     #[inline]
     fn unless_held_back(&self, g: Ref) -> Option<Ref> {
         let shared = &self.processor.shared;
-        if g.carrier.get().is_null() && shared.spares.is_careful() && !self.may_begin() {
+        if g.carrier.get().is_null() && shared.spares.is_careful() && !self.may_begin(g) {
             self.hold_back(g);
             return None;
         }
@@ -276,9 +277,32 @@ impl Worker {
 
     #[cold]
     #[inline(never)]
-    fn may_begin(&self) -> bool {
+    fn may_begin(&self, g: Ref) -> bool {
         let shared = &self.processor.shared;
-        shared.spares.may_begin(&shared.seats, self.seat())
+        if stack::guards_came_late() && !self.has_stack(g) {
+            return false;
+        }
+        !shared.spares.dozens_are_stuck() || shared.spares.may_begin(&shared.seats, self.seat())
+    }
+
+    /// G3 in `stack/guard`: gives the goroutine its stack, if there is one. Not asked again at once if there was none.
+    fn has_stack(&self, g: Ref) -> bool {
+        let no_stack = &self.processor.shared.no_stack;
+        // Relaxed: a note for a while.
+        if no_stack.load(Ordering::Relaxed) {
+            return false;
+        }
+        match self.processor.take_carrier(g.class.get(), g.mode.get()) {
+            Ok(carrier) => {
+                g.carrier.set(carrier.as_ptr());
+                true
+            }
+            Err(_) => {
+                // Relaxed: as above.
+                no_stack.store(true, Ordering::Relaxed);
+                false
+            }
+        }
     }
 
     #[cold]
@@ -286,7 +310,9 @@ impl Worker {
     fn hold_back(&self, g: Ref) {
         let shared = &self.processor.shared;
         shared.held.push(g);
-        // Another one may be free for it.
-        shared.notify();
+        // Another one may be free for it. Relaxed: see `has_stack`.
+        if !shared.no_stack.load(Ordering::Relaxed) {
+            shared.notify();
+        }
     }
 }

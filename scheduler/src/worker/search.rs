@@ -229,10 +229,12 @@ impl Worker {
             || shared.seats.worth_a_look().any(Seat::has_work)
     }
 
-    /// V3 in `spares`: whether what was held back may begin here.
+    /// V3 in `spares`, G3 in `stack/guard`: whether what was held back may begin here.
     fn may_take_held(&self) -> bool {
         let shared = &self.processor.shared;
-        !shared.spares.is_careful() || Spares::another_is_free(&shared.seats, self.seat())
+        // Relaxed: a note for a while.
+        !shared.no_stack.load(Ordering::Relaxed)
+            && (!shared.spares.dozens_are_stuck() || Spares::another_is_free(&shared.seats, self.seat()))
     }
 
     /// The injector, then the other seats, from a random one on.
