@@ -137,7 +137,10 @@ impl<F: FnOnce() -> T, T, E: AtEnd> Packet<F, T, E> {
         let outcome = match catch_unwind(AssertUnwindSafe(f)) {
             Ok(value) => Ok(value),
             Err(payload) => Err(match classify(payload) {
-                Unwound::Panic(payload) => End::panic(payload),
+                Unwound::Panic(payload) => {
+                    gorun_scheduler::note_panic();
+                    End::panic(payload)
+                }
                 Unwound::Goexit => End::Goexit,
                 Unwound::Aborted => End::Aborted,
             }),
@@ -354,6 +357,9 @@ impl<T> JoinHandle<T> {
     /// # Errors
     /// [`JoinError`] if it panicked, was aborted, or called [`goexit`](crate::goexit).
     ///
+    /// # Panics
+    /// In the child of a `fork`, when the goroutine had not ended before it: it never will there.
+    ///
     /// ```
     /// assert_eq!(gorun::go(|| 6 * 7).join().unwrap(), 42);
     /// let error = gorun::go(|| -> () { gorun::goexit() }).join().unwrap_err();
@@ -361,6 +367,7 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn join(mut self) -> Result<T, JoinError> {
         gorun_scheduler::checkpoint();
+        self.handle.expect_here();
         // SAFETY: C4: ours is the only handle with `take`.
         if unsafe { self.handle.completion().wait(WaitReason::Join, false, None) } == Token::ABORT {
             drop(self);
@@ -372,12 +379,14 @@ impl<T> JoinHandle<T> {
     /// Waits until the goroutine has ended, at most until `deadline`: whether it has. An abort ends the wait too; who
     /// calls has to ask for it.
     pub(crate) fn wait_until(&mut self, deadline: Option<Instant>) -> bool {
+        self.handle.expect_here();
         // SAFETY: C4: ours is the only handle with `take`.
         unsafe { self.handle.completion().wait(WaitReason::Join, false, deadline) == Token::DONE }
     }
 
     /// As `join`, but no abort ends it: others hold borrows of our stack.
     pub(crate) fn join_shielded(&mut self) -> Result<T, JoinError> {
+        self.handle.expect_here();
         // SAFETY: C4: ours is the only handle with `take`.
         let _done = unsafe { self.handle.completion().wait(WaitReason::Scope, true, None) };
         self.take_result()
@@ -451,8 +460,9 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     /// # Panics
-    /// When polled again after it was ready.
+    /// When polled again after it was ready; or as [`JoinHandle::join`].
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.handle.expect_here();
         // SAFETY: C4: ours is the only handle with `take`.
         if unsafe { self.handle.completion().poll_register(cx.waker()) } {
             Poll::Ready(self.take_result())

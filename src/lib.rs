@@ -60,7 +60,7 @@ pub mod select;
 pub mod sync;
 pub mod time;
 
-pub use blocking::blocking;
+pub use blocking::{blocking, set_blocking_threads};
 pub use chan::{Receiver, Sender, channel, never, unbounded};
 pub use go::{Builder, Goroutine, current, go, id, num_goroutines};
 pub use gorun_scheduler::{GoroutineId, OsThreadLock, SpawnError, StackError, goexit, yield_now};

@@ -2,7 +2,7 @@
 
 use crate::go::{Builder as GoBuilder, Goroutine};
 use crate::join::JoinHandle;
-use gorun_scheduler::{Config, GoroutineId, Remote, Scheduler, SpawnError};
+use gorun_scheduler::{Config, GoroutineId, PerProcess, Remote, Scheduler, SpawnError};
 use std::fmt;
 use std::io::Write;
 use std::panic::Location;
@@ -13,10 +13,10 @@ pub use gorun_scheduler::{ConfigError as BuildError, ThreadLocals, Unsupported, 
 
 /// The default runtime: starts itself at the first need of a plain thread, and lives as long as the process. A `run` does
 /// not stand in for it: what a plain thread spawned would then be aborted when somebody else's `run` ends.
-static DEFAULT: Mutex<Option<Scheduler>> = Mutex::new(None);
+static DEFAULT: PerProcess<Mutex<Option<Scheduler>>> = PerProcess::new();
 
 fn default_slot() -> MutexGuard<'static, Option<Scheduler>> {
-    DEFAULT.lock().unwrap_or_else(PoisonError::into_inner)
+    DEFAULT.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The default runtime, started if need be.

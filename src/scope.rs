@@ -20,7 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// on waiting for the goroutines of the scope and is unwound at its next cancellation point.
 ///
 /// # Panics
-/// When `f` panics, with its payload; or when a goroutine of the scope panicked that was not joined.
+/// When `f` panics, with its payload; or when a goroutine of the scope panicked that was not joined; or in the child of a
+/// `fork` inside the scope, where its goroutines are not.
 ///
 /// ```
 /// let words = vec!["to", "be", "or", "not"];
@@ -36,11 +37,16 @@ where
 {
     let scope = Scope {
         running: WaitGroup::new(),
+        process: gorun_scheduler::process(),
         panicked: Arc::new(AtomicUsize::new(0)),
         scope: PhantomData,
         env: PhantomData,
     };
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    if scope.process != gorun_scheduler::process() {
+        // B1: here its goroutines never run.
+        panic!("gorun::scope: this process was forked inside the scope, whose goroutines are in the parent");
+    }
     // B1.
     scope.running.wait_shielded();
     match result {
@@ -55,6 +61,8 @@ where
 #[derive(Debug)]
 pub struct Scope<'scope, 'env: 'scope> {
     running: WaitGroup,
+    /// Where its goroutines run.
+    process: u64,
     panicked: Arc<AtomicUsize>,
     /// Invariant, as in std: `'scope` must not shrink.
     scope: PhantomData<&'scope mut &'scope ()>,

@@ -15,19 +15,22 @@ const MOST_TEST_LINES: usize = 700;
 /// `current`'s and `exit`'s of blocks that point at each other. There should be no more of them.
 const SCHEDULER: &str = "
     shim: ^stack
+    process:
     fetch:
     float_control:
     current: ^bias ^goroutine ^processor
-    stack:
-    isolated: shim fetch stack
+    starter: shim process current
+    stack: process
+    isolated: shim process fetch stack
     config: stack isolated
     unwind: current
-    asymmetric: shim stack unwind
+    asymmetric: shim process stack unwind
     bias: shim asymmetric
     short_lock: shim current stack asymmetric bias
-    goroutine: shim current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
+    goroutine: shim process current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
     doubt: goroutine
-    exit: current isolated goroutine ^processor ^park
+    fork: process current stack isolated bias short_lock goroutine
+    exit: process current isolated goroutine fork ^processor ^park
     carrier: fetch float_control stack isolated config unwind goroutine exit
     warm: shim stack config carrier
     grain:
@@ -41,21 +44,21 @@ const SCHEDULER: &str = "
     run_queue: goroutine deque
     seats: shim grain goroutine inbox marks next_slot run_queue thread_clock ^shared ^timers
     spares: shim config run_queue seats ^shared
-    shared: shim stack config asymmetric goroutine warm idle run_queue seats spares tell
+    shared: shim process stack config asymmetric goroutine warm idle run_queue seats spares tell
     processor: current bias stack config doubt goroutine carrier warm grain run_queue seats shared
-    ready: current goroutine shared processor
+    ready: process current goroutine shared processor
     parker: shim unwind doubt goroutine ready ^task
     task: parker
-    timers: shim fetch current config goroutine carrier seats processor parker ^spawn
+    timers: shim process fetch current config goroutine carrier seats processor parker ^spawn
     metrics: goroutine shared timers
     replacing: stack shared spares tell metrics
     monitor: goroutine grain replacing seats shared timers
     park: shim current config unwind doubt goroutine carrier parker timers
     lock_thread: current config unwind processor parker park replacing
     wait_queue: parker park
-    spawn: current stack isolated config asymmetric goroutine carrier shared processor park
+    spawn: process current stack isolated config asymmetric goroutine carrier shared processor park
     worker: float_control current stack isolated config unwind goroutine exit carrier grain run_queue seats spares shared processor ready parker timers
-    scheduler: shim current stack config asymmetric goroutine carrier run_queue seats spares shared processor timers metrics monitor spawn worker
+    scheduler: shim process current starter stack config asymmetric goroutine fork carrier run_queue seats spares shared processor timers metrics monitor spawn worker
 ";
 
 /// The same for `src`. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
@@ -85,6 +88,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "scheduler/src/asymmetric.rs",
             "scheduler/src/isolated/",
+            "scheduler/src/process.rs",
             "scheduler/src/stack/",
             "scheduler/src/tell.rs",
             "scheduler/src/thread_clock.rs",

@@ -12,6 +12,7 @@
 //! ([`visit_processors`]). Whoever ran there has left it, and the kernel's switch from one thread to another is a full
 //! fence for both (which `membarrier` itself counts on for the threads that do not run).
 
+use crate::process::once;
 use crate::shim::fence;
 use crate::stack::keeping_errno;
 use std::sync::OnceLock;
@@ -35,7 +36,7 @@ fn membarrier(command: libc::c_long) -> bool {
 /// Asks for the system call, once for the process, before there are workers.
 pub(crate) fn register() {
     static ONCE: OnceLock<()> = OnceLock::new();
-    ONCE.get_or_init(|| {
+    once(&ONCE, || {
         // Relaxed: starting the worker threads publishes it.
         REGISTERED.store(membarrier(REGISTER_PRIVATE_EXPEDITED), Ordering::Relaxed);
     });

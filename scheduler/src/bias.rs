@@ -19,6 +19,8 @@
 
 use crate::asymmetric;
 use crate::shim::{AtomicU32, AtomicU64, Mutex, Ordering};
+#[cfg(not(any(loom, shuttle)))]
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 /// How many workers of a process may have titles; those that come when all are given out have none, and share all locks.
@@ -174,6 +176,31 @@ impl Owner {
         }
         pause == 0
     }
+}
+
+/// The locks of the table, held over a fork: in the child no title is half taken.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) struct TableLock {
+    _revoking: Vec<MutexGuard<'static, ()>>,
+    _numbers: MutexGuard<'static, (Vec<u16>, u16)>,
+}
+
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn lock_table() -> TableLock {
+    // Nobody has two of them. Numbers that were never given out have no titles to be taken.
+    let numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let used = &TABLE[..usize::from(numbers.1)];
+    let revoking = used.iter().map(|owner| owner.revoking.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+    TableLock { _revoking: revoking, _numbers: numbers }
+}
+
+/// No scheduler runs in the models.
+#[cfg(any(loom, shuttle))]
+pub(crate) struct TableLock;
+
+#[cfg(any(loom, shuttle))]
+pub(crate) fn lock_table() -> TableLock {
+    TableLock
 }
 
 #[cfg(all(test, loom))]

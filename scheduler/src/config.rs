@@ -5,6 +5,7 @@ use crate::stack::{StackClass, StackError};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Whose thread-locals a goroutine sees.
@@ -69,12 +70,15 @@ const SPARE_WORKERS_NAME: &str = "GORUN_SPARE_WORKERS";
 const THREAD_LOCALS: &str = "GORUN_THREAD_LOCALS";
 /// Its value for: isolated where that can be had, pinned else.
 const AUTO: &str = "auto";
+const BLOCKING_THREADS: &str = "GORUN_BLOCKING_THREADS";
+/// Threads for blocking calls at most, for the same reason.
+const MAX_BLOCKING_THREADS: usize = 1 << 16;
 /// For tests, and so not documented.
 const ALWAYS_MIGRATE: &str = "GORUN_TEST_MIGRATE";
 const SCHEDTRACE: &str = "GORUN_SCHEDTRACE";
 const PREFIX: &str = "GORUN_";
 /// What users may set. What begins with one of [`NOT_TOLD`] is for tests and workarounds, and passes in silence.
-const KNOWN: [&str; 5] = [MAXPROCS, STACK_SIZE_NAME, SPARE_WORKERS_NAME, THREAD_LOCALS, SCHEDTRACE];
+const KNOWN: [&str; 6] = [MAXPROCS, STACK_SIZE_NAME, SPARE_WORKERS_NAME, THREAD_LOCALS, BLOCKING_THREADS, SCHEDTRACE];
 const NOT_TOLD: [&str; 2] = ["GORUN_TEST_", "GORUN_NO_"];
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -150,9 +154,23 @@ fn variable(
     }
 }
 
+/// `GORUN_BLOCKING_THREADS`: how many threads the process may have for blocking calls, if it is set.
+///
+/// # Errors
+/// [`ConfigError::Environment`] when it is set to something it does not take.
+///
+/// ```
+/// assert!(gorun_scheduler::blocking_threads()?.is_none_or(|n| n > 0));
+/// # Ok::<(), gorun_scheduler::ConfigError>(())
+/// ```
+pub fn blocking_threads() -> Result<Option<usize>, ConfigError> {
+    variable(BLOCKING_THREADS, "a number of threads from 1 to 65536", |n| (1..=MAX_BLOCKING_THREADS).contains(&n))
+}
+
 impl Config {
     /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes), `GORUN_SPARE_WORKERS`,
-    /// `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`).
+    /// `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`). `GORUN_BLOCKING_THREADS` is the process's and not a scheduler's
+    /// ([`blocking_threads`]); it is checked here with the others.
     ///
     /// The default number of workers is [`std::thread::available_parallelism`], which knows of CPU affinity and
     /// of cgroup quotas.
@@ -175,6 +193,7 @@ impl Config {
             variable(STACK_SIZE_NAME, "a number of bytes from 1 to just below 1 GiB", |n| class_for(n).is_ok())?;
         let spare_workers =
             variable(SPARE_WORKERS_NAME, "a number of threads from 0 to 65536", |n| n <= MAX_SPARE_WORKERS)?;
+        blocking_threads()?;
         let (thread_locals, pinned_will_do) = match std::env::var_os(THREAD_LOCALS) {
             None => (None, false),
             Some(value) if value == AUTO => (None, true),
@@ -232,8 +251,9 @@ impl Config {
 /// Says on standard error, once, which variables are none of ours though they look like it.
 fn tell_of_unknown() {
     use std::io::Write;
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    // Not a `Once`: in the child of a fork it would be half done for ever. Relaxed: a flag.
+    if !TOLD.swap(true, Ordering::Relaxed) {
         let is_unknown = |name: &str| {
             name.starts_with(PREFIX) && !KNOWN.contains(&name) && !NOT_TOLD.iter().any(|known| name.starts_with(known))
         };
@@ -244,7 +264,7 @@ fn tell_of_unknown() {
             let (unknown, known) = (unknown.join(", "), KNOWN.join(", "));
             let _ = writeln!(std::io::stderr(), "gorun: no such setting: {unknown}; there are {known}");
         }
-    });
+    }
 }
 
 /// Says on standard error, once, that the default is not what it usually is, and why.
@@ -280,6 +300,8 @@ pub enum SpawnError {
     OutOfMemory,
     /// Isolated thread-locals were asked for, which can't be had here.
     Isolation(Unsupported),
+    /// The runtime was built before this process was forked: its threads are in the parent.
+    Forked,
     /// The runtime has been shut down, or is being shut down and takes no goroutines from outside.
     ShutDown,
 }
@@ -293,6 +315,11 @@ impl fmt::Display for SpawnError {
             }
             SpawnError::OutOfMemory => write!(f, "no memory for a goroutine's control block"),
             SpawnError::ShutDown => write!(f, "the runtime has been shut down"),
+            SpawnError::Forked => write!(
+                f,
+                "the runtime was built before this process was forked, and its threads are in the parent: build runtimes \
+                 after the fork"
+            ),
         }
     }
 }

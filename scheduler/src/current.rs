@@ -4,9 +4,9 @@
 //! its worker's, in which the worker sets this around each resume ([`with_goroutine`]); so an address computed before
 //! a suspension is right after it too.
 //!
-//! * **T1.** On a goroutine's own stack, `goroutine` is that goroutine. (A worker's loop, which may have any block
+//! * **T1.** On a goroutine's own stack, `goroutine` is that goroutine; in the child of a fork of its own, nobody. (A worker's loop, which may have any block
 //!   loaded, does not ask.)
-//! * **T2.** `record` is the running goroutine's; on a plain thread, and on a worker between goroutines, the
+//! * **T2.** `record` is the running goroutine's, in the child of a fork of its own as well; on a plain thread, and on a worker between goroutines, the
 //!   thread's own, made at its first use and dropped at the thread's exit.
 //! * **T3.** `own` is set in thread-locals that are one goroutine's alone, and nowhere else: what is kept there of its
 //!   record, the mirrors of `goroutine/locals`, is never read while another record is in force.
@@ -131,6 +131,14 @@ pub(crate) fn owner() -> Option<&'static Owner> {
 #[inline]
 pub(crate) fn own(record: &Locals) -> bool {
     CURRENT.with(|c| c.own.get() && ptr::eq(c.record.get(), record))
+}
+
+/// In the child of a fork: who called it is no goroutine any more (R4 in `fork`); which one it was. Its storage stays with it.
+#[inline(never)]
+pub(crate) fn become_plain<'a>() -> Option<&'a Goroutine> {
+    let was = goroutine();
+    CURRENT.with(|c| c.goroutine.set(ptr::null()));
+    was
 }
 
 /// In a goroutine's own thread-locals, which are as the program's template: says whose they are.

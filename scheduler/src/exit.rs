@@ -18,8 +18,10 @@
 //! 5. on the worker's stack: the carrier goes back, the reference is dropped, and the handle's if that was left to us.
 
 use crate::current;
+use crate::fork;
 use crate::goroutine::{ABORT, Goroutine, Published, Ref};
 use crate::isolated::{self, Block};
+use crate::process;
 use crate::processor::Processor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -90,6 +92,10 @@ fn end_storage(g: &Goroutine, block: Option<&Block>) {
     g.locals.run_exit();
     if let Some(block) = block {
         end_thread_locals(g, block);
+    }
+    if process::is_forked() {
+        // Here, and not once: each pass is for code that may have forked.
+        fork::ended(g);
     }
 }
 

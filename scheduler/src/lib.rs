@@ -35,6 +35,8 @@ mod exit;
 mod fetch;
 #[allow(unsafe_code, reason = "instructions that store and load two registers")]
 mod float_control;
+#[allow(unsafe_code, reason = "guards kept from one call of libc's to the next")]
+mod fork;
 #[allow(unsafe_code, reason = "shared blocks whose fields have one owner at a time")]
 mod goroutine;
 mod grain;
@@ -60,6 +62,8 @@ mod next_slot;
 mod park;
 #[allow(unsafe_code, reason = "claims reach the waiter by pointer")]
 mod parker;
+#[allow(unsafe_code, reason = "has libc call us around forks; values that are never freed")]
+mod process;
 #[allow(unsafe_code, reason = "carriers and seats by pointer")]
 mod processor;
 #[allow(unsafe_code, reason = "the runtime of a goroutine, by pointer")]
@@ -79,6 +83,7 @@ mod spares;
 mod spawn;
 #[allow(unsafe_code, reason = "maps memory, sets guard pages, handles a signal; its tests too")]
 mod stack;
+mod starter;
 #[allow(unsafe_code, reason = "from the claim word back to the task")]
 mod task;
 #[allow(unsafe_code, reason = "a system call")]
@@ -96,18 +101,21 @@ mod warm;
 mod worker;
 
 pub use carrier::grow;
-pub use config::{Config, ConfigError, SpawnError, ThreadLocals};
+pub use config::{Config, ConfigError, SpawnError, ThreadLocals, blocking_threads};
 pub use current::{known_record, record};
+pub use fork::note_panic;
 pub use goroutine::*;
 pub use isolated::{Unsupported, isolation};
 pub use lock_thread::{OsThreadLock, lock_os_thread};
 pub use metrics::{LongRunning, Metrics};
 pub use park::{Blocker, WaitReason, breathe, checkpoint, let_fine_ones_go, yield_now};
 pub use parker::{Parker, Token, Wake};
+pub use process::{PerProcess, process};
 pub use scheduler::{LeftBehind, Remote, Scheduler};
 pub use short_lock::{Note, ShortGuard, ShortLock};
 pub use spawn::{Spec, spawn_here};
 pub use stack::StackError;
+pub use starter::start_thread;
 pub use task::Task;
 pub use timers::{Alarm, Moment, Rung, Spawner, Started, Stopper, Timer, TimerHome, WeakTimer};
 pub use unwind::{Unwound, classify, contained, drop_contained, goexit, is_panic, unwind_aborted};

@@ -48,6 +48,11 @@ fn processor_of<'a>(g: Ref) -> Option<&'a Processor> {
 
 fn from_outside(g: Ref) {
     let shared = g.shared();
+    // SAFETY: as below.
+    if crate::process::is_parents(unsafe { &*shared }.process) {
+        // It runs, or waits, in the parent of this process; there is nobody here who would run it.
+        return;
+    }
     // SAFETY: `shared` came from `Arc::into_raw`-compatible storage and its runtime can't end while a goroutine
     // of its lives, and ours lives until somebody runs it, which needs the push below. The count keeps the
     // runtime's memory past that.

@@ -12,9 +12,11 @@
 
 use crate::asymmetric;
 use crate::config::{Config, ConfigError, SpawnError, ThreadLocals};
+use crate::fork;
 use crate::goroutine::{Handle, for_each_live};
 use crate::metrics::{self, Metrics};
 use crate::monitor;
+use crate::process;
 use crate::processor::Processor;
 use crate::run_queue::RunQueue;
 use crate::seats::Seat;
@@ -23,7 +25,8 @@ use crate::shim::Lock;
 use crate::spares::Refused;
 use crate::spawn::{Spec, spawn_on};
 use crate::stack;
-use crate::timers::TimerHome;
+use crate::starter;
+use crate::timers::{self, TimerHome};
 use crate::worker::Worker;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
@@ -64,10 +67,10 @@ impl Scheduler {
     /// # Ok::<(), gorun_scheduler::ConfigError>(())
     /// ```
     pub fn start(config: Config) -> Result<Scheduler, ConfigError> {
+        fork::watch().map_err(ConfigError::Thread)?;
+        prepare_process();
+        starter::begin().map_err(ConfigError::Thread)?;
         let class_and_mode = config.check()?;
-        stack::set_describe(describe_overflow);
-        stack::install_overflow_report();
-        asymmetric::register();
         let (workers, prefix) = (config.workers, config.thread_name.clone());
         let shared = Arc::new(Shared::new(config, class_and_mode, start_worker));
         // From here on a failure drops the scheduler, which stops and joins the threads that were started.
@@ -79,8 +82,8 @@ impl Scheduler {
             })?;
         }
         let shared = scheduler.shared.clone();
-        let monitor = std::thread::Builder::new().name(format!("{prefix}-monitor"));
-        scheduler.monitor = Some(monitor.spawn(move || monitor::run(&shared)).map_err(ConfigError::Thread)?);
+        let monitor = starter::start_thread(format!("{prefix}-monitor"), Box::new(move || monitor::run(&shared)));
+        scheduler.monitor = Some(monitor.map_err(ConfigError::Thread)?);
         Ok(scheduler)
     }
 
@@ -136,6 +139,11 @@ impl Scheduler {
 
     fn end(&mut self, grace: Duration) -> Result<(), LeftBehind> {
         if std::mem::replace(&mut self.down, true) {
+            return Ok(());
+        }
+        if process::is_parents(self.shared.process) {
+            // Its goroutines run on in the parent. What they point at stays: locks that are held for ever are not dropped.
+            std::mem::forget((self.shared.clone(), self.monitor.take()));
             return Ok(());
         }
         let inside = crate::current::processor().is_some_and(|p| Arc::ptr_eq(&p.shared, &self.shared));
@@ -289,6 +297,16 @@ impl Remote {
     }
 }
 
+/// What is done once for the process, and wholly: no fork happens meanwhile (R2 in `process`).
+fn prepare_process() {
+    let _held_off = process::hold_off();
+    stack::set_describe(describe_overflow);
+    stack::install_overflow_report();
+    asymmetric::register();
+    stack::guards_need_mappings();
+    timers::now();
+}
+
 /// See [`crate::spares::Start`].
 fn start_worker(
     shared: &Arc<Shared>,
@@ -299,11 +317,12 @@ fn start_worker(
     let name = format!("{}-worker-{index}", shared.config.thread_name);
     let taken = queue.clone();
     // The processor is built on its worker's thread: it is not Send.
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
+    let body = move || {
         let queue = taken.lock().take().expect("one thread takes it");
-        crate::timers::wake_in_time();
+        timers::wake_in_time();
         Worker::new(Processor::new(shared, index, queue)).run();
-    });
+    };
+    let thread = starter::start_thread(name, Box::new(body));
     thread.map_err(|error| (error, queue.lock().take().expect("no thread has taken it")))
 }
 

@@ -10,6 +10,7 @@ use crate::asymmetric;
 use crate::config::{Config, ThreadLocals};
 use crate::goroutine::Ref;
 use crate::idle::Idle;
+use crate::process;
 use crate::run_queue::Injector;
 use crate::seats::{Seat, Seats};
 use crate::shim::Lock;
@@ -30,6 +31,8 @@ pub(crate) const STOPPING: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// The one in which its workers are.
+    pub(crate) process: u64,
     pub(crate) config: Config,
     pub(crate) class: StackClass,
     /// Of goroutines that do not say otherwise.
@@ -56,6 +59,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: Config, (class, mode): (StackClass, ThreadLocals), start: Start) -> Shared {
         Shared {
+            process: process::process(),
             seats: Seats::new(),
             spares: Spares::new(&config, start),
             warm: WarmPool::new(&config),

@@ -137,6 +137,26 @@ struct Bed {
 #[cfg(not(any(loom, shuttle)))]
 static BEDS: [Bed; 64] = [const { Bed { mutex: Mutex::new(()), left: Condvar::new() } }; 64];
 
+/// All of them, locked over a fork.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) struct BedLocks {
+    _beds: Vec<std::sync::MutexGuard<'static, ()>>,
+}
+
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn lock_beds() -> BedLocks {
+    BedLocks { _beds: BEDS.iter().map(|bed| bed.mutex.lock().unwrap_or_else(PoisonError::into_inner)).collect() }
+}
+
+/// No scheduler runs in the models.
+#[cfg(any(loom, shuttle))]
+pub(crate) struct BedLocks;
+
+#[cfg(any(loom, shuttle))]
+pub(crate) fn lock_beds() -> BedLocks {
+    BedLocks
+}
+
 /// A model has no statics.
 #[cfg(any(loom, shuttle))]
 #[derive(Default)]

@@ -12,6 +12,7 @@ use crate::config::{SpawnError, ThreadLocals, class_for};
 use crate::current;
 use crate::goroutine::{Birth, Entry, Handle, Ref, give_back_unused, take_block};
 use crate::isolated;
+use crate::process;
 use crate::processor::Processor;
 use crate::shared::{DRAINING, RUNNING, Shared};
 use crate::stack::{self, StackClass, StackError};
@@ -123,6 +124,9 @@ pub(crate) unsafe fn spawn_on(
             Ok(handle)
         }
         None => {
+            if process::is_parents(shared.process) {
+                return Err(SpawnError::Forked);
+            }
             let stack = stack_outside(shared, class, mode).map_err(SpawnError::Stack)?;
             let Some(g) = take_block(None) else {
                 give_up_stack(stack, class);

@@ -5,6 +5,7 @@
 
 pub(crate) mod child;
 pub(crate) mod foreign;
+pub(crate) mod forked;
 pub(crate) mod stuck;
 
 use gorun::runtime::Builder;

@@ -7,6 +7,7 @@ use super::refs::Walks;
 use super::{ABORT, Completion, Goroutine, GoroutineId, Ref, slab};
 use crate::config::ThreadLocals;
 use crate::parker::{Parker, Token};
+use crate::process;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
@@ -148,6 +149,41 @@ impl Handle {
         &self.block().done
     }
 
+    /// To be called before a wait for its end: a goroutine of this process's parent, that had not ended when it forked, never
+    /// ends here.
+    ///
+    /// # Panics
+    /// When it is one.
+    ///
+    /// ```
+    #[doc = include_str!("../examples.txt")]
+    /// go(|| ()).expect_here();
+    /// ```
+    #[inline]
+    pub fn expect_here(&self) {
+        if self.is_parents() {
+            self.refuse();
+        }
+    }
+
+    #[cold]
+    fn refuse(&self) -> ! {
+        let (id, site) = (self.id(), self.spawned_at());
+        panic!("gorun: goroutine {id}, spawned at {site}, is in the parent of this process, which was forked since")
+    }
+
+    #[inline]
+    fn is_parents(&self) -> bool {
+        process::is_forked() && self.is_parents_cold()
+    }
+
+    #[cold]
+    fn is_parents_cold(&self) -> bool {
+        let g = self.block();
+        // SAFETY: a goroutine that has not ended keeps its runtime, and one of the parent's stays here for good.
+        !g.done.is_finished() && process::is_parents(unsafe { &*g.shared() }.process)
+    }
+
     /// Asks the goroutine to end: it unwinds at its next cancellation point, at once if it waits at one, and takes
     /// its exit path. A goroutine that has not begun never will. Too late for one that is in its exit path.
     ///
@@ -160,6 +196,9 @@ impl Handle {
     /// join(&goroutine);
     /// ```
     pub fn abort(&self) {
+        if self.is_parents() {
+            return;
+        }
         let g = self.block();
         // SeqCst: the flag, then the word; the worker's commit writes the word, then reads the flag. One of the
         // two sees the other, so a goroutine never sleeps through its abort.

@@ -31,7 +31,7 @@ pub(crate) use completion::Published;
 pub use handle::Handle;
 pub use locals::*;
 pub(crate) use refs::Walk;
-pub(crate) use slab::{BlockList, for_each_live, give_back_unused, take_block};
+pub(crate) use slab::{BlockList, SlabLock, for_each_live, give_back_unused, lock_slab, take_block};
 
 use crate::carrier::Carrier;
 use crate::config::ThreadLocals;

@@ -8,6 +8,7 @@ use crate::processor::Processor;
 use crate::shim::Lock;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
+use std::sync::MutexGuard;
 
 const CHUNK: usize = 128;
 /// A processor's list gives half of itself back when it grows past this.
@@ -140,6 +141,15 @@ fn give_back_cold(processor: Option<&Processor>, block: Ref) {
         }
         None => SLAB.lock().give(block),
     }
+}
+
+/// The slab's lock, held over a fork.
+pub(crate) struct SlabLock {
+    _slab: MutexGuard<'static, Slab>,
+}
+
+pub(crate) fn lock_slab() -> SlabLock {
+    SlabLock { _slab: SLAB.lock() }
 }
 
 /// A block that was taken but never published goes back.

@@ -59,6 +59,10 @@ pub fn isolation() -> Result<(), Unsupported> {
     Err(Unsupported(()))
 }
 
+pub(crate) fn before_fork() {}
+
+pub(crate) fn after_fork() {}
+
 /// There is none.
 #[derive(Debug)]
 pub(crate) struct Block(Infallible);

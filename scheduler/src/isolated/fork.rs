@@ -1,11 +1,11 @@
 //! `fork` in an isolated goroutine: the calling thread must be one that glibc has on its lists.
 //!
 //! In the child, glibc takes the calling thread's control block out of its list of stacks; ours is in none, and the
-//! child would crash. So the worker's own block is loaded for the time of the fork. Registered once, by
-//! [`layout`](super::layout); called by `fork` in parent and child, in this thread.
+//! child would crash. So the worker's own block is loaded for the time of the fork. Called by `fork`, around it, in the
+//! thread that forks.
 
 use super::block::{Loaded, home_of};
-use super::{Failure, fsbase, known};
+use super::{fsbase, known};
 use std::cell::Cell;
 
 thread_local! {
@@ -13,22 +13,14 @@ thread_local! {
     static FORKING: Cell<usize> = const { Cell::new(0) };
 }
 
-pub(super) fn install() -> Result<(), Failure> {
-    // SAFETY: three functions that do not unwind, and are there for good.
-    match unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) } {
-        0 => Ok(()),
-        code => Err(Failure::refused("pthread_atfork", &std::io::Error::from_raw_os_error(code))),
-    }
-}
-
-unsafe extern "C" fn before() {
+pub(crate) fn before_fork() {
     let mine = fsbase::current();
     let Some(home) = home_of(mine) else { return };
     go_home(home);
     set_forking(mine);
 }
 
-unsafe extern "C" fn after() {
+pub(crate) fn after_fork() {
     let goroutine = set_forking(0);
     if goroutine != 0 {
         come_back(goroutine);

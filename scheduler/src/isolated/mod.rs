@@ -41,9 +41,11 @@ mod setxid;
 #[cfg(test)]
 pub(crate) use block::REFUSED_TO;
 pub(crate) use block::{Block, Loaded};
+pub(crate) use fork::{after_fork, before_fork};
 
 pub(crate) use glibc::Layout;
 
+use crate::process::hold_off;
 use crate::shim::Lock;
 use std::borrow::Cow;
 use std::fmt;
@@ -130,6 +132,7 @@ impl Verdict {
         if let Some(known) = self.known.get() {
             return known.as_ref().map_err(Refusal::Never);
         }
+        let _held_off = hold_off();
         let _guard = self.one_at_a_time.lock();
         let mut tries = 0;
         while self.known.get().is_none() {
@@ -164,8 +167,7 @@ fn find_out() -> Result<Layout, Failure> {
     fsbase::usable()?;
     let layout = glibc::explore()?;
     self_test::run(&layout)?;
-    // The last two change the process. So the second must not fail for now only: then both would be done twice.
-    fork::install()?;
+    // It changes the process, and so comes last: nothing after it can fail and have it done twice.
     setxid::install()?;
     Ok(layout)
 }

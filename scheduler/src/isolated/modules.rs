@@ -12,6 +12,7 @@
 
 use super::fsbase;
 use super::glibc::Layout;
+use crate::process;
 use crate::shim::Lock;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
@@ -69,6 +70,7 @@ pub(super) fn publish(modules: Modules) {
 pub(super) fn up_to_date(layout: &Layout) -> &'static Modules {
     static ONE_AT_A_TIME: Lock<()> = Lock::new(());
     if !latest().is_up_to_date() {
+        let _held_off = process::hold_off();
         let _guard = ONE_AT_A_TIME.lock();
         // Again and again while others load libraries.
         while !latest().is_up_to_date() {
@@ -132,7 +134,7 @@ impl Word {
 
 fn watch() -> &'static Watch {
     static WATCH: OnceLock<Watch> = OnceLock::new();
-    WATCH.get_or_init(|| find_words().map_or(Watch::Nothing, Watch::Words))
+    process::once(&WATCH, || find_words().map_or(Watch::Nothing, Watch::Words))
 }
 
 /// The words of `_rtld_global` that are the number of libraries loaded so far.

@@ -364,5 +364,20 @@ fn publish(class: StackClass, chunks: &[(usize, usize)]) -> Result<(), StackErro
     Ok(())
 }
 
+/// All the locks here, held over a fork.
+pub(crate) struct ArenaLocks {
+    _free: [MutexGuard<'static, Free>; CLASSES],
+    _table: MutexGuard<'static, ()>,
+    _grow: [MutexGuard<'static, ()>; CLASSES],
+}
+
+pub(crate) fn lock_arenas() -> ArenaLocks {
+    let all = |lock: &'static Mutex<()>| lock.lock().unwrap_or_else(PoisonError::into_inner);
+    // In the lock order.
+    let grow = std::array::from_fn(|class| all(&ARENAS[class].grow));
+    let table = all(&TABLE);
+    ArenaLocks { _free: std::array::from_fn(|class| ARENAS[class].lock_free()), _table: table, _grow: grow }
+}
+
 #[cfg(test)]
 mod tests;

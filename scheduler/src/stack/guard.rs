@@ -15,6 +15,7 @@
 //! `GORUN_NO_GUARD_INSTALL=1` forces the fallback. It is internal, for tests, and may change at any time.
 
 use super::{StackError, errno};
+use crate::process::once;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -50,8 +51,9 @@ static CAME_LATE: AtomicBool = AtomicBool::new(false);
 /// [`super::reserve`] succeeded.
 pub(crate) fn guards_need_mappings() -> bool {
     static FALLBACK: OnceLock<bool> = OnceLock::new();
-    let from_the_start = FALLBACK
-        .get_or_init(|| std::env::var_os("GORUN_NO_GUARD_INSTALL").is_some_and(|v| v == "1") || !kernel_has_guards());
+    let from_the_start = once(&FALLBACK, || {
+        std::env::var_os("GORUN_NO_GUARD_INSTALL").is_some_and(|v| v == "1") || !kernel_has_guards()
+    });
     *from_the_start || came_late()
 }
 

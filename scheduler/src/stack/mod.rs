@@ -24,7 +24,7 @@ mod overflow;
 
 #[cfg(test)]
 pub(crate) use arena::take_many;
-pub(crate) use arena::{Slot, give_back, reserve, slot_of, take, unreserve};
+pub(crate) use arena::{ArenaLocks, Slot, give_back, lock_arenas, reserve, slot_of, take, unreserve};
 pub(crate) use guard::{came_late as guards_came_late, guards_need_mappings, page_size};
 pub(crate) use overflow::{Report, ensure_alt_stack, install as install_overflow_report, set_describe};
 

@@ -2,6 +2,7 @@
 //!
 //! Used by `timers`, which counts in them, by the workers for their sleep, and by `gorun::time`.
 
+use crate::process::once;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ const LAST: u64 = u64::MAX - 0xff;
 
 fn base() -> Instant {
     static BASE: OnceLock<Instant> = OnceLock::new();
-    *BASE.get_or_init(Instant::now)
+    *once(&BASE, Instant::now)
 }
 
 /// Nanoseconds on the monotonic clock since the process first asked.

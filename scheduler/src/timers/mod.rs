@@ -43,12 +43,13 @@ use crate::carrier::Carrier;
 use crate::current;
 use crate::fetch;
 use crate::parker::{Parker, Token, Wake};
+use crate::process::{self, PerProcess};
 use crate::seats::Seat;
 use crate::shim::Lock;
 use std::fmt;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 /// So many are fired in one go, under one lock. Few: what their goroutines will touch is fetched then (`fetch`).
@@ -83,6 +84,8 @@ pub(crate) fn with_deadline(parker: NonNull<Parker>, at: Instant, f: impl FnOnce
 #[derive(Debug)]
 pub(crate) struct Timers {
     state: Lock<State>,
+    /// Where somebody looks after them.
+    process: u64,
     earliest: AtomicU64,
 }
 
@@ -113,8 +116,19 @@ impl fmt::Debug for Due {
 }
 
 impl Timers {
-    pub(crate) const fn new() -> Timers {
-        Timers { state: Lock::new(State { queue: Queue::new(), closed: None }), earliest: AtomicU64::new(NEVER) }
+    pub(crate) fn new() -> Timers {
+        Timers { state: Lock::new(State::new()), process: process::process(), earliest: AtomicU64::new(NEVER) }
+    }
+
+    /// For shared timers: their state, and whether they may be in the queue. In the child of a fork, which has nobody to look
+    /// after the parent's, all of those share one that is closed (M5); theirs may be locked or half changed for ever.
+    fn lock_shared(&self) -> (MutexGuard<'_, State>, bool) {
+        static PARENTS: PerProcess<Lock<State>> = PerProcess::new();
+        if process::is_parents(self.process) {
+            let closed = || Lock::new(State { closed: Some(now()), ..State::new() });
+            return (PARENTS.get(closed).lock(), false);
+        }
+        (self.state.lock(), true)
     }
 
     /// When the next one is due, in `now()`'s nanoseconds; [`NEVER`] if there is none. A snapshot.
@@ -185,6 +199,10 @@ impl Timers {
 }
 
 impl State {
+    fn new() -> State {
+        State { queue: Queue::new(), closed: None }
+    }
+
     /// One step: fires one, or moves one that was put off. `false`: nothing is due.
     fn fire_next(&mut self, now: u64, due: &mut Due) -> bool {
         let Some((at, node)) = self.queue.first().filter(|(at, _)| *at <= now) else { return false };

@@ -316,8 +316,8 @@ impl<A: Alarm> Timer<A> {
 
     fn set_if<R>(&self, at: Moment, first: impl FnOnce(&A, bool) -> (R, bool)) -> R {
         let (result, earlier) = {
-            let mut state = self.0.timers().state.lock();
-            let (result, wanted) = first(&self.0.alarm, self.0.node.is_in());
+            let (mut state, may_be_in) = self.0.timers().lock_shared();
+            let (result, wanted) = first(&self.0.alarm, may_be_in && self.0.node.is_in());
             if !wanted || state.closed.is_some() {
                 return result;
             }
@@ -342,7 +342,7 @@ impl<A: Alarm> Timer<A> {
     pub fn start(&self, at: Moment) -> Started {
         let now = Moment::now();
         let earlier = {
-            let mut state = self.0.timers().state.lock();
+            let (mut state, _) = self.0.timers().lock_shared();
             if at <= now && state.closed.is_none_or(|closed| at.0 <= closed) {
                 return Started::Due;
             }
@@ -393,8 +393,8 @@ impl<A: Alarm> Timer<A> {
     pub fn stop<R>(&self, then: impl FnOnce(&A, bool) -> R) -> R {
         let timers = self.0.timers();
         let (result, _dropped_unlocked) = {
-            let mut state = timers.state.lock();
-            let pending = self.0.node.is_in();
+            let (mut state, may_be_in) = timers.lock_shared();
+            let pending = may_be_in && self.0.node.is_in();
             let taken = pending.then(|| {
                 state.queue.remove(self.node());
                 timers.publish(&state);

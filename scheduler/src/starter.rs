@@ -1,0 +1,107 @@
+//! A thread that starts threads: what runs goroutines and their jobs is as the process was when its first runtime started.
+//!
+//! A new thread inherits from the one that starts it: affinity, niceness and scheduling policy, blocked signals, capabilities,
+//! namespaces, seccomp filters. A goroutine that has locked its thread may have changed them, for good in some cases (a
+//! niceness can't be lowered again without a privilege), so nobody can set them right afterwards. So threads that a
+//! goroutine has need of are started by this one, which runs nothing else. Go's template thread is the same.
+//!
+//! A plain thread's own threads are as it is: who builds a runtime on a thread that is bound to some processors has workers
+//! that are.
+//!
+//! Used by `scheduler` (workers) and by `gorun::blocking`.
+
+use crate::current;
+use crate::process::PerProcess;
+use crate::shim::Lock;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+type Body = Box<dyn FnOnce() + Send>;
+
+/// A thread that is wanted, and where the answer goes.
+struct Request {
+    name: String,
+    body: Body,
+    answer: Arc<Answer>,
+}
+
+#[derive(Default)]
+struct Answer {
+    given: Mutex<Option<io::Result<JoinHandle<()>>>>,
+    signal: Condvar,
+}
+
+#[derive(Default)]
+struct Starter {
+    requests: Mutex<VecDeque<Request>>,
+    signal: Condvar,
+    /// True once its thread was started.
+    begun: Lock<bool>,
+}
+
+fn starter() -> &'static Starter {
+    static STARTER: PerProcess<Starter> = PerProcess::new();
+    STARTER.get(Starter::default)
+}
+
+/// Makes the thread, once for the process; it inherits from the caller's.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(crate) fn begin() -> io::Result<()> {
+    let mut begun = starter().begun.lock();
+    if !*begun {
+        Builder::new().name("gorun-starter".to_owned()).spawn(|| starter().serve())?;
+        *begun = true;
+    }
+    Ok(())
+}
+
+/// Starts a thread that is as the process's first runtime was when it started; by a thread of no goroutine, as that is.
+///
+/// # Errors
+/// When the kernel refuses it; `body` is dropped then.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// join(&go(|| {
+///     let thread = gorun_scheduler::start_thread("io".to_owned(), Box::new(|| ())).unwrap();
+///     thread.join().unwrap();
+/// }));
+/// ```
+pub fn start_thread(name: String, body: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+    if current::goroutine().is_none() {
+        return Builder::new().name(name).spawn(body);
+    }
+    starter().ask(name, body)
+}
+
+impl Starter {
+    #[expect(clippy::disallowed_methods, reason = "another thread answers, within some ten microseconds")]
+    fn ask(&self, name: String, body: Body) -> io::Result<JoinHandle<()>> {
+        let answer = Arc::new(Answer::default());
+        let request = Request { name, body, answer: answer.clone() };
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
+        self.signal.notify_one();
+        let given = answer.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = answer.signal.wait_while(given, |given| given.is_none());
+        given.unwrap_or_else(PoisonError::into_inner).take().expect("waited for")
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the starter's own thread")]
+    fn serve(&self) {
+        loop {
+            let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            let requests = self.signal.wait_while(requests, |requests| requests.is_empty());
+            let Some(Request { name, body, answer }) = requests.unwrap_or_else(PoisonError::into_inner).pop_front()
+            else {
+                continue;
+            };
+            let started = Builder::new().name(name).spawn(body);
+            *answer.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+            answer.signal.notify_one();
+        }
+    }
+}
