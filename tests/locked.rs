@@ -321,4 +321,80 @@ mod parked {
             }
         });
     }
+
+    thread_local! { static LEFT: RefCell<Vec<Box<dyn std::any::Any>>> = const { RefCell::new(Vec::new()) } }
+
+    /// Guards and permits may be sent, so it does not matter who of a thread drops them; nor does it for a selected operation.
+    #[test]
+    fn guards_and_permits_may_be_dropped_by_a_neighbour() {
+        use gorun::sync::{Mutex, RwLock, Semaphore};
+        within(|| {
+            static MUTEX: Mutex<u8> = Mutex::new(1);
+            static LOCK: RwLock<u8> = RwLock::new(1);
+            static SEMAPHORE: Semaphore = Semaphore::new(1);
+            let (tx, rx) = gorun::channel(1);
+            let tx: &'static gorun::Sender<u8> = Box::leak(Box::new(tx));
+            pinned_worker().run(move || {
+                let (go_on, other) = neighbour(|| drop(LEFT.take()));
+                let mut select = gorun::select::Select::new();
+                select.send(tx);
+                let selected = abandoned(select.select());
+                let permit = SEMAPHORE.acquire(1);
+                LEFT.with_borrow_mut(|left| {
+                    left.extend([
+                        Box::new(MUTEX.lock()) as Box<dyn std::any::Any>,
+                        Box::new(LOCK.write()),
+                        Box::new(permit),
+                        Box::new(selected),
+                    ]);
+                });
+                assert!(MUTEX.try_lock().is_none() && LOCK.try_read().is_none() && tx.try_send(1).is_err());
+                go_on.send(()).unwrap();
+                other.join().unwrap();
+                assert!(MUTEX.try_lock().is_some() && LOCK.try_write().is_some());
+                assert!(SEMAPHORE.try_acquire(1).is_some());
+                assert_eq!((tx.try_send(2), rx.recv()), (Ok(()), Ok(2)));
+            });
+        });
+    }
+
+    /// Dropping one that was not completed panics by design.
+    struct Abandoned(Option<gorun::select::SelectedOperation<'static>>);
+
+    fn abandoned(selected: gorun::select::SelectedOperation<'static>) -> Abandoned {
+        Abandoned(Some(selected))
+    }
+
+    impl Drop for Abandoned {
+        fn drop(&mut self) {
+            let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(self.0.take())));
+            assert!(dropped.is_err());
+        }
+    }
+
+    /// The scheduler's own: it belongs to whoever made it, and says so to a neighbour.
+    #[test]
+    fn a_blocker_is_refused_to_a_neighbour() {
+        use gorun_scheduler::{Blocker, WaitReason};
+        thread_local! { static BLOCKER: RefCell<Option<Blocker>> = const { RefCell::new(None) } }
+        within(|| {
+            pinned_worker().run(|| {
+                let (go_on, other) = neighbour(|| {
+                    let blocker = BLOCKER.take().unwrap();
+                    let refused = |f: &dyn Fn(&Blocker)| {
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&blocker))).is_err()
+                    };
+                    let shielded = refused(&|blocker| blocker.arm_shielded());
+                    let disarmed = refused(&|blocker| _ = blocker.disarm());
+                    let parked =
+                        refused(&|blocker| _ = blocker.park(WaitReason::Other, Some(std::time::Instant::now())));
+                    (shielded, disarmed, parked)
+                });
+                BLOCKER.set(Some(Blocker::current()));
+                go_on.send(()).unwrap();
+                // In a wait of its own meanwhile.
+                assert_eq!(other.join().unwrap(), (true, true, true));
+            });
+        });
+    }
 }

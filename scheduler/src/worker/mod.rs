@@ -26,6 +26,7 @@ use crate::stack;
 use crate::stack::keeping_errno;
 use crate::timers::Due;
 use crate::unwind::{AbortOnUnwind, fatal};
+use std::marker::PhantomPinned;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,6 +40,9 @@ pub(crate) struct Worker {
     fired: usize,
     due: Due,
     loaded: Loaded,
+    /// Not `Unpin`, so that a `&mut Worker` claims no exclusive access: the goroutine that runs next has a pointer to the
+    /// processor already (`prepare`) when the last one is let go of.
+    _shared: PhantomPinned,
 }
 
 /// A goroutine that has left its stack, and is still the worker's.
@@ -52,7 +56,7 @@ impl Worker {
     /// For the thread that calls.
     pub(crate) fn new(processor: Processor) -> Worker {
         let loaded = Loaded::new(isolated::layout().ok());
-        Worker { processor, round: 0, fired: 0, due: Due::default(), loaded }
+        Worker { processor, round: 0, fired: 0, due: Due::default(), loaded, _shared: PhantomPinned }
     }
 
     fn seat(&self) -> &Seat {
