@@ -339,12 +339,11 @@ pub(crate) fn goroutine_at(top: usize) -> Option<&'static Goroutine> {
     unsafe { (*header_of(top)).get().as_ref()?.goroutine.get().as_ref() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(loom), not(shuttle)))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(loom), not(shuttle)))]
     fn a_refused_block_gives_the_slot_back() {
         use std::sync::atomic::Ordering;
         let Ok(layout) = isolated::layout() else { return };

@@ -38,7 +38,7 @@ mod refusals;
 mod self_test;
 mod setxid;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom), not(shuttle)))]
 pub(crate) use block::REFUSED_TO;
 pub(crate) use block::{Block, Loaded};
 pub(crate) use fork::{after_fork, before_fork};
