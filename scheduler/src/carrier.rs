@@ -117,11 +117,11 @@ impl Carrier {
             // SAFETY: K2: we run on this carrier's stack, so it is written and alive.
             let carrier = unsafe { &*(at as *const Carrier) };
             carrier.yielder.set(yielder);
-            if let Some(block) = &carrier.block {
-                block.first_use(isolated::known());
-            }
             let mut goroutine = first;
             loop {
+                if let Some(block) = &carrier.block {
+                    block.begin(isolated::known());
+                }
                 let bomb = AbortOnUnwind("a panic left a goroutine");
                 // SAFETY: K2 and G1: the worker resumed us with a goroutine that it owns.
                 crate::exit::run_to_end(unsafe { &*goroutine }, carrier.block.as_ref());

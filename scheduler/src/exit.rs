@@ -20,7 +20,7 @@
 use crate::current;
 use crate::fork;
 use crate::goroutine::{ABORT, Goroutine, Published, Ref};
-use crate::isolated::{self, Block};
+use crate::isolated::{self, Block, KeyRounds};
 use crate::process;
 use crate::processor::Processor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -103,13 +103,15 @@ fn end_storage(g: &Goroutine, block: Option<&Block>) {
 #[inline(never)]
 fn end_thread_locals(g: &Goroutine, block: &Block) {
     let layout = isolated::known();
+    let mut rounds = KeyRounds::new();
     // SAFETY: it is the running goroutine's block; its closure's frames are gone, ours use no thread-locals.
-    unsafe { block.run_destructors(layout) };
-    // Ends: a thread-local is initialised once between two resets, and each round needs another one.
+    unsafe { block.run_destructors(layout, &mut rounds) };
+    // Ends: a thread-local is initialised once between two resets, the rounds of pthread keys are counted, and each turn here
+    // needs another one of those.
     while g.locals.is_patched() {
         g.locals.run_exit();
         // SAFETY: as above.
-        unsafe { block.run_destructors(layout) };
+        unsafe { block.run_destructors(layout, &mut rounds) };
     }
     // SAFETY: as above.
     unsafe { block.reset(layout) };

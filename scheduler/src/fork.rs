@@ -60,7 +60,7 @@ fn before() {
 }
 
 fn after(in_child: bool) {
-    isolated::after_fork();
+    isolated::after_fork(in_child);
     let_go_of_locks();
     if in_child && let Some(g) = current::become_plain() {
         WAS.store(ptr::from_ref(g).cast_mut(), Ordering::Relaxed); // see `ended`

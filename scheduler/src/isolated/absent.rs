@@ -61,7 +61,7 @@ pub fn isolation() -> Result<(), Unsupported> {
 
 pub(crate) fn before_fork() {}
 
-pub(crate) fn after_fork() {}
+pub(crate) fn after_fork(_: bool) {}
 
 /// There is none.
 #[derive(Debug)]
@@ -77,10 +77,10 @@ impl Block {
     pub(crate) fn base(&self) -> usize {
         match self.0 {}
     }
-    pub(crate) fn first_use(&self, _: &Layout) {
+    pub(crate) fn begin(&self, _: &Layout) {
         match self.0 {}
     }
-    pub(crate) unsafe fn run_destructors(&self, _: &Layout) {
+    pub(crate) unsafe fn run_destructors(&self, _: &Layout, _: &mut KeyRounds) {
         match self.0 {}
     }
     pub(crate) unsafe fn reset(&self, _: &Layout) {
@@ -94,6 +94,16 @@ impl Block {
     }
     pub(crate) fn is_stale(&self) -> bool {
         match self.0 {}
+    }
+}
+
+/// There are none.
+#[derive(Debug)]
+pub(crate) struct KeyRounds(());
+
+impl KeyRounds {
+    pub(crate) fn new() -> KeyRounds {
+        KeyRounds(())
     }
 }
 

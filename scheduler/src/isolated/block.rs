@@ -4,8 +4,8 @@
 
 use super::fsbase;
 use super::glibc::{KEY_BLOCKS, KeyData, Layout, MOST_CARRIED, Symbols};
-use super::hash_keys;
 use super::modules::{self, Modules};
+use super::{hash_keys, random_state};
 use crate::fetch;
 use crate::stack::page_size;
 use std::ffi::c_void;
@@ -32,6 +32,18 @@ const HEAD: usize = 128;
 const NEAR: usize = 9;
 /// `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const KEY_ROUNDS: usize = 4;
+
+/// How many rounds of pthread keys' destructors are left to one goroutine.
+#[derive(Debug)]
+pub(crate) struct KeyRounds(usize);
+
+impl KeyRounds {
+    /// As many as a thread has.
+    pub(crate) fn new() -> KeyRounds {
+        KeyRounds(KEY_ROUNDS)
+    }
+}
+
 /// In the vector of segments: not allocated.
 const UNALLOCATED: usize = usize::MAX;
 
@@ -108,6 +120,9 @@ impl Block {
             layout.at(tcb, layout.stack_address.cast_signed()).write(low as usize);
             layout.at(tcb, layout.stack_size.cast_signed()).write(top as usize - low as usize);
             tcb.add(layout.tid).cast::<u32>().write(take_tid());
+            if let Some(at) = layout.random_state {
+                tcb.add(at).cast::<usize>().write(random_state::take());
+            }
             if let Some(rseq) = layout.rseq {
                 tcb.offset(rseq + RSEQ_CPU_ID).cast::<i32>().write(RSEQ_UNREGISTERED);
             }
@@ -126,6 +141,9 @@ impl Block {
             for level in 1..KEY_BLOCKS {
                 libc::free(self.key_block(layout, level).cast());
             }
+            if let Some(at) = layout.random_state {
+                random_state::give(self.tcb.add(at).cast::<usize>().read());
+            }
             (layout.symbols.deallocate_tls)(self.tcb.cast(), false);
         }
     }
@@ -139,7 +157,7 @@ impl Block {
         // SAFETY: F1: by the caller; the other one is the thread's own.
         unsafe {
             loaded.switch(self.base());
-            self.run_destructors(layout);
+            self.run_destructors(layout, &mut KeyRounds::new());
             let home = loaded.home();
             loaded.switch(home);
         }
@@ -164,57 +182,54 @@ impl Block {
         fetch::lines(self.tcb.wrapping_add(layout.specific_used), 1);
     }
 
-    /// The first thing to be done in a new block, when it is loaded.
-    pub(crate) fn first_use(&self, layout: &Layout) {
+    /// The first thing that each goroutine does in its block: libc classifies characters by the locale that is in force now.
+    pub(crate) fn begin(&self, layout: &Layout) {
         debug_assert_eq!(fsbase::current(), self.base());
         // SAFETY: the function of this name, which takes nothing.
         unsafe { (layout.symbols.ctype_init)() };
     }
 
-    /// F3, first half: runs the destructors of thread-locals, then those of pthread keys. They may suspend.
+    /// F3, first half: runs the destructors of thread-locals, then those of pthread keys. They may suspend. A key whose
+    /// destructor sets it again and again is given up after `rounds`, as a thread's is.
     ///
     /// # Safety
     /// The block is the running goroutine's, and its frames use no thread-local with a destructor any more.
-    pub(crate) unsafe fn run_destructors(&self, layout: &Layout) {
+    pub(crate) unsafe fn run_destructors(&self, layout: &Layout, rounds: &mut KeyRounds) {
         // SAFETY: by the caller; the flag is a byte of the control block.
         unsafe {
             (layout.symbols.call_tls_dtors)();
-            for _ in 0..KEY_ROUNDS {
-                if *self.tcb.add(layout.specific_used) == 0 {
-                    break;
-                }
-                self.run_key_destructors(layout);
+            while *self.tcb.add(layout.specific_used) != 0 {
+                let runs = rounds.0 > 0;
+                rounds.0 -= usize::from(runs);
+                self.end_keys(layout, runs);
                 // What a key's destructor was the first to use: `reset` would make it look unused.
                 (layout.symbols.call_tls_dtors)();
             }
         }
     }
 
-    /// As pthread_exit does it.
+    /// One round of what pthread_exit does with the values of keys: takes them all away, and runs their destructors, or
+    /// does not.
     #[cold]
-    unsafe fn run_key_destructors(&self, layout: &Layout) {
+    unsafe fn end_keys(&self, layout: &Layout, runs: bool) {
         let Symbols { keys, .. } = layout.symbols;
-        for _ in 0..KEY_ROUNDS {
-            // SAFETY: the block is ours. A destructor is called with its own key's value, which a newer key of the same
-            // number (another `seq`) does not get.
-            unsafe {
-                *self.tcb.add(layout.specific_used) = 0;
-                for level in 0..KEY_BLOCKS {
-                    let values = self.key_block(layout, level);
-                    for i in (0..KEY_BLOCKS).take_while(|_| !values.is_null()) {
-                        let value = values.add(i);
-                        let data = ptr::replace(&raw mut (*value).data, ptr::null_mut());
-                        let key = keys.add(level * KEY_BLOCKS + i);
-                        if !data.is_null()
-                            && (*value).seq == (*key).seq
-                            && let Some(destructor) = (*key).destructor
-                        {
-                            destructor(data);
-                        }
+        // SAFETY: the block is ours. A destructor is called with its own key's value, which a newer key of the same
+        // number (another `seq`) does not get.
+        unsafe {
+            *self.tcb.add(layout.specific_used) = 0;
+            for level in 0..KEY_BLOCKS {
+                let values = self.key_block(layout, level);
+                for i in (0..KEY_BLOCKS).take_while(|_| !values.is_null()) {
+                    let value = values.add(i);
+                    let data = ptr::replace(&raw mut (*value).data, ptr::null_mut());
+                    let key = keys.add(level * KEY_BLOCKS + i);
+                    if runs
+                        && !data.is_null()
+                        && (*value).seq == (*key).seq
+                        && let Some(destructor) = (*key).destructor
+                    {
+                        destructor(data);
                     }
-                }
-                if *self.tcb.add(layout.specific_used) == 0 {
-                    return;
                 }
             }
         }
@@ -225,7 +240,8 @@ impl Block {
         unsafe { self.tcb.add(layout.specific).cast::<*mut KeyData>().add(level).read() }
     }
 
-    /// F3, second half: every library's segment but libc's as in a new thread, the locale as well; std's hash keys stay.
+    /// F3, second half: every library's segment but libc's as in a new thread, and of libc's state the locale, the loader's
+    /// message, and whether and how one can be canceled. std's hash keys stay.
     ///
     /// # Safety
     /// The block is the running goroutine's or nobody's; no thread-local of it is borrowed, and none has a destructor
@@ -248,6 +264,19 @@ impl Block {
         if let (Some(keys), Some(kept)) = (keys, kept) {
             // SAFETY: as above; the words are as their thread-local had them, which has no destructor.
             unsafe { keys.write(kept) };
+        }
+        // SAFETY: a word of libc's segment.
+        if layout.load_error.is_some_and(|at| unsafe { layout.at(self.tcb, at).read() } != 0) {
+            forget_load_error();
+        }
+        if let Some(bits) = layout.cancel {
+            let word = layout.at(self.tcb, bits.at);
+            // SAFETY: a word of the control block, which nobody else writes.
+            unsafe {
+                if word.read() & bits.mask != bits.usual {
+                    word.write(word.read() & !bits.mask | bits.usual);
+                }
+            }
         }
         let (at, usual) = layout.locale;
         // SAFETY: a word of libc's segment.
@@ -278,6 +307,18 @@ impl Block {
             let vector = *self.tcb.cast::<*const usize>().add(1);
             if id > vector.sub(2).read() { UNALLOCATED } else { vector.add(2 * id).read() }
         }
+    }
+}
+
+/// The message of the last failed `dlopen` or `dlsym`, which is for the goroutine that failed, and memory of its block's: asked
+/// for, then freed.
+#[cold]
+#[inline(never)]
+pub(super) fn forget_load_error() {
+    // SAFETY: no preconditions; what they return is not used.
+    unsafe {
+        libc::dlerror();
+        libc::dlerror();
     }
 }
 

@@ -7,6 +7,7 @@
 use super::block::{Loaded, home_of};
 use super::{fsbase, known};
 use std::cell::Cell;
+use std::ptr;
 
 thread_local! {
     /// On the worker's own block: the goroutine's that forks.
@@ -20,9 +21,14 @@ pub(crate) fn before_fork() {
     set_forking(mine);
 }
 
-pub(crate) fn after_fork() {
+pub(crate) fn after_fork(in_child: bool) {
     let goroutine = set_forking(0);
     if goroutine != 0 {
+        if in_child && let Some(at) = known().random_state {
+            // glibc has taken back the states of all threads but this one's own block.
+            // SAFETY: a word of the block of the goroutine that forks, which is this thread's.
+            unsafe { ptr::with_exposed_provenance_mut::<usize>(goroutine).byte_add(at).write(0) };
+        }
         come_back(goroutine);
     }
 }

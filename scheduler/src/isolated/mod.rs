@@ -28,11 +28,13 @@
 //! throw-away block (`self_test`), and refused with a reason where anything looks unfamiliar.
 
 mod block;
+mod experiment;
 mod fork;
 mod fsbase;
 mod glibc;
 mod hash_keys;
 mod modules;
+mod random_state;
 #[cfg(test)]
 mod refusals;
 mod self_test;
@@ -40,7 +42,7 @@ mod setxid;
 
 #[cfg(all(test, not(loom), not(shuttle)))]
 pub(crate) use block::REFUSED_TO;
-pub(crate) use block::{Block, Loaded};
+pub(crate) use block::{Block, KeyRounds, Loaded};
 pub(crate) use fork::{after_fork, before_fork};
 
 pub(crate) use glibc::Layout;

@@ -2,7 +2,7 @@
 //!
 //! Called once, by [`layout`](super::layout), after the exploration and before anybody gets a block.
 
-use super::block::{Block, Loaded, RSEQ_CPU_ID};
+use super::block::{Block, KeyRounds, Loaded, RSEQ_CPU_ID};
 use super::glibc::Layout;
 use super::{Failure, Unsupported, fsbase};
 use std::cell::{Cell, RefCell};
@@ -113,9 +113,10 @@ fn with_block(layout: &Layout, block: &Block, expected: &Expected<'_>) -> (Seen,
     let home = loaded.home();
     // SAFETY: F1: ours alone.
     unsafe { loaded.switch(block.base()) };
-    block.first_use(layout);
+    block.begin(layout);
     let first = probe(layout, block, expected);
     end(layout, block);
+    block.begin(layout);
     let second = probe(layout, block, expected);
     end(layout, block);
     // SAFETY: F1: the thread's own.
@@ -127,7 +128,7 @@ fn with_block(layout: &Layout, block: &Block, expected: &Expected<'_>) -> (Seen,
 fn end(layout: &Layout, block: &Block) {
     // SAFETY: the probe has returned.
     unsafe {
-        block.run_destructors(layout);
+        block.run_destructors(layout, &mut KeyRounds::new());
         block.reset(layout);
     }
 }
