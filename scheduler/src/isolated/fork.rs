@@ -25,7 +25,7 @@ pub(crate) fn after_fork(in_child: bool) {
     let goroutine = set_forking(0);
     if goroutine != 0 {
         if in_child && let Some(at) = known().random_state {
-            // glibc has taken back the states of all threads but this one's own block.
+            // glibc takes back the states of threads that are not there. That this one is not among them is not taken for granted.
             // SAFETY: a word of the block of the goroutine that forks, which is this thread's.
             unsafe { ptr::with_exposed_provenance_mut::<usize>(goroutine).byte_add(at).write(0) };
         }

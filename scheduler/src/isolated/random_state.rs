@@ -6,8 +6,9 @@
 //! before the block goes, and put into the next new one, which would make one otherwise. A state is nobody's but the block's in
 //! whose word it is, and has no tie to a thread.
 //!
-//! `fork` ends that: in the child all states but the calling thread's own are glibc's again, also those that are waiting here.
-//! Nobody waits for the lock, because in a child it may be held by a thread that is not there.
+//! `fork` ends that: in the child glibc takes back the states of threads that are not there, and it is not taken for granted that
+//! those which wait here are not among them. Nobody waits for the lock, because in a child it may be held by a thread that is
+//! not there.
 
 use crate::process;
 use std::sync::Mutex;
