@@ -51,8 +51,8 @@ where
     scope.running.wait_shielded();
     match result {
         Err(payload) => resume_unwind(payload),
-        // Acquire: pairs with the Release in `run`; the wait group orders it besides.
-        Ok(_) if scope.panicked.load(Ordering::Acquire) != 0 => panic!("a scoped goroutine panicked"),
+        // Relaxed: the wait group orders it after all the counts (B1).
+        Ok(_) if scope.panicked.load(Ordering::Relaxed) != 0 => panic!("a scoped goroutine panicked"),
         Ok(value) => value,
     }
 }
@@ -98,8 +98,8 @@ impl<F: FnOnce() -> T, T> Body<F, T> {
         let result = match catch_unwind(AssertUnwindSafe(self.f)) {
             Err(payload) if !gorun_scheduler::is_panic(&*payload) => resume_unwind(payload),
             Err(payload) => {
-                // Release: pairs with the Acquire in `scope`.
-                self.panicked.fetch_add(1, Ordering::Release);
+                // Relaxed: it comes before `Ended`'s count down, which `scope` waits for.
+                self.panicked.fetch_add(1, Ordering::Relaxed);
                 Err(payload)
             }
             value => value,

@@ -16,9 +16,11 @@ use crate::process::once;
 use crate::shim::fence;
 use crate::stack::keeping_errno;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
+#[cfg(not(loom))]
+use std::sync::atomic::compiler_fence;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A model checker knows no system calls; its fences are full ones.
+/// A model checker knows no system calls. Shuttle knows no weak orderings either; loom's fences are in `shim/models`.
 const MODELS: bool = cfg!(any(loom, shuttle));
 
 /// `linux/membarrier.h`; Linux 4.14.
@@ -52,16 +54,18 @@ pub(crate) fn is_cheap() -> bool {
 /// As [`light`], where it is known to be cheap.
 #[inline]
 pub(crate) fn light_registered() {
-    if MODELS {
-        fence(Ordering::SeqCst);
-    } else {
-        compiler_fence(Ordering::SeqCst);
-    }
+    #[cfg(loom)]
+    return crate::shim::models::light();
+    #[cfg(not(loom))]
+    compiler_fence(Ordering::SeqCst);
 }
 
 /// The side that runs all the time.
 #[inline]
 pub(crate) fn light() {
+    #[cfg(loom)]
+    return crate::shim::models::light();
+    #[cfg(not(loom))]
     // Relaxed: see `register`. A thread that does not see it yet passes a full fence, which is never wrong.
     if REGISTERED.load(Ordering::Relaxed) && !MODELS {
         compiler_fence(Ordering::SeqCst);
@@ -72,6 +76,14 @@ pub(crate) fn light() {
 
 /// The side that hardly ever runs.
 pub(crate) fn heavy() {
+    #[cfg(loom)]
+    return crate::shim::models::heavy();
+    #[cfg(not(loom))]
+    heavy_by_membarrier();
+}
+
+#[cfg(not(loom))]
+fn heavy_by_membarrier() {
     fence(Ordering::SeqCst);
     // Relaxed: see `register`.
     if REGISTERED.load(Ordering::Relaxed) && !membarrier(PRIVATE_EXPEDITED) {
@@ -167,10 +179,9 @@ fn set_affinity(mask: &libc::cpu_set_t) -> bool {
 /// As [`heavy`], also where there may be no runtime yet: a thread that does not see `REGISTERED` would leave the system
 /// call out, while one that sees it leaves the fence out.
 pub(crate) fn heavy_registered() {
-    if MODELS {
-        return fence(Ordering::SeqCst);
+    if !MODELS {
+        register();
     }
-    register();
     heavy();
 }
 

@@ -145,20 +145,22 @@ impl Owner {
     }
 
     /// The worker ends: what was biased to it is nobody's. On its own thread, or when that has ended.
-    #[cfg(not(any(loom, shuttle)))]
     pub(crate) fn leave(&self) {
-        let one = self.revoking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _title = self.give_up_title();
+        #[cfg(not(any(loom, shuttle)))]
+        NUMBERS.lock().unwrap_or_else(PoisonError::into_inner).0.push(_title.number());
+    }
+
+    /// B3 without a fence: the one who would act under the title is here, or is gone.
+    fn give_up_title(&self) -> Title {
+        let _one = self.revoking.lock().unwrap_or_else(PoisonError::into_inner);
         // Relaxed: written under the lock.
         let title = Title(self.title.load(Ordering::Relaxed));
         self.title.store(title.next().0, Ordering::Relaxed); // as above
         // Release: as in `revoke`; what its worker did was before.
         self.revoked.store(title.0, Ordering::Release);
-        drop(one);
-        NUMBERS.lock().unwrap_or_else(PoisonError::into_inner).0.push(title.number());
+        title
     }
-
-    #[cfg(any(loom, shuttle))]
-    pub(crate) fn leave(&self) {}
 
     /// Its current title. By its worker.
     #[inline]

@@ -11,15 +11,22 @@
 //! The bad interleaving without it: A waits in a destructor, panicking; B, its neighbour, waits for a message, shielded; B is
 //! aborted, and nothing happens; A's panic is over, no message comes, and B waits for ever.
 
-use crate::goroutine::{ABORT, Goroutine, Handle};
+use crate::goroutine::{Goroutine, Handle};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ptr;
-use std::sync::atomic::Ordering;
 
 /// A wait as it was announced: the word that `Parker::arm` has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Armed(pub(crate) u32);
+
+impl Goroutine {
+    /// D2. Whether an abort has found the shield, and is to be made up for.
+    pub(crate) fn lift(&self, wait: Armed) -> bool {
+        // The word without its shield, then the flag; the aborter writes the flag, then looks at the word.
+        self.parker.unshield(wait) && self.is_asked_to_end()
+    }
+}
 
 /// A processor's list.
 #[derive(Debug, Default)]
@@ -52,8 +59,7 @@ impl Doubts {
         let waits = self.waits.take();
         for (handle, wait) in waits.into_values() {
             let g = handle.block();
-            // SeqCst: the word without its shield, then the flag; the aborter writes the flag, then looks at the word.
-            if g.parker.unshield(wait) && g.requests.load(Ordering::SeqCst) & ABORT != 0 {
+            if g.lift(wait) {
                 handle.abort();
             }
         }

@@ -159,8 +159,8 @@ impl Committed {
         // SAFETY: goroutine parkers are type-stable.
         let word = &unsafe { this.as_ref() }.word;
         let claimed = CLAIMED | Token::ABORT.0 << TOKEN_SHIFT;
-        // SeqCst: as in `claim`.
-        word.compare_exchange(self.0, claimed, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        // Relaxed: on the thread that has committed it; and it publishes nothing but the token.
+        word.compare_exchange(self.0, claimed, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         // SAFETY: a goroutine's parker; PARKED → CLAIMED by us (P1, P2).
         Some(Wake(Woken::Goroutine(unsafe { Ref::from_ptr(this.cast::<Goroutine>()) })))
     }
@@ -262,8 +262,8 @@ impl Parker {
             return None;
         }
         let claimed = CLAIMED | token.0 << TOKEN_SHIFT;
-        // SeqCst: as in `claim`.
-        parker.word.compare_exchange(word, claimed, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        // AcqRel: as in `claim`.
+        parker.word.compare_exchange(word, claimed, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         // SAFETY: only a goroutine's parker is committed; PARKED → CLAIMED by us (P1, P2).
         Some(Wake(Woken::Goroutine(unsafe { Ref::from_ptr(this.cast::<Goroutine>()) })))
     }
@@ -282,6 +282,7 @@ impl Parker {
     unsafe fn claim_unless(this: NonNull<Parker>, token: Token, refused: u32) -> Option<Wake> {
         // SAFETY: P3.
         let parker = unsafe { this.as_ref() };
+        // SeqCst: for the abort's pair, see `commit`.
         let mut word = parker.word.load(Ordering::SeqCst);
         loop {
             let state = word & STATE;
@@ -294,13 +295,13 @@ impl Parker {
                 // if it has been since, the waiter still has to pass the lock that we hold.
                 unsafe { this.cast::<ThreadParker>().as_ref() }.thread.clone()
             });
-            // SeqCst: Release publishes the claimer's writes (the value it left) to `finish`; Acquire pairs with
-            // `commit`. SeqCst for the abort's pair, see `commit`.
+            // AcqRel: Release publishes the claimer's writes (the value it left) to `finish`; Acquire pairs with `commit`.
+            // Relaxed on failure: what it finds then is not older than what the load above has found.
             match parker.word.compare_exchange(
                 word,
                 CLAIMED | token.0 << TOKEN_SHIFT,
-                Ordering::SeqCst,
-                Ordering::SeqCst,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
             ) {
                 Ok(_) => {
                     return Some(match thread {

@@ -13,13 +13,13 @@ use crate::idle::Idle;
 use crate::process;
 use crate::run_queue::Injector;
 use crate::seats::{Seat, Seats};
-use crate::shim::Lock;
+use crate::shim::{Condvar, Lock};
 use crate::spares::{Spares, Start};
 use crate::stack::StackClass;
 use crate::tell::Once;
 use crate::warm::WarmPool;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
-use std::sync::{Condvar, OnceLock};
+use std::sync::OnceLock;
 use std::thread::Thread;
 
 /// Where a runtime is in its life (S1).

@@ -1,8 +1,8 @@
 //! The one door to atomics and locks, so that model checkers can stand in for std.
 //!
-//! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `next_slot`, `deque`, `bias`, `short_lock`, `goroutine/completion`,
-//! `goroutine/refs`) run on loom's atomics; everything else uses std's. loom takes SeqCst accesses for AcqRel ones, but knows SeqCst fences: where a protocol rests on the one
-//! order of SeqCst accesses, its model puts fences in their places.
+//! Under `--cfg loom` the deciders (`parker`, `idle`, `inbox`, `next_slot`, `deque`, `marks`, `bias`, `short_lock`,
+//! `goroutine/completion`, `goroutine/refs`) run on loom's atomics, by way of `shim/models`, which says what SeqCst accesses and asymmetric fences are
+//! there; everything else uses std's.
 //!
 //! Under `--cfg shuttle` the claim word and the parking of plain threads are shuttle's: enough for whole primitives between
 //! shuttle's threads (`tests/shuttle`). No scheduler runs there, so the locks stay std's.
@@ -11,13 +11,17 @@
 pub(crate) use crossbeam_utils::Backoff;
 pub(crate) use crossbeam_utils::CachePadded;
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) mod models;
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{Ordering, fence};
+#[cfg(loom)]
+pub(crate) use models::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Lock};
 
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::thread::{
@@ -45,7 +49,9 @@ pub(crate) use loom::sync::{Condvar, Mutex};
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{Condvar, Mutex};
 
+#[cfg(not(loom))]
 use crate::stack::keeping_errno;
+#[cfg(not(loom))]
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 
 /// What a bounded wait does between two looks.
@@ -64,9 +70,11 @@ impl Backoff {
 
 /// A lock for the few lines in which the scheduler changes a queue. Never held while user code runs, never
 /// over a suspension, so a poisoned state can't be seen half-changed and is ignored.
+#[cfg(not(loom))]
 #[derive(Debug, Default)]
 pub(crate) struct Lock<T>(std::sync::Mutex<T>);
 
+#[cfg(not(loom))]
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Lock<T> {
         Lock(std::sync::Mutex::new(value))

@@ -98,6 +98,26 @@ fn a_mutex_excludes_and_wakes() {
     }
 }
 
+/// An unlock that comes late to the waiters does the work of another holder's, who has unlocked since: whom it wakes sees
+/// what that one did.
+#[test]
+fn an_unlock_acts_for_another() {
+    for starving in [false, true] {
+        model(3, starving, || {
+            let with = With::new(RawMutex::new(), touch);
+            assert!(with.primitive.acquire(None));
+            let others = [spawn(&with, locked), spawn(&with, locked)];
+            with.add();
+            // SAFETY: it was just taken.
+            unsafe { with.primitive.release() };
+            locked(&with);
+            join(others);
+            locked(&with);
+            assert_eq!(with.get(), 5);
+        });
+    }
+}
+
 #[test]
 fn a_mutex_survives_those_who_give_up() {
     for starving in [false, true] {
@@ -197,6 +217,30 @@ fn an_rwlock_survives_those_who_give_up() {
         written(&with);
         join([hasty, writer]);
         assert_eq!(with.get(), 2);
+    });
+}
+
+/// Those that do not wait see what the last one did, or do without.
+#[test]
+fn an_rwlock_is_tried() {
+    model(4, false, || {
+        let with = With::new(RawRwLock::new(), touch_both);
+        let tries = |with: &With<RawRwLock>| {
+            if with.primitive.try_write() {
+                with.add();
+                // SAFETY: it was just taken.
+                unsafe { with.primitive.end_write() };
+            }
+            if with.primitive.try_read() {
+                with.get();
+                // SAFETY: it was just taken.
+                unsafe { with.primitive.end_read() };
+            }
+        };
+        let other = spawn(&with, tries);
+        tries(&with);
+        join([other]);
+        written(&with);
     });
 }
 

@@ -166,9 +166,10 @@ impl Once {
         }
     }
 
+    /// Under the queue's lock.
     fn state(&self) -> u32 {
-        // Acquire: as in `is_completed`.
-        self.word.load(Ordering::Acquire)
+        // Relaxed: the lock orders it (O1).
+        self.word.load(Ordering::Relaxed)
     }
 
     /// Waits until `now`, called under the lock, has an answer.

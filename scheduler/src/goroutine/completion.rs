@@ -155,9 +155,9 @@ impl Completion {
             if matches!(found, CLOSING | DONE) {
                 return false;
             }
-            // Release/Acquire: the handle's last uses of the block come before its next life, and it takes back the boxed
-            // waiter.
-            if self.0.compare_exchange(found, DETACHED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // Release: the handle's last uses of the block come before its next life. The boxed waiter that it takes back is
+            // its own (C4).
+            if self.0.compare_exchange(found, DETACHED, Ordering::Release, Ordering::Relaxed).is_ok() {
                 if found != EMPTY {
                     // SAFETY: a handle is detached by its owner, which isn't parked in `wait` then: the waiter is a boxed
                     // one, and our exchange took it out.
@@ -216,8 +216,8 @@ impl Completion {
 
     /// Takes the waiter at this address out, or waits until the publisher has done with it.
     fn give_up(&self, address: usize) {
-        // Relaxed on success: the waiter is ours again, nobody wrote to it.
-        if self.0.compare_exchange(address, EMPTY, Ordering::Relaxed, Ordering::Acquire).is_err() {
+        // Relaxed on success: the waiter is ours again, nobody wrote to it. On failure: `wait_done` acquires.
+        if self.0.compare_exchange(address, EMPTY, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             self.wait_done();
         }
     }
@@ -232,10 +232,10 @@ impl Completion {
 
     #[inline]
     fn take_back_waker(&self) {
-        // Relaxed: only a guess for the exchange. Acquire on success: as in `detach`.
+        // Relaxed: only a guess for the exchange; and a waiter that it takes back is our own, as in `detach`.
         let found = self.0.load(Ordering::Relaxed);
         if !matches!(found, EMPTY | DETACHED | CLOSING | DONE | LEFT)
-            && self.0.compare_exchange(found, EMPTY, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            && self.0.compare_exchange(found, EMPTY, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             // SAFETY: only the handle registers, and it isn't parked: a boxed waiter, taken out by our exchange.
             drop_contained(unsafe { Box::from_raw(found as *mut Waiter) });

@@ -6,7 +6,6 @@
 use super::refs::Walks;
 use super::{ABORT, Completion, Goroutine, GoroutineId, Ref, slab};
 use crate::config::ThreadLocals;
-use crate::parker::{Parker, Token};
 use crate::process;
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -199,15 +198,8 @@ impl Handle {
         if self.is_parents() {
             return;
         }
-        let g = self.block();
-        // SeqCst: the flag, then the word; the worker's commit writes the word, then reads the flag. One of the
-        // two sees the other, so a goroutine never sleeps through its abort.
-        g.requests.fetch_or(ABORT, Ordering::SeqCst);
-        if cfg!(panic = "unwind") {
-            // SAFETY: type-stable and counted by us; the waiter is in its operation for as long as it isn't claimed.
-            if let Some(wake) = unsafe { Parker::claim_unshielded(NonNull::from(g).cast(), Token::ABORT) } {
-                wake.wake();
-            }
+        if let Some(wake) = self.block().ask_to_end() {
+            wake.wake();
         }
     }
 

@@ -35,10 +35,11 @@ pub(crate) use slab::{BlockList, SlabLock, for_each_live, give_back_unused, lock
 
 use crate::carrier::Carrier;
 use crate::config::ThreadLocals;
-use crate::parker::Parker;
+use crate::parker::{Commit, Committed, Parker, Token, Wake};
 use crate::processor::Processor;
 use crate::seats::Seat;
 use crate::shared::Shared;
+use crate::shim::{AtomicU8, Ordering};
 use crate::stack::StackClass;
 use refs::{Refs, Walks};
 use std::cell::{Cell, UnsafeCell};
@@ -48,7 +49,7 @@ use std::num::NonZeroU64;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+use std::sync::atomic::AtomicPtr;
 
 /// Bytes in the control block for the closure and, after it ran, its result. What is larger is boxed. As many as 512 bytes
 /// leave.
@@ -194,6 +195,45 @@ impl Goroutine {
             payload: UnsafeCell::new(Payload(MaybeUninit::uninit())),
             locals: Locals::new(),
         }
+    }
+
+    /// Asks it to end, and ends its wait, unless that is shielded. By one who keeps the block from being given back.
+    pub(crate) fn ask_to_end(&self) -> Option<Wake> {
+        // SeqCst: the flag, then the word (`Parker::claim_unshielded`); against `commit` and `Doubts`, which write the word and
+        // then read the flag. One of the two sees the other, so a goroutine never sleeps through its abort.
+        self.requests.fetch_or(ABORT, Ordering::SeqCst);
+        if !cfg!(panic = "unwind") {
+            return None;
+        }
+        // SAFETY: type-stable; the waiter is in its operation for as long as it isn't claimed.
+        unsafe { Parker::claim_unshielded(self.parker(), Token::ABORT) }
+    }
+
+    /// The commit step, by the worker that ran it, when it has left its stack. With a wait that goes on although it has been
+    /// asked to end: the worker ends it, by [`Committed::abort`].
+    #[inline]
+    pub(crate) fn commit(&self) -> (Commit, Option<Committed>) {
+        let commit = self.parker.commit();
+        let asked = match commit {
+            // SeqCst: see `ask_to_end`. The goroutine may run elsewhere by now, or be another one: then the flag is not its,
+            // and the wait not the one that was committed (P4).
+            Commit::Parked(wait) if self.is_asked_to_end() && cfg!(panic = "unwind") => Some(wait),
+            _ => None,
+        };
+        (commit, asked)
+    }
+
+    /// Whether it has been asked to end; looked at after its word was changed.
+    #[inline]
+    pub(crate) fn is_asked_to_end(&self) -> bool {
+        // SeqCst: see `ask_to_end`.
+        self.requests.load(Ordering::SeqCst) & ABORT != 0
+    }
+
+    /// Its claim word, from which one gets back to the block.
+    #[inline]
+    pub(crate) fn parker(&self) -> NonNull<Parker> {
+        NonNull::from(self).cast()
     }
 
     /// Where the closure, and later its result, lies.

@@ -1,15 +1,14 @@
 //! Models of the lock whose release is a plain store, and which is biased to who takes it again and again.
 
 use super::*;
+use crate::shim::models::model;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
 /// Two or three who all want it: one at a time has it, each sees what the one before did and noted, and nobody sleeps
 /// for ever. (With the light fence gone, or the heavy one, two of them get stuck: see the file's head.)
 fn contended(threads: u32, preemptions: usize) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(preemptions);
-    model.check(move || {
+    model(preemptions, move || {
         let lock = Arc::new(ShortLock::new(UnsafeCell::new(0), 0));
         let section = |lock: &ShortLock<UnsafeCell<u32>>| {
             let held = lock.lock();
@@ -47,10 +46,7 @@ fn three_contend() {
 /// Workers, and perhaps a plain thread, each of which takes the lock so often; in the models a lock is biased when it has
 /// been taken some four times in a row, and after a strike some sixteen times. One at a time has it, and nobody sleeps for ever.
 fn biased(sections: &'static [(Option<usize>, u32)], preemptions: usize) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(preemptions);
-    model.max_branches = 10_000;
-    model.check(move || {
+    model(preemptions, move || {
         let mut lock = ShortLock::new(UnsafeCell::new(0), 0);
         lock.model.owners = std::sync::Arc::new(Owner::table(2));
         let lock = Arc::new(lock);
@@ -106,11 +102,65 @@ fn a_worker_that_comes_late_disturbs_nobody() {
     biased(&[(Some(0), 1), (Some(1), 18)], 2);
 }
 
+/// A worker that ends has done nothing that who takes its lock does not see, and has left nothing held.
+#[test]
+fn a_worker_leaves_its_title() {
+    model(4, || {
+        let mut lock = ShortLock::new(UnsafeCell::new(0), 0);
+        lock.model.owners = std::sync::Arc::new(Owner::table(1));
+        let lock = Arc::new(lock);
+        let enter = |lock: &ShortLock<UnsafeCell<u32>>, owner: Option<&Owner>| {
+            let held = lock.lock_by(|| owner);
+            // SAFETY: under the lock; loom looks whether that is so.
+            held.with_mut(|value| unsafe { *value += 1 });
+        };
+        let owners = lock.model.owners.clone();
+        (0..4).for_each(|_| enter(&lock, Some(&owners[0])));
+        assert_ne!(lock.bias.load(Ordering::Relaxed), 0);
+        let other = {
+            let lock = lock.clone();
+            loom::thread::spawn(move || enter(&lock, None))
+        };
+        enter(&lock, Some(&owners[0]));
+        owners[0].leave();
+        other.join().unwrap();
+        // SAFETY: as above.
+        lock.lock_by(|| None).with(|value| assert_eq!(unsafe { *value }, 6));
+    });
+}
+
+/// A guard that was taken under the worker's title, and is dropped on another thread: the worker, which takes the lock again
+/// under the same title, sees what was done under it.
+#[test]
+fn a_guard_is_dropped_elsewhere() {
+    model(4, || {
+        let mut lock = ShortLock::new(UnsafeCell::new(0), 0);
+        lock.model.owners = std::sync::Arc::new(Owner::table(1));
+        let lock = Arc::new(lock);
+        let owners = lock.model.owners.clone();
+        let add = |guard: &ShortGuard<'_, UnsafeCell<u32>>| {
+            // SAFETY: under the lock; loom looks whether that is so.
+            guard.with_mut(|value| unsafe { *value += 1 });
+        };
+        (0..4).for_each(|_| add(&lock.lock_by(|| Some(&owners[0]))));
+        let guard = lock.lock_by(|| Some(&owners[0]));
+        assert_ne!(guard.note & BIASED, 0);
+        // SAFETY: the lock outlives the thread.
+        let guard: ShortGuard<'static, UnsafeCell<u32>> = unsafe { std::mem::transmute(guard) };
+        let other = loom::thread::spawn(move || {
+            add(&guard);
+            drop(guard);
+        });
+        add(&lock.lock_by(|| Some(&owners[0])));
+        other.join().unwrap();
+        // SAFETY: as above.
+        lock.lock_by(|| None).with(|value| assert_eq!(unsafe { *value }, 6));
+    });
+}
+
 #[test]
 fn one_title_is_taken_for_two_locks_at_once() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
-    model.check(|| {
+    model(2, || {
         let owners = std::sync::Arc::new(Owner::table(1));
         let locks: Arc<[ShortLock<UnsafeCell<u32>>; 2]> = Arc::new(std::array::from_fn(|_| {
             let mut lock = ShortLock::new(UnsafeCell::new(0), 0);

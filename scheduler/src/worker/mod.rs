@@ -16,7 +16,7 @@ use crate::carrier::{Carrier, Suspended};
 use crate::config::ThreadLocals;
 use crate::current;
 use crate::float_control::FloatControl;
-use crate::goroutine::{ABORT, Ref};
+use crate::goroutine::Ref;
 use crate::isolated::{self, Loaded};
 use crate::parker::{Commit, Committed};
 use crate::processor::Processor;
@@ -194,16 +194,12 @@ impl Worker {
     /// The commit step: the goroutine has left its stack, now it may be claimed for running.
     #[inline]
     fn settle(&mut self, g: Ref) {
-        match g.parker.commit() {
+        let (commit, asked) = g.commit();
+        if let Some(wait) = asked {
+            self.abort(g, wait);
+        } else if commit == Commit::Claimed {
             // Claimed while it was leaving (P2): it is still ours, and goes on.
-            Commit::Claimed => self.processor.ready(g),
-            // The abort's Dekker pair, see `Handle::abort`. The goroutine may run elsewhere by now, or be another one:
-            // then the flag is not its, and the wait not the one that was committed (P4).
-            Commit::Parked(wait) => {
-                if g.requests.load(Ordering::SeqCst) & ABORT != 0 && cfg!(panic = "unwind") {
-                    self.abort(g, wait);
-                }
-            }
+            self.processor.ready(g);
         }
     }
 

@@ -1,15 +1,20 @@
 //! Models of a goroutine's end against its handle: C1 to C4, with every interleaving.
 
 use super::*;
+use crate::shim::models::model;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use std::task::Wake;
 
-/// A completion and the result it is about, whose accesses loom watches (C1).
+/// A completion and the result it is about (C1), and what else the goroutine leaves behind; loom watches the accesses.
 struct Ended {
     done: Completion,
     result: UnsafeCell<Option<u32>>,
+    /// Written by the goroutine before its end.
+    storage: UnsafeCell<u32>,
+    /// Of the block: read by the handle, and made anew when the handle's reference is left to the goroutine (C3).
+    name: UnsafeCell<u32>,
 }
 
 // SAFETY: the completion orders the accesses to the result; that it does is what the models check.
@@ -17,7 +22,12 @@ unsafe impl Sync for Ended {}
 
 impl Ended {
     fn new() -> Arc<Ended> {
-        Arc::new(Ended { done: Completion::new(), result: UnsafeCell::new(None) })
+        Arc::new(Ended {
+            done: Completion::new(),
+            result: UnsafeCell::new(None),
+            storage: UnsafeCell::new(0),
+            name: UnsafeCell::new(0),
+        })
     }
 
     /// The result, or `None` if somebody has taken it.
@@ -29,11 +39,16 @@ impl Ended {
     /// What the exit path does. Whether the goroutine dropped the result itself.
     fn end(&self) -> bool {
         // SAFETY: as above.
+        self.storage.with_mut(|storage| unsafe { *storage = 7 });
+        // SAFETY: as above.
         self.result.with_mut(|result| unsafe { *result = Some(7) });
         match self.done.publish(|| ()) {
             Published::Detached => {
                 assert_eq!(self.take(), Some(7));
                 self.done.finish_detached();
+                assert!(self.done.is_left());
+                // SAFETY: as above.
+                self.name.with_mut(|name| unsafe { *name += 1 });
                 return true;
             }
             Published::Handed(Some(wake)) => wake.wake(),
@@ -43,30 +58,54 @@ impl Ended {
     }
 }
 
+/// The handle gives up the result, after its last use of the block.
+fn detach(ended: &Ended) -> bool {
+    // SAFETY: loom finds accesses that meet.
+    ended.name.with(|name| assert_eq!(unsafe { *name }, 0));
+    // SAFETY: C4: the only handle.
+    unsafe { ended.done.detach() }
+}
+
 fn ending(ended: &Arc<Ended>) -> thread::JoinHandle<bool> {
     let ended = ended.clone();
     thread::spawn(move || ended.end())
 }
 
 /// Counts in plain memory: it is looked at after the threads' ends only.
-#[derive(Default)]
-struct Woken(std::sync::atomic::AtomicUsize);
+struct Woken {
+    times: std::sync::atomic::AtomicUsize,
+    /// Written when it is made: the one who wakes has to see that.
+    made: UnsafeCell<bool>,
+}
+
+// SAFETY: loom looks whether it is.
+unsafe impl Sync for Woken {}
+
+impl Woken {
+    fn new() -> std::sync::Arc<Woken> {
+        let woken = Woken { times: std::sync::atomic::AtomicUsize::new(0), made: UnsafeCell::new(false) };
+        // SAFETY: nobody else has it.
+        woken.made.with_mut(|made| unsafe { *made = true });
+        std::sync::Arc::new(woken)
+    }
+}
 
 impl Wake for Woken {
     fn wake(self: std::sync::Arc<Self>) {
+        // SAFETY: loom finds accesses that meet.
+        self.made.with(|made| assert!(unsafe { *made }));
         // Relaxed: see above.
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.times.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// C3: exactly one of the two drops the result.
 #[test]
 fn a_handle_that_is_dropped() {
-    loom::model(|| {
+    model(4, || {
         let ended = Ended::new();
         let goroutine = ending(&ended);
-        // SAFETY: C4: the only handle.
-        let detached = unsafe { ended.done.detach() };
+        let detached = detach(&ended);
         let taken = if detached { None } else { ended.take() };
         let dropped_inside = goroutine.join().unwrap();
         assert_eq!(dropped_inside, detached);
@@ -79,10 +118,10 @@ fn a_handle_that_is_dropped() {
 /// waker is left behind or dropped twice.
 #[test]
 fn a_handle_that_is_polled() {
-    loom::model(|| {
+    model(4, || {
         let ended = Ended::new();
         let goroutine = ending(&ended);
-        let counters = [0; 2].map(|_| std::sync::Arc::new(Woken::default()));
+        let counters = [0; 2].map(|_| Woken::new());
         let mut ready = false;
         for counter in &counters {
             // SAFETY: C4: the only handle.
@@ -96,7 +135,7 @@ fn a_handle_that_is_polled() {
         }
         assert!(!goroutine.join().unwrap());
         // Relaxed: joined.
-        let woken = counters.each_ref().map(|c| c.0.load(Ordering::Relaxed));
+        let woken = counters.each_ref().map(|c| c.times.load(Ordering::Relaxed));
         assert!(ready || woken[1] == 1, "the last waker wakes: {woken:?}");
         assert_eq!(counters.map(|c| std::sync::Arc::strong_count(&c)), [1, 1]);
     });
@@ -105,14 +144,13 @@ fn a_handle_that_is_polled() {
 /// A future that is dropped while it waits.
 #[test]
 fn a_handle_that_is_polled_and_dropped() {
-    loom::model(|| {
+    model(4, || {
         let ended = Ended::new();
         let goroutine = ending(&ended);
-        let counter = std::sync::Arc::new(Woken::default());
+        let counter = Woken::new();
         // SAFETY: C4: the only handle.
         let ready = unsafe { ended.done.poll_register(&counter.clone().into()) };
-        // SAFETY: as above.
-        let detached = unsafe { ended.done.detach() };
+        let detached = detach(&ended);
         assert!(!(ready && detached), "ready once is ready for good");
         let taken = if detached { None } else { ended.take() };
         assert_eq!((goroutine.join().unwrap(), taken), (detached, if detached { None } else { Some(7) }));
@@ -120,36 +158,103 @@ fn a_handle_that_is_polled_and_dropped() {
     });
 }
 
-/// C2: a joiner whose wait an abort ends leaves only when nobody looks at its waiter any more.
+/// C2: a joiner whose wait ends for another reason (here its time; an abort does the same) leaves only when nobody looks at
+/// its waiter any more; and it may wait again, with a waiter that lies where the first one lay.
 #[test]
-fn a_joiner_that_is_aborted() {
-    loom::model(|| {
+fn a_joiner_that_gives_up() {
+    for waits in 1..=2 {
+        model(5 - waits, move || {
+            let ended = Ended::new();
+            let goroutine = ending(&ended);
+            let now = Instant::now();
+            for _ in 0..waits {
+                // SAFETY: C4, C5: the only handle. The waiter and its parker lie in that frame, and are gone afterwards.
+                let token = unsafe { ended.done.wait(WaitReason::Join, false, Some(now)) };
+                if token == Token::DONE {
+                    assert_eq!(ended.take(), Some(7));
+                    break;
+                }
+            }
+            assert!(!goroutine.join().unwrap());
+        });
+    }
+}
+
+/// A joiner that waits until the end.
+#[test]
+fn a_joiner_that_waits() {
+    model(5, || {
         let ended = Ended::new();
         let goroutine = ending(&ended);
+        // SAFETY: C4, C5: the only handle.
+        assert_eq!(unsafe { ended.done.wait(WaitReason::Join, false, None) }, Token::DONE);
+        assert_eq!(ended.take(), Some(7));
+        assert!(!goroutine.join().unwrap());
+    });
+}
+
+/// A parker is gone when its joiner is: loom finds a claim that meets its end. And what lies where it lay is another one.
+#[test]
+fn a_waiter_at_the_same_place_is_another_one() {
+    model(4, || {
+        let ended = Ended::new();
+        let goroutine = ending(&ended);
+        let mut registered = false;
         let mut parker = Box::new(Parker::for_goroutine());
-        parker.arm(false);
         let waiter = Waiter::Parked(NonNull::from(&*parker));
         let address = (&raw const waiter) as usize;
-        // As `wait` does it.
-        let registered = ended.done.0.compare_exchange(EMPTY, address, Ordering::Release, Ordering::Acquire).is_ok();
-        if registered {
-            // The abort, which races with the publisher's claim; then the goroutine would be back from `park`.
+        for _ in 0..2 {
+            parker.arm(false);
+            // As `wait` does it.
+            registered = ended.done.0.compare_exchange(EMPTY, address, Ordering::Release, Ordering::Acquire).is_ok();
+            if !registered {
+                assert!(parker.disarm());
+                break;
+            }
             // SAFETY: ours.
             let aborted = unsafe { Parker::claim(NonNull::from(&*parker), Token::ABORT) }.is_some();
-            let token = parker.finish();
-            assert_eq!(token, if aborted { Token::ABORT } else { Token::DONE });
-            if aborted {
-                ended.done.give_up(address);
-            } else {
-                assert_eq!(ended.take(), Some(7));
+            assert_eq!(parker.finish(), if aborted { Token::ABORT } else { Token::DONE });
+            if !aborted {
+                break;
             }
-        } else {
-            assert!(parker.disarm());
+            registered = false;
+            ended.done.give_up(address);
+            parker.unmake();
+            *parker = Parker::for_goroutine();
+        }
+        if ended.done.is_finished() {
             assert_eq!(ended.take(), Some(7));
         }
-        // We leave: loom finds a claim that meets this.
+        let _ = registered;
         parker.unmake();
         drop(parker);
         assert!(!goroutine.join().unwrap());
     });
+}
+
+/// Somebody with a clone of the handle who sees that the goroutine has ended sees what it did, whoever has the result.
+#[test]
+fn an_onlooker() {
+    for detaches in [false, true] {
+        model(3, move || {
+            let ended = Ended::new();
+            let goroutine = ending(&ended);
+            let onlooker = {
+                let ended = ended.clone();
+                thread::spawn(move || {
+                    if ended.done.is_finished() {
+                        // SAFETY: loom finds accesses that meet.
+                        ended.storage.with(|storage| assert_eq!(unsafe { *storage }, 7));
+                    }
+                })
+            };
+            if detaches {
+                let detached = detach(&ended);
+                assert_eq!(goroutine.join().unwrap(), detached);
+            } else {
+                assert!(!goroutine.join().unwrap());
+            }
+            onlooker.join().unwrap();
+        });
+    }
 }
