@@ -8,10 +8,17 @@
 //! Pusher: make the work visible; fence; if nobody searches and somebody sleeps, wake one (it searches then).
 //! Sleeper: enter the list of sleepers, stop searching; fence; look at all queues once more; sleep.
 //!
+//! A worker that finds work ends its search, passes a fence, and looks once more, if it was the last one: whoever pushed
+//! meanwhile has seen a searcher. So does a pusher that counted itself for a sleeper it meant to wake, and found none.
+//!
 //! The bad interleaving, without the second look: the sleeper finds all queues empty; the pusher pushes, sees a
 //! searcher (the sleeper itself) and wakes nobody; the sleeper sleeps, with work in the queue. With the two
 //! fences one of the two must see the other: if the pusher's look at `searching`/`sleeping` comes before the
 //! sleeper's change in the single total order, its push comes before the sleeper's second look.
+//!
+//! The bad interleaving, if a pusher that finds the list empty just takes back its count: it has seen a sleeper, which wakes
+//! by itself, runs something and falls asleep again; another pusher sees that sleeper, and the first one's count, and wakes
+//! nobody. Nobody looks for its push any more.
 //!
 //! * **D1.** `searching` counts workers that will look at every queue before they sleep.
 //! * **D2.** Whoever takes an index out of the list wakes that worker; a worker that finds itself no longer in
@@ -71,34 +78,49 @@ impl Idle {
 
     #[cold]
     fn wake_one(&self) -> Option<usize> {
-        // SeqCst: one pusher of many becomes the waker, and the count stands for the worker it wakes (D1).
-        if self.searching.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            return None;
+        loop {
+            // Relaxed: one pusher of many becomes the waker, and the count stands for the worker it wakes (D1). Whoever is
+            // counted already has its fence before it.
+            if self.searching.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                return None;
+            }
+            let woken = self.take_sleeper();
+            if woken.is_some() {
+                return woken;
+            }
+            // Nobody to look for what others have pushed meanwhile (D1): as `end_search`.
+            let _last = self.end_search();
+            // Relaxed: ordered by the fence.
+            if self.sleeping.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
         }
-        let woken = self.take_sleeper();
-        if woken.is_none() {
-            self.searching.fetch_sub(1, Ordering::SeqCst);
-        }
-        woken
     }
 
     fn take_sleeper(&self) -> Option<usize> {
         let mut sleepers = self.sleepers.lock();
         let index = sleepers.pop()?;
+        // SeqCst: the count, then the monitor's flag (`Shared::wake_monitor`, which the woken worker calls).
         self.sleeping.fetch_sub(1, Ordering::SeqCst);
         Some(index)
     }
 
     /// The worker begins to search.
     pub(crate) fn start_search(&self) {
-        self.searching.fetch_add(1, Ordering::SeqCst);
+        // Relaxed: whoever does not see it wakes another one; whoever sees it is seen by the last look (D1).
+        self.searching.fetch_add(1, Ordering::Relaxed);
     }
 
     /// It found something. `true`: it was the last one searching, so it should see to it that another looks
     /// when there is more.
     #[must_use]
     pub(crate) fn end_search(&self) -> bool {
-        self.searching.fetch_sub(1, Ordering::SeqCst) == 1
+        // Relaxed: the fence orders it before the caller's look.
+        let last = self.searching.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last {
+            fence(Ordering::SeqCst);
+        }
+        last
     }
 
     /// It found nothing and enters the list; afterwards it must look once more at every queue.
@@ -106,9 +128,10 @@ impl Idle {
         {
             let mut sleepers = self.sleepers.lock();
             sleepers.push(index);
-            self.sleeping.fetch_add(1, Ordering::SeqCst);
+            // Relaxed, both: ordered by the fence. (The monitor may see it too late, and looks once more.)
+            self.sleeping.fetch_add(1, Ordering::Relaxed);
         }
-        self.searching.fetch_sub(1, Ordering::SeqCst);
+        self.searching.fetch_sub(1, Ordering::Relaxed);
         // The sleeper's fence.
         fence(Ordering::SeqCst);
     }
@@ -118,23 +141,28 @@ impl Idle {
         let mut sleepers = self.sleepers.lock();
         if let Some(at) = sleepers.iter().position(|i| *i == index) {
             sleepers.swap_remove(at);
+            // SeqCst: as in `take_sleeper`.
             self.sleeping.fetch_sub(1, Ordering::SeqCst);
-            self.searching.fetch_add(1, Ordering::SeqCst);
+            // Relaxed: as in `start_search`.
+            self.searching.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Whether some worker sleeps, or is looking for work. A snapshot.
     pub(crate) fn any_awaits_work(&self) -> bool {
-        self.any_asleep() || self.searching.load(Ordering::SeqCst) != 0
+        // Relaxed: a snapshot.
+        self.any_asleep() || self.searching.load(Ordering::Relaxed) != 0
     }
 
     /// Whether some worker sleeps. A snapshot.
     pub(crate) fn any_asleep(&self) -> bool {
-        self.sleeping.load(Ordering::SeqCst) != 0
+        // Relaxed: a snapshot.
+        self.sleeping.load(Ordering::Relaxed) != 0
     }
 
     /// How many sleep. A snapshot.
     pub(crate) fn asleep(&self) -> usize {
+        // SeqCst: the monitor's flag, then the count; see `take_sleeper`.
         self.sleeping.load(Ordering::SeqCst)
     }
 }
@@ -172,32 +200,4 @@ mod tests {
 }
 
 #[cfg(all(test, loom))]
-mod models {
-    use super::*;
-    use loom::sync::Arc;
-    use loom::sync::atomic::AtomicBool;
-
-    /// A push and a worker that goes to sleep: the work is found, by the second look or by a wake-up.
-    #[test]
-    fn no_wake_up_is_lost() {
-        loom::model(|| {
-            let shared = Arc::new((Idle::new(), AtomicBool::new(false)));
-            let pusher = {
-                let shared = shared.clone();
-                loom::thread::spawn(move || {
-                    shared.1.store(true, Ordering::Relaxed);
-                    shared.0.notify()
-                })
-            };
-            shared.0.start_search();
-            let first = shared.1.load(Ordering::Relaxed);
-            let mut found = first;
-            if !first {
-                shared.0.fall_asleep(0);
-                found = shared.1.load(Ordering::Relaxed);
-            }
-            let woken = pusher.join().unwrap();
-            assert!(found || woken == Some(0), "asleep with work in the queue");
-        });
-    }
-}
+mod models;
