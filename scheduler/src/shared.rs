@@ -18,8 +18,8 @@ use crate::spares::{Spares, Start};
 use crate::stack::StackClass;
 use crate::tell::Once;
 use crate::warm::WarmPool;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::thread::Thread;
 
 /// Where a runtime is in its life (S1).
