@@ -193,3 +193,25 @@ fn answer_late(sockets: Vec<UnixStream>, after: Duration) {
         }
     }
 }
+
+#[test]
+fn threads_go_back_also_while_some_stay_stuck() {
+    within(|| {
+        let runtime = runtime(2);
+        let ((first, open), (second, other)) = (gate(), gate());
+        let block = |n: usize, open: &common::stuck::Open| {
+            (0..n).for_each(|_| {
+                let open = open.clone();
+                drop(runtime.go(move || open.wait()));
+            });
+        };
+        block(1, &other);
+        block(300, &open);
+        until(|| runtime.metrics().stuck_workers == 301);
+        drop(first);
+        // The one that is stuck, and the two in its and the others' place.
+        until(|| runtime.metrics().threads <= 3);
+        drop(second);
+        goes_back(&runtime);
+    });
+}

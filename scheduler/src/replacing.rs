@@ -70,7 +70,7 @@ impl Replacing {
         let spares = &shared.spares;
         let dozens = spares.see_to_care(stack::guards_came_late());
         self.set_pace(shared, seen);
-        spares.want(shared.config.workers + usize::from(dozens) + self.ahead);
+        want(shared, shared.config.workers + usize::from(dozens) + self.ahead);
         let (attend, stuck) = spares.crew();
         if stuck >= HUNDREDS && self.told_of_hundreds.is_first() {
             tell_of(shared, &format!("{stuck} threads are held up by goroutines that compute or block"), HINT);
@@ -88,11 +88,7 @@ impl Replacing {
     pub(crate) fn rest(&mut self, shared: &Shared) {
         *self = Replacing { told_of_hundreds: std::mem::take(&mut self.told_of_hundreds), ..Replacing::default() };
         let _dozens = shared.spares.see_to_care(stack::guards_came_late());
-        shared.spares.want(shared.config.workers);
-        if shared.spares.crew().0 > shared.config.workers {
-            // It sees that, and wakes the next one.
-            shared.notify();
-        }
+        want(shared, shared.config.workers);
     }
 
     fn set_pace(&mut self, shared: &Shared, seen: Seen) {
@@ -133,6 +129,16 @@ impl Replacing {
                 }
             }
         }
+    }
+}
+
+/// So many are to attend. If that are fewer than before, one of those that sleep is woken, sees that it is one too many, and
+/// wakes the next one. Not again and again: it may be the home of pinned goroutines, and stay.
+fn want(shared: &Shared, workers: usize) {
+    let fewer = workers < shared.spares.wanted();
+    shared.spares.want(workers);
+    if fewer && shared.spares.crew().0 > workers {
+        shared.notify();
     }
 }
 
