@@ -12,7 +12,7 @@
 //!
 //! Lock order: `grow`, then `TABLE`, then `free`. Under none of them is a guard made, a page freed or user code run.
 
-use super::{CLASSES, StackClass, StackError, errno, guard, page_size};
+use super::{CLASSES, StackClass, StackError, errno, executable, guard, page_size};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -322,8 +322,8 @@ fn map_chunks(class: StackClass, needed: usize, capacity: usize) -> Result<Vec<(
 
 /// Maps `len` bytes, if there is room for [`HEADROOM`] besides.
 fn map(len: usize) -> Result<(usize, usize), i32> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+    let protection = executable::protection();
     // SAFETY: a fresh mapping at an address of the kernel's choice.
     let start = unsafe { libc::mmap(ptr::null_mut(), len + HEADROOM, protection, flags, -1, 0) };
     if start == libc::MAP_FAILED {

@@ -19,6 +19,7 @@
 //! This module does not switch stacks and does not know what a goroutine is.
 
 mod arena;
+mod executable;
 mod guard;
 mod overflow;
 
