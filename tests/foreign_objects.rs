@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::foreign::{Act, each, until_yielding};
+use common::foreign::{ACTS, Act, each, until_yielding};
 use common::{counter, others_wait, within};
-use gorun::runtime::ThreadLocals;
+use gorun::runtime::{Builder, ThreadLocals};
 use gorun::{context, sync, time};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -154,9 +154,9 @@ mod a_drop {
     fn of_a_scoped_goroutines_value() {
         each(|act| {
             let (value, dropped) = Dropped::new(act);
-            let result = caught(|| gorun::scope(|s| drop(s.go(move || value))));
+            // Nobody has joined it: the scope says that it panicked.
+            is_the_callers(act, caught(|| gorun::scope(|s| drop(s.go(move || value)))));
             assert_eq!(dropped(), 1);
-            result.ok();
             let (value, dropped) = Dropped::new(act);
             let result = caught(|| gorun::scope(|s| drop(s.go(move || std::panic::resume_unwind(Box::new(value))))));
             assert_eq!((dropped(), result.is_err()), (1, true));
@@ -224,6 +224,31 @@ mod a_drop {
             let call = ctx.after_func(move || drop(value));
             is_the_callers(act, caught(|| call.stop()));
             assert_eq!(dropped(), 1);
+        });
+    }
+
+    /// Nobody is there whose own it would be: the runtime ends all the same, with all that ends with it.
+    #[test]
+    fn of_functions_that_a_runtime_has_not_called() {
+        within(|| {
+            for act in ACTS {
+                let runtime = Builder::new().workers(2).build().unwrap();
+                let made: Vec<_> = (0..8)
+                    .map(|_| {
+                        let made = runtime.go(move || {
+                            let (value, dropped) = Dropped::new(act);
+                            drop(time::after_func(Duration::from_secs(3600), move || _ = &value));
+                            (time::after(Duration::from_secs(3600)), dropped)
+                        });
+                        made.unwrap().join().unwrap()
+                    })
+                    .collect();
+                assert!(caught(|| drop(runtime)).is_ok(), "{act:?}");
+                for (timer, dropped) in made {
+                    assert_eq!(dropped(), 1);
+                    assert!(timer.recv().is_err(), "it ended with its runtime");
+                }
+            }
         });
     }
 

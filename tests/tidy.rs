@@ -49,7 +49,7 @@ const SCHEDULER: &str = "
     ready: process current goroutine shared processor
     parker: shim unwind doubt goroutine ready ^task
     task: parker
-    timers: shim process fetch current config goroutine carrier seats processor parker ^spawn
+    timers: shim process fetch current config unwind goroutine carrier seats processor parker ^spawn
     metrics: goroutine shared timers
     replacing: stack shared spares tell metrics
     monitor: goroutine grain replacing seats shared timers

@@ -46,6 +46,7 @@ use crate::parker::{Parker, Token, Wake};
 use crate::process::{self, PerProcess};
 use crate::seats::Seat;
 use crate::shim::Lock;
+use crate::unwind::drop_contained;
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -194,7 +195,11 @@ impl Timers {
             // SAFETY: M2: with the node the queue's reference is ours.
             left.into_iter().filter_map(|node| unsafe { adopt(node) }).collect()
         };
-        left.iter().for_each(|timer| timer.end());
+        // With the last reference goes a user's function. Its panic must neither keep the rest nor the runtime from ending.
+        for timer in left {
+            timer.end();
+            drop_contained(timer);
+        }
     }
 }
 
