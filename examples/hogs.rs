@@ -2,7 +2,8 @@
 //!
 //! Two workers, two hogs that make no runtime call, once computing and once in `std::thread::sleep`, and beside them a
 //! goroutine that sleeps 1 ms again and again. Another worker takes over what the stuck ones had to do, so the sleeper
-//! hardly notices. Run with `cargo run --release --example hogs -- 3`; the argument is how many seconds each part takes.
+//! hardly notices. Then the same beside two that yield after turns of 10 us, 200 us and 2 ms, for which nobody has to be
+//! brought in: the sleeper is late by a turn or two. Run with `cargo run --release --example hogs -- 3`; the argument is how many seconds each part takes.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
@@ -55,6 +56,17 @@ fn sleep_in_the_kernel(over: &AtomicBool) {
     }
 }
 
+/// Computes for so many microseconds, yields, and so on.
+fn yield_after<const MICROS: u64>(over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
+        let at = Instant::now();
+        while at.elapsed() < Duration::from_micros(MICROS) {
+            std::hint::spin_loop();
+        }
+        gorun::yield_now();
+    }
+}
+
 fn main() -> ExitCode {
     let Ok(seconds) = std::env::args().nth(1).map_or(Ok(1.0), |arg| arg.parse::<f64>()) else {
         eprintln!("hogs: how many seconds each part takes, for example 3");
@@ -65,6 +77,9 @@ fn main() -> ExitCode {
         ("no hogs", compute as fn(&AtomicBool), 0),
         ("2 hogs that compute", compute, 2),
         ("2 hogs in std::thread::sleep", sleep_in_the_kernel, 2),
+        ("2 that yield every 10 us", yield_after::<10>, 2),
+        ("2 that yield every 200 us", yield_after::<200>, 2),
+        ("2 that yield every 2 ms", yield_after::<2000>, 2),
     ] {
         let naps = naps(hog, hogs, time);
         let at = |share: f64| naps[((naps.len() - 1) as f64 * share) as usize];
