@@ -10,7 +10,7 @@
 //! * **J3.** `end` is dropped after the exit path and before the result is published, once; or with `f`, after it, if
 //!   there is no goroutine. Its type is `()` where nobody asks for it.
 
-use gorun_scheduler::{Entry, GoroutineId, Handle, PAYLOAD, Token, Unwound, WaitReason, classify};
+use gorun_scheduler::{Entry, GoroutineId, Handle, PAYLOAD, Token, Unwound, WaitReason, classify, polled_in_vain};
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
@@ -428,7 +428,11 @@ impl<T> JoinHandle<T> {
     /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.handle.completion().is_finished()
+        let finished = self.handle.completion().is_finished();
+        if !finished {
+            polled_in_vain();
+        }
+        finished
     }
 
     /// The goroutine's number.

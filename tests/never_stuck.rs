@@ -177,6 +177,38 @@ fn whom_a_stuck_goroutine_wakes_goes_on() {
     });
 }
 
+/// There is one worker to take over; if it took one of those that come from outside first, it would be stuck as well.
+#[test]
+fn whom_a_stuck_goroutine_wakes_goes_before_what_comes_from_outside() {
+    within(|| {
+        let runtime = one_and_a_spare();
+        for _ in 0..4 {
+            let ((free, stays), (has_woken, wakes)) = (flag(), flag());
+            let (tx, rx) = gorun::channel::<()>(0);
+            let (begun, begins) = mpsc::channel();
+            let woken = runtime.go(move || {
+                begun.send(()).unwrap();
+                rx.recv().unwrap();
+            });
+            begins.recv().unwrap();
+            let stuck = runtime.go(move || {
+                tx.send(()).unwrap();
+                has_woken.store(true, Ordering::SeqCst);
+                compute(&stays);
+            });
+            until(|| wakes.load(Ordering::SeqCst));
+            let from_outside = [(); 3].map(|()| {
+                let free = free.clone();
+                runtime.go(move || compute(&free)).unwrap()
+            });
+            woken.unwrap().join().unwrap();
+            free.store(true, Ordering::SeqCst);
+            stuck.unwrap().join().unwrap();
+            from_outside.into_iter().for_each(|g| g.join().unwrap());
+        }
+    });
+}
+
 #[test]
 fn a_pinned_one_that_a_stuck_one_woke_waits_for_its_thread() {
     within(|| {

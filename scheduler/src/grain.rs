@@ -1,6 +1,6 @@
 //! How long a worker's turns are, and so whether what waits in its queue is worth another worker.
 //!
-//! Gauged by the worker at some of its rounds of fairness, kept in its seat; read by `processor` before it wakes somebody,
+//! Gauged by the worker where it reads the clock (`pace`), kept in its seat; read by `processor` before it wakes somebody,
 //! by `worker` before it steals, and by the monitor, which doubts it.
 //!
 //! A wake-up, a theft, and the cache lines that follow a goroutine to another processor and back take microseconds.
@@ -25,8 +25,8 @@ const WORTH: u64 = 5_000;
 const TREE: usize = 4;
 /// Turns of which a single one is worth another worker are fewer than this in the monitor's glance.
 pub(crate) const FINE_IN_GLANCE: u32 = 200;
-/// Rounds of a gauge: a multiple of the worker's rounds of fairness, at which it is read.
-pub(crate) const WINDOW: u32 = 4 * 61;
+/// Rounds of a gauge, at least.
+pub(crate) const WINDOW: u32 = 4 * crate::pace::MOST;
 /// Not known to be fine.
 const COARSE: u32 = u32::MAX;
 
@@ -95,13 +95,19 @@ impl Gauge {
         Gauge { since: Cell::new(0), round: Cell::new(0), last: Cell::new(COARSE) }
     }
 
-    /// At a round that is a multiple of [`WINDOW`].
+    /// At a look at the clock. A window ends at the first one after [`WINDOW`] rounds; the first one after a sleep begins it.
     pub(crate) fn read(&self, grain: &Grain, round: u32, now: u64) {
-        let turns = round.wrapping_sub(self.round.replace(round));
+        let turns = round.wrapping_sub(self.round.get());
+        let begun = self.since.get() != 0;
+        if begun && turns < WINDOW {
+            return;
+        }
+        self.round.set(round);
         let took = now.saturating_sub(self.since.replace(now));
-        // Otherwise a window was begun before the last sleep.
-        let mean = if turns == WINDOW { took / u64::from(WINDOW) } else { u64::from(COARSE) };
-        let mean = u32::try_from(mean).unwrap_or(COARSE);
+        if !begun {
+            return;
+        }
+        let mean = u32::try_from(took / u64::from(turns)).unwrap_or(COARSE);
         let turn = mean.max(self.last.replace(mean));
         // Relaxed: a guess.
         grain.turn.store(turn, Ordering::Relaxed);

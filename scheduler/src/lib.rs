@@ -29,6 +29,7 @@ mod current;
 #[allow(unsafe_code, reason = "buffers by pointer, and elements that are not null")]
 mod deque;
 mod doubt;
+mod eagerness;
 #[allow(unsafe_code, reason = "runs and drops the payload")]
 mod exit;
 #[allow(unsafe_code, reason = "an instruction")]
@@ -58,6 +59,7 @@ mod metrics;
 mod monitor;
 #[allow(unsafe_code, reason = "a goroutine in a word")]
 mod next_slot;
+mod pace;
 #[allow(unsafe_code, reason = "a goroutine's claim word, by pointer")]
 mod park;
 #[allow(unsafe_code, reason = "claims reach the waiter by pointer")]
@@ -108,7 +110,7 @@ pub use goroutine::*;
 pub use isolated::{Unsupported, isolation};
 pub use lock_thread::{OsThreadLock, lock_os_thread};
 pub use metrics::{LongRunning, Metrics};
-pub use park::{Blocker, WaitReason, breathe, checkpoint, let_fine_ones_go, yield_now};
+pub use park::{Blocker, WaitReason, breathe, checkpoint, give_way, let_fine_ones_go, polled_in_vain, yield_now};
 pub use parker::{Parker, Token, Wake};
 pub use process::{PerProcess, process};
 pub use scheduler::{LeftBehind, Remote, Scheduler};

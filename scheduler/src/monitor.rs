@@ -1,9 +1,11 @@
 //! The monitor thread: sees what a busy worker can't see of itself.
 //!
 //! Started by `scheduler`; sleeps while all workers sleep, else looks every [`PERIOD`]:
-//! * a goroutine that has run for a whole period while something waits is asked to yield at its next runtime call;
-//! * after a period more its worker is *stuck*: its seat is unattended (S4 in `seats`), and as soon as something waits
-//!   that no sleeping worker is there for, another worker is brought in (`replacing`);
+//! * a goroutine that has run for a whole period is asked to yield at its next runtime call (also where nothing waits that
+//!   can be seen from here: pinned neighbours can't), and a worker that sleeps may take what waits behind it;
+//! * when it has run for [`STUCK`] periods its worker is *stuck*: its seat is unattended (S4 in `seats`), and as soon as
+//!   something waits that no sleeping worker is there for, another worker is brought in (`replacing`);
+//! * a worker that has made few rounds looks beyond its own queues before its next turn (L3 in `pace`);
 //! * work or timers that wait while some worker sleeps get that worker woken (a second net under `idle`, and the
 //!   first one for what waits on the seat of a busy worker);
 //! * goroutines that were not worth another worker (`grain`) become so when the turns before them have turned out to be longer
@@ -12,6 +14,7 @@
 
 use crate::goroutine::YIELD;
 use crate::grain::FINE_IN_GLANCE;
+use crate::pace;
 use crate::replacing::{Replacing, Seen};
 use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
@@ -20,12 +23,14 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-const PERIOD: Duration = Duration::from_millis(10);
+const PERIOD: Duration = Duration::from_millis(5);
+/// Looks at the same turn after which its worker is stuck: the turn has gone on for 15 to 20 ms.
+const STUCK: u32 = 3;
+/// Rounds in a period that leave more than a millisecond between two looks of the worker's (`pace`).
+const FEW: u32 = 5 * pace::MOST;
 /// While somebody sleeps beside work that was not worth waking him for (`grain`).
 const GLANCE: Duration = Duration::from_millis(1);
 
-/// A turn that goes on for so many looks is one that its worker is stuck in.
-const STUCK: u32 = 2;
 /// Of the seats that have nothing so many are looked at in one look.
 const SOME: usize = 512;
 
@@ -37,7 +42,7 @@ struct Last {
     glanced: u32,
     /// For how many looks the same turn has been going on.
     looks: u32,
-    /// For how long the thread had run, at the look before it may be found stuck.
+    /// For how long the thread had run, when the turn was first found to be long.
     ran: Option<u64>,
     /// Of the first seat: where `look_at_some` goes on.
     next_of_some: usize,
@@ -117,23 +122,27 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>, replacing: &mut Replacing) {
         let round = seat.rounds.load(Ordering::Relaxed);
         let busy = !seat.running.load(Ordering::Relaxed).is_null();
         last.looks = if busy && round == last.round { last.looks + 1 } else { 0 };
-        last.round = round;
+        let rounds = round.wrapping_sub(std::mem::replace(&mut last.round, round));
+        if busy && rounds < FEW {
+            seat.look_now();
+        }
+        seat.set_long_turn((last.looks > 0).then_some(round));
         if last.looks > 0 {
             seat.grain.forget();
         }
         let overdue = seat.timers.earliest() <= now;
-        waiting |= overdue || seat.has_work() || (last.looks > 0 && seat.next.has_stealable());
+        waiting |= overdue || seat.has_work();
     }
     let mut blocked = 0;
     for seat in shared.seats.worth_a_look() {
         // A seat that has been added meanwhile has no look yet.
         let Some(last) = last.get_mut(seat.index).filter(|last| last.looks > 0) else { continue };
-        // What is held back waits until a worker is free, which may be up to this very goroutine.
-        if waiting || held || !seat.inbox.is_empty() {
-            ask_to_yield(seat);
+        ask_to_yield(seat);
+        if last.looks == 1 {
+            last.ran = seat.thread_time();
         }
-        let ran = std::mem::replace(&mut last.ran, if last.looks < STUCK { seat.thread_time() } else { None });
         if last.looks >= STUCK && found_stuck(shared, seat, now) {
+            let ran = last.ran.take();
             blocked += usize::from(ran.is_some() && ran == seat.thread_time());
         }
     }

@@ -81,6 +81,12 @@ impl NextSlot {
         before
     }
 
+    /// Whether nobody is there. By the owner.
+    pub(crate) fn is_empty(&self) -> bool {
+        // Relaxed: as in `take`.
+        self.word.load(Ordering::Relaxed).is_null()
+    }
+
     /// Whether something is there that [`NextSlot::steal`] could get. A snapshot.
     pub(crate) fn has_stealable(&self) -> bool {
         // Relaxed: a hint.

@@ -8,6 +8,7 @@ use crate::current;
 use crate::doubt::Armed;
 use crate::goroutine::{ABORT, Goroutine, YIELD};
 use crate::parker::{Parker, ThreadParker, Token};
+use crate::processor::Processor;
 use crate::unwind::unwind_aborted;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -364,18 +365,92 @@ pub fn breathe() {
     }
 }
 
+/// Yields if the goroutine was asked to, pinned or not: for operations that may wait, where they need not and are
+/// no cancellation points.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// let turns = go(|| (0..1000).map(|_| give_way()).count());
+/// join(&turns);
+/// ```
+#[inline]
+pub fn give_way() {
+    if let Some(g) = current::goroutine()
+        // Relaxed: a hint.
+        && g.requests.load(Ordering::Relaxed) & YIELD != 0
+    {
+        yield_if_asked(g);
+    }
+}
+
 #[cold]
 fn heed(g: &Goroutine, cancels: bool) {
     if !cancels && g.mode.get() == ThreadLocals::Pinned {
         return;
     }
-    // Relaxed: requests, nothing is published with them.
-    let asked = g.requests.fetch_and(!YIELD, Ordering::Relaxed);
-    if cancels && asked & ABORT != 0 && !g.exiting.get() && !std::thread::panicking() {
+    if cancels
+        // Relaxed: requests, nothing is published with them.
+        && g.requests.load(Ordering::Relaxed) & ABORT != 0
+        && !g.exiting.get()
+        && !std::thread::panicking()
+    {
         unwind_aborted();
     }
-    if asked & YIELD != 0 {
+    yield_if_asked(g);
+}
+
+#[cold]
+fn yield_if_asked(g: &Goroutine) {
+    // Relaxed: as above.
+    if g.requests.fetch_and(!YIELD, Ordering::Relaxed) & YIELD != 0 {
         carrier::suspend(g, Suspended::Asked);
+    }
+}
+
+/// After an operation that would have had to wait, and says so instead: a poll in vain. Whoever makes many of them in one
+/// turn most likely waits for somebody, who may be ready on the same worker: then it yields.
+///
+/// An isolated goroutine does so after a few, if somebody is ready here. A pinned one may hold a lock of std's that a
+/// neighbour on its thread waits for (see [`breathe`]), so it has to have gone on for very many, and for so long that the
+/// monitor has asked it to yield.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// static READY: AtomicBool = AtomicBool::new(false);
+/// let polls = go(|| {
+///     go(|| READY.store(true, Ordering::Release));
+///     while !READY.load(Ordering::Acquire) {
+///         polled_in_vain();
+///     }
+/// });
+/// join(&polls);
+/// ```
+#[inline]
+pub fn polled_in_vain() {
+    if let (Some(g), Some(processor)) = (current::goroutine(), current::processor()) {
+        let polls = processor.count_poll();
+        if polls >= FEW_POLLS {
+            give_up_polling(g, processor, polls);
+        }
+    }
+}
+
+/// So many polls in vain in one turn are enough to let others go first, where that does no harm.
+const FEW_POLLS: u32 = 16;
+/// So many are enough where it might.
+const MANY_POLLS: u32 = 4096;
+
+#[cold]
+#[inline(never)]
+fn give_up_polling(g: &Goroutine, processor: &Processor, polls: u32) {
+    match g.mode.get() {
+        // Where no worker can be brought in it may hold what those that go first want: as in `spawn`.
+        ThreadLocals::Isolated if processor.shared.spares.can_be_had() && processor.has_ready() => {
+            carrier::suspend(g, Suspended::Yield);
+        }
+        _ if polls >= MANY_POLLS => yield_if_asked(g),
+        _ => {}
     }
 }
 

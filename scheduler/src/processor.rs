@@ -13,6 +13,7 @@ use crate::bias::Owner;
 use crate::carrier::{Carrier, CarrierList};
 use crate::config::ThreadLocals;
 use crate::doubt::Doubts;
+use crate::eagerness::Eagerness;
 use crate::goroutine::{BlockList, Goroutine, Ref};
 use crate::grain::Gauge;
 use crate::run_queue::{RunQueue, STREAK};
@@ -56,6 +57,8 @@ pub(crate) struct Processor {
     spawns: Cell<(u32, u32)>,
     /// Who that was. Only compared: it may be another goroutine by now.
     spawner: Cell<*const Goroutine>,
+    /// The turn that last polled in vain, and how often.
+    polls: Cell<(u32, u32)>,
     eagerness: Eagerness,
     pub(crate) gauge: Gauge,
     pub(crate) blocks: BlockList,
@@ -88,6 +91,7 @@ impl Processor {
             turn: Cell::new(false),
             spawns: Cell::new((0, 0)),
             spawner: Cell::new(ptr::null()),
+            polls: Cell::new((0, 0)),
             eagerness: Eagerness::default(),
             gauge: Gauge::new(),
             blocks: BlockList::new(),
@@ -159,6 +163,17 @@ impl Processor {
         }
     }
 
+    /// As `push_back`, and wakes nobody.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn push_back_quietly(&self, g: Ref) {
+        match g.home.get().is_null() {
+            true if self.is_aside() || self.always_migrate => self.shared.inject(g),
+            true => self.queue.push_ready(g),
+            false => self.bound.borrow_mut().push_back(g),
+        }
+    }
+
     /// Puts a goroutine that was spawned here where it has its first turn soon.
     #[inline]
     pub(crate) fn push_unbegun(&self, g: Ref) {
@@ -169,6 +184,26 @@ impl Processor {
         if self.shared.idle.seems_asleep() {
             self.pushed();
         }
+    }
+
+    /// Counts one operation of the running goroutine's that would have had to wait and did not. How many there were in this
+    /// turn.
+    #[inline]
+    pub(crate) fn count_poll(&self) -> u32 {
+        // Relaxed: our own worker's count.
+        let now = self.seat_ref().rounds.load(Ordering::Relaxed);
+        let (turn, before) = self.polls.get();
+        let polls = if turn == now { before.saturating_add(1) } else { 1 };
+        self.polls.set((now, polls));
+        polls
+    }
+
+    /// Whether somebody is ready in one of the local queues.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.seat_ref().next.is_empty()
+            || self.queue.ready() > 0
+            || self.queue.has_unbegun()
+            || !self.bound.borrow().is_empty()
     }
 
     /// Counts one spawn of the running goroutine's. Whether it should let what was spawned go first: when one turn has
@@ -418,41 +453,6 @@ impl Processor {
     }
 }
 
-/// Whether a push onto the own queue should wake a sleeper.
-///
-/// A worker that is woken for a goroutine which its owner then runs itself, a moment later, was woken in vain, and that
-/// costs more than the goroutine. So after each wake-up in vain twice as many pushes as before go by without one, up to
-/// [`Eagerness::MOST`]; a queue that grows wakes in any case. (A push needs no wake-up to be run: the owner will come to
-/// it. The monitor looks after what waits for longer.)
-#[derive(Debug, Default)]
-struct Eagerness {
-    vain: Cell<usize>,
-    backoff: Cell<u32>,
-    skip: Cell<u32>,
-}
-
-impl Eagerness {
-    const MOST: u32 = 63;
-    /// A queue of so many wakes.
-    const MANY: usize = 4;
-
-    #[inline]
-    fn wakes(&self, vain: usize, queued: usize) -> bool {
-        if queued >= Eagerness::MANY {
-            return true;
-        }
-        if self.skip.get() > 0 {
-            self.skip.set(self.skip.get() - 1);
-            return false;
-        }
-        let before = self.vain.replace(vain);
-        let backoff = if before == vain { self.backoff.get() / 2 } else { self.backoff.get() * 2 + 1 };
-        self.backoff.set(backoff.min(Eagerness::MOST));
-        self.skip.set(self.backoff.get());
-        true
-    }
-}
-
 impl Drop for Processor {
     fn drop(&mut self) {
         self.owner.inspect(|owner| owner.leave());
@@ -464,26 +464,5 @@ impl Drop for Processor {
         }
 
         stack::unreserve(self.shared.class, self.reserved.get());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wake_ups_in_vain_become_rare_and_come_back() {
-        let eagerness = Eagerness::default();
-        // Each wake-up is in vain.
-        let mut vain = 0;
-        for _ in 0..1000 {
-            vain += usize::from(eagerness.wakes(vain, 1));
-        }
-        let wakes = vain;
-        assert!((5..40).contains(&wakes), "{wakes}");
-        assert!(eagerness.wakes(vain, Eagerness::MANY), "a queue that grows");
-        // None is any more.
-        let wakes = (0..1000).filter(|_| eagerness.wakes(vain, 1)).count();
-        assert!(wakes > 800, "{wakes}");
     }
 }

@@ -26,7 +26,7 @@ const MANY: usize = 32;
 /// Workers that may attend beyond the configured number.
 const MOST_AHEAD: usize = 64;
 /// Looks after which the pace goes down again.
-const CALM: u32 = 8;
+const CALM: u32 = 16;
 /// So many stuck ones are worth a word.
 const HUNDREDS: usize = 256;
 const RETRY: Duration = Duration::from_millis(250);

@@ -124,6 +124,10 @@ pub(crate) struct Seat {
     until: AtomicU64,
     /// Counts scheduling rounds: the monitor sees by it that a goroutine has been running for long.
     pub(crate) rounds: AtomicU32,
+    /// The round at which the worker looks beyond its own queues next (L1 in `pace`).
+    look_at: AtomicU32,
+    /// The round whose turn the monitor has found to be long, if any, above a bit that says so.
+    long_turn: AtomicU64,
     pub(crate) grain: Grain,
     /// The goroutine that runs here now; null while the scheduler looks for one.
     pub(crate) running: AtomicPtr<Goroutine>,
@@ -152,6 +156,8 @@ impl Seat {
             asleep: AtomicBool::new(false),
             until: AtomicU64::new(NEVER),
             rounds: AtomicU32::new(0),
+            look_at: AtomicU32::new(0),
+            long_turn: AtomicU64::new(0),
             grain: Grain::new(),
             running: AtomicPtr::new(ptr::null_mut()),
             // Nobody has sat down yet.
@@ -297,6 +303,45 @@ impl Seat {
         fence(Ordering::SeqCst);
     }
 
+    /// By its worker: the round after which it looks beyond its own queues.
+    pub(crate) fn looks_at(&self, round: u32) {
+        // Relaxed: L1 in `pace`.
+        self.look_at.store(round, Ordering::Relaxed);
+    }
+
+    /// Whether that round has come.
+    #[inline]
+    pub(crate) fn look_is_due(&self, round: u32) -> bool {
+        // Relaxed: as above.
+        round.wrapping_sub(self.look_at.load(Ordering::Relaxed)).cast_signed() >= 0
+    }
+
+    /// By the monitor: the worker is to look before its next turn.
+    pub(crate) fn look_now(&self) {
+        // Relaxed, both: as above.
+        self.look_at.store(self.rounds.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// By the monitor: whether the turn of this round has been going on for long.
+    pub(crate) fn set_long_turn(&self, round: Option<u32>) {
+        let note = round.map_or(0, |round| u64::from(round) << 1 | 1);
+        // Relaxed, both: a hint. Written only where it changes: others read the line.
+        if self.long_turn.load(Ordering::Relaxed) != note {
+            self.long_turn.store(note, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether its worker does not come to what waits here: nobody looks after it (S4), or it has been in one turn for long
+    /// (a hint). Others may take what they can from it, its next slot included.
+    pub(crate) fn is_neglected(&self) -> bool {
+        if self.is_unattended() {
+            return true;
+        }
+        // Relaxed, both: a hint.
+        let note = self.long_turn.load(Ordering::Relaxed);
+        note != 0 && note >> 1 == u64::from(self.rounds.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn is_asleep(&self) -> bool {
         // Relaxed: a hint. (The monitor, which has to know, has a fence before it.)
         self.asleep.load(Ordering::Relaxed)
@@ -304,7 +349,7 @@ impl Seat {
 
     /// Something is here that another worker could take, and that is worth it.
     pub(crate) fn has_work(&self) -> bool {
-        if self.is_unattended() {
+        if self.is_neglected() {
             return !self.stealer.is_empty() || self.next.has_stealable();
         }
         self.grain.is_worth_with(self.stealer.unbegun(), self.stealer.ready())

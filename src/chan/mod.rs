@@ -44,6 +44,7 @@ pub(crate) use self::core::{Core, arm_of, is_promise, settled};
 pub(crate) use self::locked::Locked;
 pub(crate) use self::state::{Offered, Received, Side, Slot, State};
 pub(crate) use self::timed::{Tick, TimerEnd};
+use gorun_scheduler::polled_in_vain;
 use std::fmt;
 use std::sync::Arc;
 
@@ -121,6 +122,14 @@ pub struct Receiver<T> {
     pub(crate) core: Arc<Core<T>>,
 }
 
+/// What a look at a channel says: `true` is what somebody waits for to change.
+fn poll(in_vain: bool) -> bool {
+    if in_vain {
+        polled_in_vain();
+    }
+    in_vain
+}
+
 /// What both sides can say and do.
 macro_rules! both_sides {
     ($side:ident, $add:ident, $remove:ident) => {
@@ -176,7 +185,7 @@ macro_rules! both_sides {
             /// ```
             #[must_use]
             pub fn is_empty(&self) -> bool {
-                self.len() == 0
+                poll(self.len() == 0)
             }
 
             /// Whether the buffer is full; always, without capacity. A snapshot.
@@ -189,7 +198,7 @@ macro_rules! both_sides {
             /// ```
             #[must_use]
             pub fn is_full(&self) -> bool {
-                self.len() >= self.core.capacity
+                poll(self.len() >= self.core.capacity)
             }
 
             /// How many values the buffer takes; `usize::MAX` for an [`unbounded`] one.

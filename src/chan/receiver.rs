@@ -4,7 +4,9 @@ use super::core::{Core, arm_of, is_promise, settled};
 use super::locked::Locked;
 use super::state::{Received, Side, Slot, State};
 use super::{Iter, Receiver, RecvError, RecvTimeoutError, TryIter, TryRecvError};
-use gorun_scheduler::{Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
+use gorun_scheduler::{
+    Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, polled_in_vain, unwind_aborted,
+};
 use std::time::{Duration, Instant};
 
 fn wake(wake: Option<Wake>) {
@@ -244,7 +246,11 @@ impl<T> Receiver<T> {
                     return Ok(value);
                 }
                 Received::Closed => return Err(TryRecvError::Closed),
-                Received::Empty => return Err(TryRecvError::Empty),
+                Received::Empty => {
+                    drop(state);
+                    polled_in_vain();
+                    return Err(TryRecvError::Empty);
+                }
                 Received::Promised(sender) => {
                     let blocker = Blocker::current();
                     let waiter = Waiter::new(&blocker, settled(0), Slot::new(None));

@@ -4,7 +4,9 @@ use super::core::{arm_of, settled};
 use super::locked::Locked;
 use super::state::{Sent, Side, Slot, State};
 use super::{SendError, SendTimeoutError, Sender, TrySendError};
-use gorun_scheduler::{Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
+use gorun_scheduler::{
+    Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, polled_in_vain, unwind_aborted,
+};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -223,7 +225,10 @@ impl<T> Sender<T> {
                 Ok(())
             }
             Sent::Closed => Err(TrySendError::Closed(sole(&value))),
-            Sent::Full => Err(TrySendError::Full(sole(&value))),
+            Sent::Full => {
+                polled_in_vain();
+                Err(TrySendError::Full(sole(&value)))
+            }
         }
     }
 }

@@ -37,7 +37,7 @@
 use super::arm::{Arm, Erased, Operations, Tried, Waits};
 use super::dynamic::Renew;
 use crate::chan::{arm_of, is_promise};
-use gorun_scheduler::{Token, WaitReason, breathe, checkpoint, let_fine_ones_go, unwind_aborted};
+use gorun_scheduler::{Token, WaitReason, breathe, checkpoint, let_fine_ones_go, polled_in_vain, unwind_aborted};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -99,6 +99,7 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
         }
         // Of a single channel the hint was all there is to know (N1).
         if matches!(wait, Wait::Not) && arms.len() <= 1 {
+            polled_in_vain();
             return None;
         }
         if !std::mem::replace(&mut given_way, true) && matches!(wait, Wait::Until(_)) && let_fine_ones_go() {
@@ -107,7 +108,12 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
         match all_at_once(arms, biased, wait, &waits) {
             Settled::Chosen(index) => return Some(index),
             Settled::Anew => {}
-            Settled::Nothing => return None,
+            Settled::Nothing => {
+                if matches!(wait, Wait::Not) {
+                    polled_in_vain();
+                }
+                return None;
+            }
         }
     }
 }
@@ -323,7 +329,13 @@ fn all_at_once<A: AsOperations>(arms: &[A], biased: bool, wait: Wait, waits: &Wa
 pub(super) fn run_ready<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Option<usize> {
     let looked = || in_some_order(arms, biased, |_| Tried::Done(None)).map(|(index, _)| index);
     let deadline = match wait {
-        Wait::Not => return looked(),
+        Wait::Not => {
+            let ready = looked();
+            if ready.is_none() {
+                polled_in_vain();
+            }
+            return ready;
+        }
         Wait::Until(deadline) => deadline,
     };
     checkpoint();

@@ -6,6 +6,7 @@
 //! ([`RawMutex`]), and the methods here, which make the guard after they have the lock, do.
 
 use super::raw_mutex::RawMutex;
+use gorun_scheduler::polled_in_vain;
 use lock_api::RawMutex as _;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -107,7 +108,11 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     #[inline]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock()
+        let locked = self.0.try_lock();
+        if locked.is_none() {
+            polled_in_vain();
+        }
+        locked
     }
 
     /// As [`lock`](Mutex::lock), for `timeout` at most; `None` if it was not to be had.

@@ -22,7 +22,7 @@
 //! What it does not do: spin. A waiter costs its worker one switch, and another goroutine is there to run.
 
 use super::shim::{AtomicU32, Lock, Ordering, has_starved};
-use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, breathe, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, checkpoint, give_way, unwind_aborted};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -73,12 +73,14 @@ impl RawMutex {
     /// Takes the lock; `false` if that did not happen until `deadline`. An abort unwinds.
     #[inline]
     pub(super) fn acquire(&self, deadline: Option<Instant>) -> bool {
+        give_way();
         self.try_acquire_free() || self.acquire_slow(deadline, Abort::Unwinds)
     }
 
     /// As `acquire`, for ever, and an abort has to wait.
     #[inline]
     pub(super) fn acquire_shielded(&self) {
+        give_way();
         if !self.try_acquire_free() {
             self.acquire_slow(None, Abort::Waits);
         }
@@ -86,6 +88,7 @@ impl RawMutex {
 
     /// As `acquire`, and an abort has to wait.
     pub(super) fn acquire_shielded_until(&self, deadline: Option<Instant>) -> bool {
+        give_way();
         self.try_acquire_free() || self.acquire_slow(deadline, Abort::Waits)
     }
 
@@ -129,7 +132,7 @@ impl RawMutex {
     fn acquire_slow(&self, deadline: Option<Instant>, abort: Abort) -> bool {
         match abort {
             Abort::Unwinds => checkpoint(),
-            Abort::Waits => breathe(),
+            Abort::Waits => {}
         }
         if self.try_acquire(0) {
             return true;

@@ -21,7 +21,7 @@
 
 use super::raw_mutex::{Abort, RawMutex};
 use super::shim::{AtomicU32, Lock, Ordering};
-use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, breathe, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, give_way, unwind_aborted};
 use std::time::{Duration, Instant};
 
 const WRITER: u32 = 1;
@@ -63,6 +63,7 @@ impl RawRwLock {
     /// `false` if that did not happen until `deadline`.
     #[inline]
     pub(super) fn read(&self, deadline: Option<Instant>, abort: Abort) -> bool {
+        give_way();
         self.try_read() || self.read_slow(deadline, abort)
     }
 
@@ -270,7 +271,7 @@ impl RawRwLock {
 fn heed(abort: Abort) {
     match abort {
         Abort::Unwinds => checkpoint(),
-        Abort::Waits => breathe(),
+        Abort::Waits => give_way(),
     }
 }
 

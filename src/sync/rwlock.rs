@@ -2,6 +2,7 @@
 
 use super::raw_mutex::Abort;
 use super::raw_rwlock::RawRwLock;
+use gorun_scheduler::polled_in_vain;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
@@ -113,7 +114,11 @@ impl<T: ?Sized> RwLock<T> {
     /// ```
     #[inline]
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
-        self.0.try_read()
+        let locked = self.0.try_read();
+        if locked.is_none() {
+            polled_in_vain();
+        }
+        locked
     }
 
     /// As [`read`](RwLock::read), for `timeout` at most; `None` if it was not to be had.
@@ -162,7 +167,11 @@ impl<T: ?Sized> RwLock<T> {
     /// ```
     #[inline]
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
-        self.0.try_write()
+        let locked = self.0.try_write();
+        if locked.is_none() {
+            polled_in_vain();
+        }
+        locked
     }
 
     /// As [`write`](RwLock::write), for `timeout` at most; `None` if it was not to be had. Readers that it kept out go

@@ -9,7 +9,7 @@ use super::raw_mutex::Abort;
 use super::shim::Lock;
 use super::wait::{Waited, wait_by};
 use crate::context::{Context, ContextError};
-use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Wake, checkpoint, unwind_aborted};
+use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Wake, checkpoint, polled_in_vain, unwind_aborted};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -134,8 +134,7 @@ impl Semaphore {
     /// # drop(permit);
     /// ```
     pub fn try_acquire(&self, n: usize) -> Option<Permit<&Semaphore>> {
-        let taken = self.state.lock().try_take(n);
-        taken.then(|| Permit { semaphore: self, n })
+        self.try_take(n).then(|| Permit { semaphore: self, n })
     }
 
     /// As [`try_acquire`](Semaphore::try_acquire), with a permit that keeps the semaphore.
@@ -145,8 +144,15 @@ impl Semaphore {
     /// assert!(Semaphore::try_acquire_owned(&Semaphore::new(1).into(), 2).is_none());
     /// ```
     pub fn try_acquire_owned(this: &Arc<Semaphore>, n: usize) -> Option<Permit<Arc<Semaphore>>> {
-        let taken = this.state.lock().try_take(n);
-        taken.then(|| Permit { semaphore: this.clone(), n })
+        this.try_take(n).then(|| Permit { semaphore: this.clone(), n })
+    }
+
+    fn try_take(&self, n: usize) -> bool {
+        let taken = self.state.lock().try_take(n);
+        if !taken {
+            polled_in_vain();
+        }
+        taken
     }
 
     /// As [`acquire`](Semaphore::acquire), for `timeout` at most; `None` if there were not as many, and if there never

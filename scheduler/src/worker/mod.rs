@@ -2,22 +2,25 @@
 //!
 //! One per OS thread, started by `scheduler`. Where work is sought, in which order, and why:
 //!
-//! 1. every 61 rounds (a prime, as in Go's `schedule`): timers, the inbox, what is on seats that nobody looks after, and the
-//!    injector first, so that a full local queue can't starve them;
+//! 1. every half millisecond, or 61 rounds where those take less (`pace`): timers, the inbox, what is on seats that nobody
+//!    looks after, and the injector first, so that a full local queue can't starve them;
 //! 2. the next slot and the two local queues (`Processor::pop`): no atomics shared with others;
 //! 3. the inbox, some of the timers that are due, the injector, the other seats' queues and overdue timers: *searching*;
 //! 4. sleep until woken, or until the earliest timer of this seat or of one that nobody looks after.
 //!
 //! Between two turns a worker also sees whether it was found stuck meanwhile, and whether it is one too many (`spares`).
 
+mod linger;
 mod search;
 
+use self::linger::Linger;
 use crate::carrier::{Carrier, Suspended};
 use crate::config::ThreadLocals;
 use crate::current;
 use crate::float_control::FloatControl;
 use crate::goroutine::Ref;
 use crate::isolated::{self, Loaded};
+use crate::pace::Pace;
 use crate::parker::{Commit, Committed};
 use crate::processor::Processor;
 use crate::ready::ready_by;
@@ -31,15 +34,15 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-const FAIRNESS: u32 = 61;
-
 pub(crate) struct Worker {
     processor: Processor,
     round: u32,
-    /// Timers fired since the last round of fairness.
+    pace: Pace,
+    /// Timers fired since the last look.
     fired: usize,
     due: Due,
     loaded: Loaded,
+    linger: Linger,
     /// Not `Unpin`, so that a `&mut Worker` claims no exclusive access: the goroutine that runs next has a pointer to the
     /// processor already (`prepare`) when the last one is let go of.
     _shared: PhantomPinned,
@@ -56,7 +59,16 @@ impl Worker {
     /// For the thread that calls.
     pub(crate) fn new(processor: Processor) -> Worker {
         let loaded = Loaded::new(isolated::layout().ok());
-        Worker { processor, round: 0, fired: 0, due: Due::default(), loaded, _shared: PhantomPinned }
+        Worker {
+            processor,
+            round: 0,
+            pace: Pace::new(),
+            fired: 0,
+            due: Due::default(),
+            loaded,
+            linger: Linger::default(),
+            _shared: PhantomPinned,
+        }
     }
 
     fn seat(&self) -> &Seat {
@@ -86,7 +98,7 @@ impl Worker {
             next = loop {
                 let found = if left.why == Suspended::Exit { self.find_after_end(left.g) } else { self.find_here() };
                 let Some(next) = found else {
-                    let may_stay = !self.round.is_multiple_of(FAIRNESS) && !self.processor.always_migrate;
+                    let may_stay = !self.seat().look_is_due(self.round) && !self.processor.always_migrate;
                     if left.why == Suspended::Yield && may_stay {
                         // Nobody to yield to.
                         left = self.turn(left.g);
@@ -186,7 +198,9 @@ impl Worker {
     fn let_go(&mut self, left: Left) {
         match left.why {
             Suspended::Exit => {}
-            Suspended::Yield | Suspended::Asked => self.processor.push_back(left.g),
+            Suspended::Yield => self.processor.push_back(left.g),
+            // By the monitor, which wakes whoever is needed: most often nothing waits, and it goes on.
+            Suspended::Asked => self.processor.push_back_quietly(left.g),
             Suspended::Park => self.settle(left.g),
         }
     }
@@ -244,24 +258,24 @@ impl Worker {
     #[inline(never)]
     fn find_after_end(&mut self, ended: Ref) -> Option<Ref> {
         let Some(joiner) = self.retire(ended) else { return self.find_here() };
-        let fairness = self.begin_round();
+        let look = self.begin_round();
         let processor = &self.processor;
-        let found = if !fairness && ptr::eq(joiner.shared(), Arc::as_ptr(&processor.shared)) {
+        let found = if !look && ptr::eq(joiner.shared(), Arc::as_ptr(&processor.shared)) {
             processor.pop_after(joiner)
         } else {
             ready_by(processor, joiner);
-            if fairness { None } else { processor.pop() }
+            if look { None } else { processor.pop() }
         };
         found.and_then(|g| self.unless_held_back(g))
     }
 
-    /// Whether it is a round of fairness.
+    /// Whether it is time to look beyond the local queues.
     #[inline]
     fn begin_round(&mut self) -> bool {
         self.round = self.round.wrapping_add(1);
         // Relaxed: the monitor compares two looks.
         self.seat().rounds.store(self.round, Ordering::Relaxed);
-        self.round.is_multiple_of(FAIRNESS)
+        self.seat().look_is_due(self.round)
     }
 
     /// V3 in `spares`.

@@ -4,9 +4,9 @@
 //! The second half of the worker, called by its loop, always with the thread's own block loaded, so that everything may
 //! be called here.
 
-use super::{FAIRNESS, Worker};
+use super::Worker;
 use crate::goroutine::Ref;
-use crate::grain::WINDOW;
+use crate::pace;
 use crate::processor::Processor;
 use crate::run_queue::{Injector, RunQueue};
 use crate::seats::Seat;
@@ -19,12 +19,12 @@ use std::time::Duration;
 
 /// Turns of a spin loop before a lone goroutine is stolen: about a microsecond.
 const PATIENCE: u32 = 32;
-/// In every so many rounds of fairness the oldest unbegun goroutine goes first. Not in each: that would run a tree of
-/// goroutines breadth first (`run_queue`).
+/// At every so many looks the oldest unbegun goroutine goes first. Not at each: that would run a tree of goroutines breadth
+/// first (`run_queue`).
 const OLDEST: u32 = 8;
-/// From one round of fairness to the next so many timers are fired, if so many are due: one for each turn. Not all of them
-/// at once, so that each goroutine has its turn while what was fetched for it is in the cache.
-const TIMERS: usize = FAIRNESS as usize;
+/// From one look to the next so many timers are fired, if so many are due: one for each turn. Not all of them at once, so
+/// that each goroutine has its turn while what was fetched for it is in the cache.
+const TIMERS: usize = pace::MOST as usize;
 
 impl Worker {
     /// The next goroutine to run; `None` when the thread is to end. At home. `asked`: the monitor has seen something that
@@ -46,27 +46,10 @@ impl Worker {
         if self.is_one_too_many() && !self.step_aside() {
             return None;
         }
-        if self.round.is_multiple_of(WINDOW) {
-            self.processor.gauge.read(&self.seat().grain, self.round, timers::now());
-        }
-        if asked || self.round.is_multiple_of(FAIRNESS) {
-            let missing = TIMERS.saturating_sub(std::mem::take(&mut self.fired));
-            self.fire_own_timers(missing);
-            self.processor.empty_inbox();
-            let found = self.take_unattended().or_else(|| {
-                // Q1. Before the injector: that may never be empty.
-                let now = self.round.is_multiple_of(FAIRNESS * OLDEST);
-                now.then(|| self.processor.queue.oldest()).flatten()
-            });
-            let shared = &self.processor.shared;
-            let injected = || shared.injector.steal().success();
-            // V3: what was held back begins now, though we may never run out of work at home, nor the injector.
-            let held = || if self.may_take_held() { shared.held.steal().success() } else { None };
-            let held_first = self.round.is_multiple_of(FAIRNESS * 2);
-            let found = found.or_else(|| if held_first { held().or_else(injected) } else { injected().or_else(held) });
-            if let Some(g) = found.and_then(|g| self.unless_held_back(g)) {
-                return Some(g);
-            }
+        if (asked || self.seat().look_is_due(self.round))
+            && let Some(g) = self.look_beyond()
+        {
+            return Some(g);
         }
         loop {
             let found = match self.processor.pop() {
@@ -77,6 +60,30 @@ impl Worker {
                 return Some(g);
             }
         }
+    }
+
+    /// What has waited for longest, wherever that is: so that nobody waits behind goroutines that keep their worker busy.
+    fn look_beyond(&mut self) -> Option<Ref> {
+        let (next, now) = self.pace.look(self.round, self.processor.seat_ref().timers.earliest(), timers::now);
+        self.seat().looks_at(next);
+        if let Some(now) = now {
+            self.processor.gauge.read(&self.seat().grain, self.round, now);
+        }
+        let missing = TIMERS.saturating_sub(std::mem::take(&mut self.fired));
+        self.fire_own_timers(missing);
+        self.processor.empty_inbox();
+        let found = self.take_neglected().or_else(|| {
+            // Q1. Before the injector: that may never be empty.
+            let now = self.pace.is_one_of(OLDEST);
+            now.then(|| self.processor.queue.oldest()).flatten()
+        });
+        let shared = &self.processor.shared;
+        let injected = || shared.injector.steal().success();
+        // V3: what was held back begins now, though we may never run out of work at home, nor the injector.
+        let held = || if self.may_take_held() { shared.held.steal().success() } else { None };
+        let found =
+            found.or_else(|| if self.pace.is_one_of(2) { held().or_else(injected) } else { injected().or_else(held) });
+        found.and_then(|g| self.unless_held_back(g))
     }
 
     /// Whether this worker is to retire. Comes back first, if it was found stuck.
@@ -150,6 +157,15 @@ impl Worker {
         if let Some(g) = self.look_at_home() {
             return Some(g);
         }
+        if self.processor.pinned.get() > 0 && self.processor.shared.seats.len() > 1 {
+            // Neither asleep nor searching, so nobody counts on us.
+            let inbox = &self.processor.seat_ref().inbox;
+            if self.linger.until(|| !inbox.is_empty())
+                && let Some(g) = self.look_at_home()
+            {
+                return Some(g);
+            }
+        }
         let idle_index = self.processor.index;
         self.processor.shared.idle.start_search();
         let mut woken = false;
@@ -171,6 +187,8 @@ impl Worker {
             self.seat().announce_sleep(true);
             let stopping = self.processor.shared.phase() == STOPPING;
             self.processor.gauge.forget(&self.seat().grain);
+            self.pace.forget();
+            self.seat().looks_at(self.round.wrapping_add(1));
             // If the monitor has found us stuck, that is over: Dekker with `monitor`, which wakes whom it sees asleep.
             let stuck = self.seat().is_unattended();
             if !stopping && !stuck && !self.anything_to_steal() && self.seat().inbox.is_empty() {
@@ -241,6 +259,10 @@ impl Worker {
     fn look_around(&mut self) -> Option<Ref> {
         let shared = self.processor.shared.clone();
         let mine = self.processor.seat();
+        // Before what comes from outside, which may be many that keep us for long.
+        if let Some(g) = self.take_neglected() {
+            return Some(g);
+        }
         let batch = |from: &Injector| self.processor.queue.take_batch(from);
         if let Some(g) = batch(&shared.injector) {
             return Some(g);
@@ -255,15 +277,12 @@ impl Worker {
         }
         let start = self.processor.random(shared.seats.len());
         let others = || shared.seats.worth_a_look_from(start).filter(|seat| !std::ptr::eq(*seat, mine));
-        if let Some(g) = self.take_unattended() {
-            return Some(g);
-        }
         let mut lone = false;
         for seat in others() {
             // What is not worth it is better left there.
             if seat.has_work() {
                 // A single goroutine is most often one that its worker is about to run itself.
-                if seat.stealer.len() == 1 && !seat.is_unattended() {
+                if seat.stealer.len() == 1 && !seat.is_neglected() {
                     lone = true;
                 } else if let Some(g) = self.processor.queue.steal_batch(&seat.stealer) {
                     return Some(g);
@@ -285,19 +304,25 @@ impl Worker {
         self.processor.pop()
     }
 
-    /// From the seats that nobody looks after (S4): fires their timers, and takes one goroutine. A worker that always finds
+    /// From the seats whose workers don't come to it (S4): fires their timers, and takes one goroutine. A worker that always finds
     /// work at home, or in the injector, would never come to the others' seats.
     ///
     /// What has begun goes first, wherever it is: a worker may be stuck in a goroutine that waits for a lock of std's, and the
-    /// lock may be held by one of those; what has not begun may want the lock, too, and would stop us as well.
-    fn take_unattended(&mut self) -> Option<Ref> {
+    /// lock may be held by one of those; what has not begun may want the lock, too, and would stop us as well. First of all
+    /// those that were woken last before their worker got stuck: the queues may hold many that will stop us.
+    fn take_neglected(&mut self) -> Option<Ref> {
         let shared = self.processor.shared.clone();
-        let unattended = || shared.seats.worth_a_look().filter(|seat| seat.is_unattended());
-        for seat in unattended().filter(|seat| seat.timers.earliest() != NEVER) {
+        let mine = self.processor.seat();
+        let neglected = || {
+            let seats = shared.seats.worth_a_look();
+            seats.filter(|seat| seat.is_neglected() && !std::ptr::eq(*seat, mine))
+        };
+        for seat in neglected().filter(|seat| seat.timers.earliest() != NEVER) {
             fire_timers(&seat.timers, &self.processor, &mut self.due, TIMERS);
         }
-        let begun = unattended().find_map(|seat| seat.next.steal().or_else(|| seat.stealer.steal_ready()));
-        begun.or_else(|| unattended().find_map(|seat| seat.stealer.steal_unbegun()))
+        let woken = neglected().find_map(|seat| seat.next.steal());
+        let begun = woken.or_else(|| neglected().find_map(|seat| seat.stealer.steal_ready()));
+        begun.or_else(|| neglected().find_map(|seat| seat.stealer.steal_unbegun()))
     }
 
     fn fire_own_timers(&mut self, least: usize) {
