@@ -175,6 +175,10 @@ impl Seat {
         *self.thread.lock() = Some(std::thread::current());
         // Relaxed: for the monitor, which guesses by it.
         self.clock.store(thread_clock::mine(), Ordering::Relaxed);
+        // Relaxed, all: hints; a worker begins with round 0.
+        self.rounds.store(0, Ordering::Relaxed);
+        self.look_at.store(0, Ordering::Relaxed);
+        self.long_turn.store(0, Ordering::Relaxed);
         // A worker had left it unattended (S4); that one was not counted as stuck.
         let _was = self.set_unattended(false);
     }
