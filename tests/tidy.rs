@@ -33,7 +33,9 @@ const SCHEDULER: &str = "
     exit: process current isolated goroutine fork ^processor ^park
     carrier: fetch float_control stack isolated config unwind goroutine exit
     warm: shim stack config carrier
-    grain:
+    eagerness:
+    pace:
+    grain: pace
     idle: shim
     marks: shim
     thread_clock:
@@ -45,19 +47,20 @@ const SCHEDULER: &str = "
     seats: shim grain goroutine inbox marks next_slot run_queue thread_clock ^shared ^timers
     spares: shim config run_queue seats ^shared
     shared: shim process stack config asymmetric goroutine warm idle run_queue seats spares tell
-    processor: current bias stack config doubt goroutine carrier warm grain run_queue seats shared
+    processor: current bias stack config doubt goroutine carrier warm grain run_queue seats shared eagerness
     ready: process current goroutine shared processor
     parker: shim unwind doubt goroutine ready ^task
     task: parker
     timers: shim process fetch current config unwind goroutine carrier seats processor parker ^spawn
     metrics: goroutine shared timers
     replacing: stack shared spares tell metrics
-    monitor: goroutine grain replacing seats shared timers
+    monitor: goroutine grain replacing seats shared timers pace
     park: shim current config unwind doubt goroutine carrier parker timers
+    polls: carrier config current goroutine park processor
     lock_thread: current config unwind processor parker park replacing
     wait_queue: parker park
     spawn: process current stack isolated config asymmetric goroutine carrier shared processor park
-    worker: float_control current stack isolated config unwind goroutine exit carrier grain run_queue seats spares shared processor ready parker timers
+    worker: float_control current stack isolated config unwind goroutine exit carrier run_queue seats spares shared processor ready parker timers pace
     scheduler: shim process current starter stack config asymmetric goroutine fork carrier run_queue seats spares shared processor timers metrics monitor spawn worker
 ";
 

@@ -16,6 +16,7 @@
 //!   coarse, and one that has got round to too little in the monitor's glance is made so: what waits there waits for some two
 //!   milliseconds, if somebody sleeps; for twelve, if he has only just fallen asleep.
 
+use crate::pace::WINDOW;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -25,8 +26,6 @@ const WORTH: u64 = 5_000;
 const TREE: usize = 4;
 /// Turns of which a single one is worth another worker are fewer than this in the monitor's glance.
 pub(crate) const FINE_IN_GLANCE: u32 = 200;
-/// Rounds of a gauge, at least.
-pub(crate) const WINDOW: u32 = 4 * crate::pace::MOST;
 /// Not known to be fine.
 const COARSE: u32 = u32::MAX;
 

@@ -64,6 +64,7 @@ mod pace;
 mod park;
 #[allow(unsafe_code, reason = "claims reach the waiter by pointer")]
 mod parker;
+mod polls;
 #[allow(unsafe_code, reason = "has libc call us around forks; values that are never freed")]
 mod process;
 #[allow(unsafe_code, reason = "carriers and seats by pointer")]
@@ -110,8 +111,9 @@ pub use goroutine::*;
 pub use isolated::{Unsupported, isolation};
 pub use lock_thread::{OsThreadLock, lock_os_thread};
 pub use metrics::{LongRunning, Metrics};
-pub use park::{Blocker, WaitReason, breathe, checkpoint, give_way, let_fine_ones_go, polled_in_vain, yield_now};
+pub use park::{Blocker, WaitReason, breathe, checkpoint, give_way, let_fine_ones_go, yield_now};
 pub use parker::{Parker, Token, Wake};
+pub use polls::polled_in_vain;
 pub use process::{PerProcess, process};
 pub use scheduler::{LeftBehind, Remote, Scheduler};
 pub use short_lock::{Note, ShortGuard, ShortLock};

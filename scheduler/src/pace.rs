@@ -12,10 +12,10 @@
 //! * **L3.** Turns that become longer all of a sudden are seen at the next look, which may be [`MOST`] of them away. The
 //!   monitor moves the look of a worker that has made few rounds since it was last seen (`monitor`).
 
-use crate::grain::WINDOW;
-
 /// Rounds from one look to the next at most (a prime, as in Go's `schedule`).
 pub(crate) const MOST: u32 = 61;
+/// Rounds after which the clock is read, where turns are short: a window of the gauge in `grain`.
+pub(crate) const WINDOW: u32 = 4 * MOST;
 /// Nanoseconds from one look to the next, as far as turns can be foreseen: half of the millisecond that is aimed at.
 const AIM: u64 = 500_000;
 

@@ -8,7 +8,6 @@ use crate::current;
 use crate::doubt::Armed;
 use crate::goroutine::{ABORT, Goroutine, YIELD};
 use crate::parker::{Parker, ThreadParker, Token};
-use crate::processor::Processor;
 use crate::unwind::unwind_aborted;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -400,57 +399,10 @@ fn heed(g: &Goroutine, cancels: bool) {
 }
 
 #[cold]
-fn yield_if_asked(g: &Goroutine) {
+pub(crate) fn yield_if_asked(g: &Goroutine) {
     // Relaxed: as above.
     if g.requests.fetch_and(!YIELD, Ordering::Relaxed) & YIELD != 0 {
         carrier::suspend(g, Suspended::Asked);
-    }
-}
-
-/// After an operation that would have had to wait, and says so instead: a poll in vain. Whoever makes many of them in one
-/// turn most likely waits for somebody, who may be ready on the same worker: then it yields.
-///
-/// An isolated goroutine does so after a few, if somebody is ready here. A pinned one may hold a lock of std's that a
-/// neighbour on its thread waits for (see [`breathe`]), so it has to have gone on for very many, and for so long that the
-/// monitor has asked it to yield.
-///
-/// ```
-#[doc = include_str!("examples.txt")]
-/// use std::sync::atomic::{AtomicBool, Ordering};
-/// static READY: AtomicBool = AtomicBool::new(false);
-/// let polls = go(|| {
-///     go(|| READY.store(true, Ordering::Release));
-///     while !READY.load(Ordering::Acquire) {
-///         polled_in_vain();
-///     }
-/// });
-/// join(&polls);
-/// ```
-#[inline]
-pub fn polled_in_vain() {
-    if let (Some(g), Some(processor)) = (current::goroutine(), current::processor()) {
-        let polls = processor.count_poll();
-        if polls >= FEW_POLLS {
-            give_up_polling(g, processor, polls);
-        }
-    }
-}
-
-/// So many polls in vain in one turn are enough to let others go first, where that does no harm.
-const FEW_POLLS: u32 = 16;
-/// So many are enough where it might.
-const MANY_POLLS: u32 = 4096;
-
-#[cold]
-#[inline(never)]
-fn give_up_polling(g: &Goroutine, processor: &Processor, polls: u32) {
-    match g.mode.get() {
-        // Where no worker can be brought in it may hold what those that go first want: as in `spawn`.
-        ThreadLocals::Isolated if processor.shared.spares.can_be_had() && processor.has_ready() => {
-            carrier::suspend(g, Suspended::Yield);
-        }
-        _ if polls >= MANY_POLLS => yield_if_asked(g),
-        _ => {}
     }
 }
 
