@@ -30,7 +30,7 @@ const SCHEDULER: &str = "
     goroutine: shim process current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
     doubt: goroutine
     fork: process current stack isolated bias short_lock goroutine
-    exit: process current isolated goroutine fork ^processor ^park
+    exit: current isolated goroutine fork ^processor ^park
     carrier: fetch float_control stack isolated config unwind goroutine exit
     warm: shim stack config carrier
     eagerness:

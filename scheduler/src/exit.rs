@@ -21,7 +21,6 @@ use crate::current;
 use crate::fork;
 use crate::goroutine::{ABORT, Goroutine, Published, Ref};
 use crate::isolated::{self, Block, KeyRounds};
-use crate::process;
 use crate::processor::Processor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -52,9 +51,11 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
         // Its own panic is over.
         crate::park::doubt(g, None, std::thread::panicking());
     }
+    // Asked for again: another one has been put there if the goroutine has forked and this is the child (R4 in `fork`).
+    let ended = g.entry.get().and_then(|entry| entry.ended);
     // SAFETY: G1, and the result is not published: the payload is ours.
-    if entry.ended.is_some_and(|ended| unsafe { ended(g.payload()) }) {
-        end_storage(g, block);
+    if ended.is_some_and(|ended| unsafe { ended(g.payload()) }) {
+        end_storage_again(g, block);
     }
     let finished = || {
         // SAFETY: the worker set it before this turn.
@@ -69,12 +70,12 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
         },
         // Code of the joiner's executor has run here, and may have left something in our thread-locals.
         Published::HandedToTask => {
-            end_storage(g, block);
+            end_storage_again(g, block);
             finished();
         }
         Published::Detached => {
             if drop_result(g) {
-                end_storage(g, block);
+                end_storage_again(g, block);
             }
             finished();
             g.done.finish_detached();
@@ -93,10 +94,14 @@ fn end_storage(g: &Goroutine, block: Option<&Block>) {
     if let Some(block) = block {
         end_thread_locals(g, block);
     }
-    if process::is_forked() {
-        // Here, and not once: each pass is for code that may have forked.
-        fork::ended(g);
-    }
+}
+
+/// The same after code that is not the goroutine's own, and may have forked (R4 in `fork`).
+#[cold]
+#[inline(never)]
+fn end_storage_again(g: &Goroutine, block: Option<&Block>) {
+    end_storage(g, block);
+    fork::ended(g);
 }
 
 /// Their destructors may store again.

@@ -11,7 +11,7 @@
 //!   thread does; when it ends, the process does ([`end_process`]), as a process does whose last thread ends.
 
 use crate::current;
-use crate::goroutine::{Goroutine, SlabLock, lock_slab};
+use crate::goroutine::{Entry, Goroutine, SlabLock, lock_slab};
 use crate::isolated;
 use crate::process::{self, Around};
 use crate::stack;
@@ -63,6 +63,7 @@ fn after(in_child: bool) {
     isolated::after_fork(in_child);
     let_go_of_locks();
     if in_child && let Some(g) = current::become_plain() {
+        g.entry.set(Some(&FORKED));
         WAS.store(ptr::from_ref(g).cast_mut(), Ordering::Relaxed); // see `ended`
     }
 }
@@ -80,20 +81,30 @@ fn let_go_of_locks() {
     drop(unsafe { Box::from_raw(locks) });
 }
 
-/// Called by a goroutine whose closure, storage and thread-locals are over: if it has forked, and this is the child, the
-/// process ends (R4).
-#[cold]
-#[inline(never)]
+/// What the goroutine ends by in the child, once its closure, storage and thread-locals are over: the exit path asks for it
+/// anyway, so that others do not pay for this.
+static FORKED: Entry = Entry { run: end, cancel: end, ended: Some(end_and_say), drop_result: end_and_say };
+
+unsafe fn end(_: *mut u8) {
+    end_process()
+}
+
+unsafe fn end_and_say(_: *mut u8) -> bool {
+    end_process()
+}
+
+/// Called after a later pass of a goroutine's exit path: if it has forked there, and this is the child, the process ends (R4).
 pub(crate) fn ended(g: &Goroutine) {
-    // Relaxed, both: what is ours was written on this thread.
+    // Relaxed: what is ours was written on this thread.
     if ptr::eq(WAS.load(Ordering::Relaxed), g) {
-        end_process(PANICKED.load(Ordering::Relaxed)); // as above
+        end_process();
     }
 }
 
 /// What the child of a goroutine's fork ends with, as a program's main thread would.
-fn end_process(panicked: bool) -> ! {
-    std::process::exit(if panicked { 101 } else { 0 })
+fn end_process() -> ! {
+    // Relaxed: see `ended`.
+    std::process::exit(if PANICKED.load(Ordering::Relaxed) { 101 } else { 0 })
 }
 
 /// Notes that the calling goroutine has panicked, if it has forked and this is the child: its process ends with 101 then.

@@ -157,11 +157,19 @@ impl Drop for HoldOff {
 }
 
 /// As [`OnceLock::get_or_init`], and no fork leaves it half done (R2).
+#[inline]
 pub(crate) fn once<T>(cell: &OnceLock<T>, init: impl FnOnce() -> T) -> &T {
-    cell.get().unwrap_or_else(|| {
-        let _held_off = hold_off();
-        cell.get_or_init(init)
-    })
+    match cell.get() {
+        Some(value) => value,
+        None => init_once(cell, init),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn init_once<T>(cell: &OnceLock<T>, init: impl FnOnce() -> T) -> &T {
+    let _held_off = hold_off();
+    cell.get_or_init(init)
 }
 
 /// A value of each process: in the child of a fork it is made anew, and what the parent had there is let lie, locked or not.

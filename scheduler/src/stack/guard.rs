@@ -49,6 +49,7 @@ static CAME_LATE: AtomicBool = AtomicBool::new(false);
 
 /// Whether each guard costs two memory mappings, so that [`super::take`] can run out of them although
 /// [`super::reserve`] succeeded.
+#[inline]
 pub(crate) fn guards_need_mappings() -> bool {
     static FALLBACK: OnceLock<bool> = OnceLock::new();
     let from_the_start = once(&FALLBACK, || {
