@@ -426,3 +426,59 @@ fn forks_beside_runtimes_that_start_and_end() {
         passes("forks_beside_runtimes_that_start_and_end", &[]);
     }
 }
+
+/// Forks when it is dropped, and tells who it was in the parent.
+struct Forks(std::sync::mpsc::Sender<libc::pid_t>);
+
+impl Drop for Forks {
+    fn drop(&mut self) {
+        if let Some(pid) = fork() {
+            self.0.send(pid).unwrap();
+        } else {
+            assert!(gorun::current().is_none());
+            everything();
+        }
+    }
+}
+
+thread_local! {
+    static FORKS: Cell<Option<Forks>> = const { Cell::new(None) };
+}
+
+#[test]
+fn a_goroutine_may_fork_on_its_way_out() {
+    if is_child() {
+        let (told, tells) = std::sync::mpsc::channel();
+        let ended_well = || assert_eq!(wait_for(tells.recv().unwrap()).code(), Some(0));
+        for mode in [ThreadLocals::Pinned, Builder::new().build().unwrap().thread_locals()] {
+            let go = |f: Box<dyn FnOnce() -> Option<Forks> + Send>| {
+                drop(gorun::Builder::new().thread_locals(mode).go(f).unwrap());
+                ended_well();
+            };
+            // In a handler, in goroutine-local storage, and as a result that nobody takes.
+            let forks = Forks(told.clone());
+            go(Box::new(move || {
+                gorun::at_exit(move || drop(forks));
+                None
+            }));
+            let forks = Forks(told.clone());
+            go(Box::new(move || {
+                gorun::local::set("forks", forks);
+                None
+            }));
+            let forks = Forks(told.clone());
+            go(Box::new(move || {
+                // Detached by the time it ends.
+                gorun::time::sleep(Duration::from_millis(20));
+                Some(forks)
+            }));
+        }
+        if isolation().is_ok() {
+            let forks = Forks(told.clone());
+            gorun::go(move || FORKS.set(Some(forks))).join().unwrap();
+            ended_well();
+        }
+        return everything();
+    }
+    passes("a_goroutine_may_fork_on_its_way_out", &[]);
+}
