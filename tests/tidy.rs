@@ -38,6 +38,7 @@ const SCHEDULER: &str = "
     grain: pace
     idle: shim
     marks: shim
+    crew: shim
     thread_clock:
     tell:
     inbox: shim goroutine
@@ -45,7 +46,7 @@ const SCHEDULER: &str = "
     deque: shim
     run_queue: goroutine deque
     seats: shim grain goroutine inbox marks next_slot run_queue thread_clock ^shared ^timers
-    spares: shim config run_queue seats ^shared
+    spares: shim config crew run_queue seats ^shared
     shared: shim process stack config asymmetric goroutine warm idle run_queue seats spares tell
     processor: current bias stack config doubt goroutine carrier warm grain run_queue seats shared eagerness
     ready: process current goroutine shared processor

@@ -24,6 +24,7 @@ mod bias;
 #[allow(unsafe_code, reason = "the switch itself")]
 mod carrier;
 mod config;
+mod crew;
 #[allow(unsafe_code, reason = "who runs here, by pointer")]
 mod current;
 #[allow(unsafe_code, reason = "buffers by pointer, and elements that are not null")]

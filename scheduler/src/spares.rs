@@ -9,10 +9,9 @@
 //! Used by `monitor` and `replacing` (bring in), `worker` (come back, retire), `lock_thread` (a goroutine with a thread of
 //! its own).
 //!
-//! * **V1.** The crew counts each worker once: as one that *attends* (it runs goroutines, looks for some, or sleeps until
-//!   there are any), or as one that is *stuck*. A worker in line, and a locked goroutine's, is in neither count. Whoever
-//!   changes a seat's `unattended` by its exchange changes the counts; the monitor does so before, and takes it back if
-//!   it has come too late: so they are too low for a moment, but never too high, and nobody retires on their account.
+//! * **V1.** The crew (`crew`) counts each worker once: as one that *attends* (it runs goroutines, looks for some, or sleeps
+//!   until there are any), or as one that is *stuck*. A worker in line, and a locked goroutine's, is in neither count. They
+//!   change with the seats' `unattended`.
 //! * **V2.** A worker in line is taken out under the lock, by whoever brings it in or by itself when it leaves.
 //! * **V3.** Those that have not begun must not use up all threads: one of those that have may hold what all the others are
 //!   blocked by. So when dozens are stuck, a goroutine begins only where another worker is free: one that attends, and is not
@@ -21,12 +20,13 @@
 //! * **V4.** A refusal leaves nothing behind: the seat and its queue go back to the line.
 
 use crate::config::Config;
+use crate::crew::Crew;
 use crate::run_queue::RunQueue;
 use crate::seats::{MOST, Seat, Seats};
 use crate::shared::Shared;
 use crate::shim::Lock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io, ptr};
@@ -43,8 +43,8 @@ pub(crate) type Start = fn(&Arc<Shared>, usize, RunQueue) -> Result<JoinHandle<(
 pub(crate) struct Spares {
     start: Start,
     line: Lock<Line>,
-    /// V1: those that attend, and the stuck ones times [`STUCK`], both from [`NONE`] on.
-    crew: AtomicU64,
+    /// V1.
+    crew: Crew,
     /// How many are to attend.
     wanted: AtomicUsize,
     /// Workers that locked goroutines have, and their threads are not counted as spare ones.
@@ -65,11 +65,6 @@ pub(crate) struct Spares {
     peak: AtomicUsize,
     can_bring_in: bool,
 }
-
-/// In the count of the crew.
-const STUCK: u64 = 1 << 32;
-/// The counts begin here, as they may be too low for a moment (V1).
-const NONE: u64 = 1 << 16;
 
 #[derive(Debug, Default)]
 struct Line {
@@ -116,7 +111,7 @@ impl Spares {
         Spares {
             start,
             line: Lock::new(Line::default()),
-            crew: AtomicU64::new(NONE + NONE * STUCK),
+            crew: Crew::new(),
             wanted: AtomicUsize::new(config.workers),
             aside: AtomicUsize::new(0),
             most,
@@ -134,13 +129,7 @@ impl Spares {
 
     /// V1: those that attend, and those that are stuck.
     pub(crate) fn crew(&self) -> (usize, usize) {
-        // SeqCst: `monitor` looks whether all of them sleep, after it has said that it does.
-        Spares::counts(self.crew.load(Ordering::SeqCst))
-    }
-
-    fn counts(crew: u64) -> (usize, usize) {
-        let count = |half: u64| half.saturating_sub(NONE) as usize;
-        (count(crew % STUCK), count(crew / STUCK))
+        self.crew.counts()
     }
 
     /// Those that attend, and those that are stuck and will again.
@@ -217,19 +206,13 @@ impl Spares {
         if seat.is_unattended() {
             return false;
         }
-        // V1: before.
-        self.crew.fetch_add(STUCK - 1, Ordering::SeqCst);
-        let late = seat.set_unattended(true);
-        if late {
-            self.crew.fetch_sub(STUCK - 1, Ordering::SeqCst);
-        }
-        !late
+        self.crew.found_stuck(|| seat.set_unattended(true))
     }
 
     /// By a worker, about its own seat: if it was found stuck meanwhile it looks after the seat again.
     pub(crate) fn come_back(&self, seat: &Seat) {
         if seat.is_unattended() && seat.set_unattended(false) {
-            self.crew.fetch_sub(STUCK - 1, Ordering::SeqCst);
+            self.crew.not_stuck();
         }
     }
 
@@ -237,34 +220,26 @@ impl Spares {
     pub(crate) fn set_aside(&self, seat: &Seat) {
         // If the monitor has just found it stuck, that was a moment ago.
         if seat.set_unattended(true) {
-            self.crew.fetch_sub(STUCK - 1, Ordering::SeqCst);
+            self.crew.not_stuck();
         }
     }
 
     /// Whether the caller, which attends, is one too many: then it does not count any more, and retires.
     #[inline]
     pub(crate) fn take_excess(&self) -> bool {
-        // Relaxed, here and in the exchange's failure: a guess; the exchange makes one worker of several the one.
-        let mut crew = self.crew.load(Ordering::Relaxed);
-        while Spares::counts(crew).0 > self.wanted() {
-            match self.crew.compare_exchange_weak(crew, crew - 1, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => crew = now,
-            }
-        }
-        false
+        self.crew.take_excess(self.wanted())
     }
 
     /// The caller's worker, which attended, becomes a locked goroutine's own.
     pub(crate) fn lend(&self) {
         // Relaxed: a count, that of the threads which may be started.
         self.aside.fetch_add(1, Ordering::Relaxed);
-        self.crew.fetch_sub(1, Ordering::SeqCst);
+        self.crew.go();
     }
 
     /// The locked goroutine's worker is one like the others again.
     pub(crate) fn take_back(&self) {
-        self.crew.fetch_add(1, Ordering::SeqCst);
+        self.crew.come();
         // Relaxed: as in `lend`.
         self.aside.fetch_sub(1, Ordering::Relaxed);
     }
@@ -327,7 +302,7 @@ impl Spares {
     fn bring_in_up_to(&self, shared: &Arc<Shared>, most: usize) -> Result<(), Refused> {
         let mut line = self.line.lock();
         // Before it begins: it may retire at once.
-        self.crew.fetch_add(1, Ordering::SeqCst);
+        self.crew.come();
         if let Some(index) = line.waiting.pop() {
             shared.seats.get(index).unpark();
             return Ok(());
@@ -336,7 +311,7 @@ impl Spares {
         // Relaxed, all: hints and statistics.
         self.refusing.store(outcome.is_err(), Ordering::Relaxed);
         if outcome.is_err() {
-            self.crew.fetch_sub(1, Ordering::SeqCst);
+            self.crew.go();
             self.refused.store(true, Ordering::Relaxed);
         } else {
             self.peak.fetch_max(line.threads.len(), Ordering::Relaxed);

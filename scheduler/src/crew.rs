@@ -1,0 +1,130 @@
+//! How many workers attend, and how many are stuck.
+//!
+//! Used by `spares` (V1), which says when; what it says of one worker goes by that worker's flag in its seat, `unattended`.
+//!
+//! * **C1.** Whoever changes a flag by its exchange changes the counts for it. A worker comes back, or is set aside, first by
+//!   the flag, then in the counts; the monitor finds it stuck first in the counts, then by the flag, and takes it back if it
+//!   has come too late. So those that attend are counted too low for a moment, and never too high: nobody retires because
+//!   of such a moment.
+//!
+//! The bad interleaving with the monitor's two steps exchanged: it sets the flag; the worker comes back, and counts itself as
+//! one more that attends; it sees one too many, and retires; then the monitor counts it off. Nobody attends.
+
+use crate::shim::{AtomicU64, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct Crew(AtomicU64);
+
+/// One that is stuck; those that attend are the lower half.
+const STUCK: u64 = 1 << 32;
+/// Both begin here, as they may be too low for a moment (C1).
+const NONE: u64 = 1 << 16;
+
+impl Crew {
+    pub(crate) fn new() -> Crew {
+        Crew(AtomicU64::new(NONE + NONE * STUCK))
+    }
+
+    /// Those that attend, and those that are stuck.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        // SeqCst: `monitor` looks whether all of them sleep, after it has said that it does.
+        Crew::split(self.0.load(Ordering::SeqCst))
+    }
+
+    fn split(crew: u64) -> (usize, usize) {
+        let count = |half: u64| half.saturating_sub(NONE) as usize;
+        (count(crew % STUCK), count(crew / STUCK))
+    }
+
+    /// One more attends.
+    pub(crate) fn come(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One that has attended does not any more.
+    pub(crate) fn go(&self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// By the monitor. `set` sets the worker's flag, and says whether it was set before. Whether it is one more.
+    pub(crate) fn found_stuck(&self, set: impl FnOnce() -> bool) -> bool {
+        // C1: before.
+        self.0.fetch_add(STUCK - 1, Ordering::SeqCst);
+        let late = set();
+        if late {
+            self.not_stuck();
+        }
+        !late
+    }
+
+    /// One that was counted as stuck attends: by whoever found its flag set, in the exchange.
+    pub(crate) fn not_stuck(&self) {
+        self.0.fetch_sub(STUCK - 1, Ordering::SeqCst);
+    }
+
+    /// Whether more attend than are wanted: then the caller, which does, does not count any more.
+    #[inline]
+    pub(crate) fn take_excess(&self, wanted: usize) -> bool {
+        // Relaxed, here and in the exchange's failure: a guess; the exchange makes one worker of several the one.
+        let mut crew = self.0.load(Ordering::Relaxed);
+        while Crew::split(crew).0 > wanted {
+            match self.0.compare_exchange_weak(crew, crew - 1, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => crew = now,
+            }
+        }
+        false
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicBool;
+
+    /// A crew of so many, and the flag of one of them.
+    fn crew(n: usize) -> Arc<(Crew, AtomicBool)> {
+        let shared = Arc::new((Crew::new(), AtomicBool::new(false)));
+        (0..n).for_each(|_| shared.0.come());
+        shared
+    }
+
+    fn monitor(shared: &Arc<(Crew, AtomicBool)>) -> loom::thread::JoinHandle<()> {
+        let shared = shared.clone();
+        loom::thread::spawn(move || {
+            let _news = shared.0.found_stuck(|| shared.1.swap(true, Ordering::SeqCst));
+        })
+    }
+
+    /// The monitor finds the only worker stuck while it comes back, and looks whether it is one too many.
+    #[test]
+    fn nobody_retires_on_account_of_a_moment() {
+        loom::model(|| {
+            let shared = crew(1);
+            let monitor = monitor(&shared);
+            if shared.1.load(Ordering::SeqCst) && shared.1.swap(false, Ordering::SeqCst) {
+                shared.0.not_stuck();
+            }
+            assert!(!shared.0.take_excess(1), "the only one has retired");
+            monitor.join().unwrap();
+            let stuck = shared.1.load(Ordering::SeqCst);
+            assert_eq!(shared.0.counts(), (usize::from(!stuck), usize::from(stuck)));
+        });
+    }
+
+    /// It finds one stuck that is just retiring: that one is in neither count afterwards.
+    #[test]
+    fn one_that_retires_is_not_counted_as_stuck() {
+        loom::model(|| {
+            let shared = crew(2);
+            let monitor = monitor(&shared);
+            let retires = shared.0.take_excess(1);
+            if retires && shared.1.swap(true, Ordering::SeqCst) {
+                shared.0.not_stuck();
+            }
+            monitor.join().unwrap();
+            assert_eq!(shared.0.counts(), (1, usize::from(!retires)));
+        });
+    }
+}
