@@ -19,6 +19,7 @@ use crate::stack;
 use crate::tell::{Once, tell};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// So many stuck ones are many: from here on the pace may grow.
@@ -70,7 +71,12 @@ impl Replacing {
         let spares = &shared.spares;
         let dozens = spares.see_to_care(stack::guards_came_late());
         self.set_pace(shared, seen);
-        want(shared, shared.config.workers + usize::from(dozens) + self.ahead);
+        // Relaxed, both: a note.
+        let in_doubt = seen.held && shared.in_doubt.load(Ordering::Relaxed);
+        if !seen.held {
+            shared.in_doubt.store(false, Ordering::Relaxed);
+        }
+        want(shared, shared.config.workers + usize::from(in_doubt) + usize::from(dozens) + self.ahead);
         let (attend, stuck) = spares.crew();
         if stuck >= HUNDREDS && self.told_of_hundreds.is_first() {
             tell_of(shared, &format!("{stuck} threads are held up by goroutines that compute or block"), HINT);

@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) injector: Injector,
     /// Goroutines that have not begun, while no worker is free for them (V3 in `spares`), or there is no stack.
     pub(crate) held: Injector,
+    /// Some of them because of D3 in `doubt`: they want a worker more.
+    pub(crate) in_doubt: AtomicBool,
     /// There was no stack for one, since the monitor's last look (G3 in `stack/guard`).
     pub(crate) no_stack: AtomicBool,
     pub(crate) seats: Seats,
@@ -68,6 +70,7 @@ impl Shared {
             mode,
             injector: Injector::new(),
             held: Injector::new(),
+            in_doubt: AtomicBool::new(false),
             no_stack: AtomicBool::new(false),
             idle: Idle::new(),
             phase: AtomicU8::new(RUNNING),
