@@ -10,7 +10,7 @@ use crate::goroutine::Goroutine;
 use crate::park::yield_if_asked;
 use crate::processor::Processor;
 
-/// So many polls in vain in one turn are enough to let others go first, where that does no harm.
+/// After every so many polls in vain in one turn others may go first, where that does no harm. A power of two.
 const FEW_POLLS: u32 = 16;
 /// So many are enough where it might.
 const MANY_POLLS: u32 = 4096;
@@ -38,7 +38,7 @@ const MANY_POLLS: u32 = 4096;
 pub fn polled_in_vain() {
     if let (Some(g), Some(processor)) = (current::goroutine(), current::processor()) {
         let polls = processor.count_poll();
-        if polls >= FEW_POLLS {
+        if polls.is_multiple_of(FEW_POLLS) {
             give_up_polling(g, processor, polls);
         }
     }

@@ -281,12 +281,14 @@ impl Worker {
     /// V3 in `spares`.
     #[inline]
     fn unless_held_back(&self, g: Ref) -> Option<Ref> {
-        let shared = &self.processor.shared;
-        if g.carrier.get().is_null() && shared.spares.is_careful() && !self.may_begin(g) {
+        if !g.carrier.get().is_null() {
+            return Some(g);
+        }
+        if self.processor.shared.spares.is_careful() && !self.may_begin(g) {
             self.hold_back(g);
             return None;
         }
-        if self.processor.doubts.any() && g.carrier.get().is_null() && g.mode.get() == ThreadLocals::Pinned {
+        if self.processor.doubts.any() && g.mode.get() == ThreadLocals::Pinned {
             return self.unless_in_doubt(g);
         }
         Some(g)
