@@ -24,13 +24,13 @@
 //! * **D2.** Whoever takes an index out of the list wakes that worker; a worker that finds itself no longer in
 //!   the list has been woken as a searcher.
 
-use crate::shim::{AtomicUsize, Lock, Ordering, fence};
+use crate::shim::{AtomicUsize, ModelledLock, Ordering, fence};
 
 #[derive(Debug)]
 pub(crate) struct Idle {
     searching: AtomicUsize,
     sleeping: AtomicUsize,
-    sleepers: Lock<Vec<usize>>,
+    sleepers: ModelledLock<Vec<usize>>,
     vain: AtomicUsize,
 }
 
@@ -39,9 +39,15 @@ impl Idle {
         Idle {
             searching: AtomicUsize::new(0),
             sleeping: AtomicUsize::new(0),
-            sleepers: Lock::new(Vec::new()),
+            sleepers: ModelledLock::new(Vec::new()),
             vain: AtomicUsize::new(0),
         }
+    }
+
+    /// Makes what loom has to know.
+    #[cfg(all(test, loom))]
+    pub(crate) fn touch(&self) {
+        drop(self.sleepers.lock());
     }
 
     /// A worker was woken and has found nothing.

@@ -29,8 +29,8 @@ impl Inbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        // SeqCst: the sleeper's half, see `Seat::send_home`.
-        self.0.load(Ordering::SeqCst).is_null()
+        // Relaxed: the sleeper has a fence before it, see `Seat::send_home`.
+        self.0.load(Ordering::Relaxed).is_null()
     }
 
     /// Hands everything to `f`, first sent first.

@@ -18,6 +18,7 @@ use crate::pace;
 use crate::replacing::{Replacing, Seen};
 use crate::seats::Seat;
 use crate::shared::{STOPPING, Shared};
+use crate::shim::current_thread;
 use crate::timers;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -50,23 +51,20 @@ struct Last {
 
 #[expect(clippy::disallowed_methods, reason = "the monitor's own thread")]
 pub(crate) fn run(shared: &Arc<Shared>) {
-    shared.monitor.set(std::thread::current()).expect("a runtime has one monitor");
+    shared.monitor.set(current_thread()).expect("a runtime has one monitor");
     let (mut last, mut replacing) = (Vec::new(), Replacing::default());
     while shared.phase() != STOPPING {
         // What is held back for want of a stack is tried again until it has one.
-        if shared.idle.asleep() >= shared.spares.active() && shared.held.is_empty() {
+        if shared.do_all_sleep() && shared.held.is_empty() {
             replacing.rest(shared);
-            // Dekker with `Shared::wake_monitor`: the flag, then the count; a waking worker changes the count and
-            // then reads the flag.
-            shared.monitor_asleep.store(true, Ordering::SeqCst);
-            if shared.idle.asleep() >= shared.spares.active() && shared.phase() != STOPPING {
+            if shared.announce_monitor_asleep() && shared.phase() != STOPPING {
                 // As long as there is nothing to give back: a process that does nothing is not to be woken for nothing.
                 match shared.warm.next_trim(timers::now()) {
                     Some(in_time) => std::thread::park_timeout(in_time.max(PERIOD)),
                     None => std::thread::park(),
                 }
             }
-            shared.monitor_asleep.store(false, Ordering::SeqCst);
+            shared.announce_monitor_awake();
             shared.warm.trim(timers::now());
             continue;
         }

@@ -18,18 +18,19 @@ use crate::marks::Marks;
 use crate::next_slot::NextSlot;
 use crate::run_queue::RunStealer;
 use crate::shared::Shared;
-use crate::shim::Lock;
+use crate::shim::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Lock, Ordering, Thread, current_thread, fence,
+};
 use crate::thread_clock;
 use crate::timers::{NEVER, Timers};
 use crossbeam_utils::CachePadded;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::AtomicI32;
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::Thread;
 
 /// Seats at most: more than the workers and the spare ones that can be asked for, as locked goroutines have threads of
 /// their own beside those.
-pub(crate) const MOST: usize = 1 << 17;
+pub(crate) const MOST: usize = if cfg!(loom) { SEGMENT } else { 1 << 17 };
 /// Seats in a segment.
 const SEGMENT: usize = 256;
 
@@ -172,7 +173,7 @@ impl Seat {
 
     /// By the worker, as the first thing it does.
     pub(crate) fn sit_down(&self) {
-        *self.thread.lock() = Some(std::thread::current());
+        *self.thread.lock() = Some(current_thread());
         // Relaxed: for the monitor, which guesses by it.
         self.clock.store(thread_clock::mine(), Ordering::Relaxed);
         // Relaxed, all: hints; a worker begins with round 0.
@@ -196,11 +197,15 @@ impl Seat {
         self.unattended.load(Ordering::SeqCst)
     }
 
-    /// Says who looks after it from now on. Returns what was so before.
+    /// Says who looks after it from now on. Returns what was so before. Whoever leaves it unattended and looks at it then (for
+    /// timers) sees what was there for those who have found it attended still, in [`Seat::timer_set`].
     pub(crate) fn set_unattended(&self, unattended: bool) -> bool {
         // SeqCst: the monitor and the worker itself both want to change it; the exchange decides which one did.
         let before = self.unattended.swap(unattended, Ordering::SeqCst);
-        if !unattended {
+        if unattended {
+            // What is looked at next is not older than the exchange.
+            fence(Ordering::SeqCst);
+        } else {
             // E1.
             self.marks.set(self.index);
         }
@@ -248,7 +253,7 @@ impl Seat {
     }
 
     /// A started goroutine goes back to its worker. Dekker pair with [`Seat::announce_sleep`]: push (SeqCst), then
-    /// look whether it sleeps; it says that it sleeps (SeqCst), then looks into the inbox. One sees the other.
+    /// look whether it sleeps (SeqCst); it says that it sleeps, passes a fence, then looks into the inbox. One sees the other.
     pub(crate) fn send_home(&self, g: Ref) {
         self.inbox.push(g);
         if self.asleep.load(Ordering::SeqCst) {
@@ -267,7 +272,8 @@ impl Seat {
     /// has not said yet until when (and is woken), or sleeps until a time that it took from the others.
     pub(crate) fn timer_set(&self, at: u64) {
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst) {
+        // Relaxed: ordered by the fence; `wakes_by` looks again.
+        if self.asleep.load(Ordering::Relaxed) {
             if !self.wakes_by(at) {
                 self.unpark();
             }
@@ -300,10 +306,11 @@ impl Seat {
     /// See [`Seat::send_home`] and [`Seat::timer_set`]; the worker looks into the inbox and for the earliest timer after
     /// this and before it sleeps.
     pub(crate) fn announce_sleep(&self, asleep: bool) {
-        // Relaxed: published by the next store (`wakes_by`).
+        // Relaxed: published by the next store.
         self.until.store(NEVER, Ordering::Relaxed);
-        self.asleep.store(asleep, Ordering::SeqCst);
-        // What is looked at next is not older than the store.
+        // Release: with `until` (`wakes_by`).
+        self.asleep.store(asleep, Ordering::Release);
+        // What is looked at next is not older than the store: the sleeper's side of both Dekker pairs.
         fence(Ordering::SeqCst);
     }
 
@@ -379,3 +386,7 @@ impl Seat {
         self.finished.load(Ordering::Acquire)
     }
 }
+
+#[cfg(all(test, loom))]
+#[expect(unsafe_code, reason = "loom's cells")]
+mod models;

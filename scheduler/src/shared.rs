@@ -13,14 +13,12 @@ use crate::idle::Idle;
 use crate::process;
 use crate::run_queue::Injector;
 use crate::seats::{Seat, Seats};
-use crate::shim::{Condvar, Lock};
+use crate::shim::{AtomicBool, AtomicU8, AtomicU64, Condvar, ModelledLock, Ordering, Thread, fence};
 use crate::spares::{Spares, Start};
 use crate::stack::StackClass;
 use crate::tell::Once;
 use crate::warm::WarmPool;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
-use std::thread::Thread;
 
 /// Where a runtime is in its life (S1).
 pub(crate) const RUNNING: u8 = 0;
@@ -51,7 +49,7 @@ pub(crate) struct Shared {
     phase: AtomicU8,
     /// Spawned from outside any worker (S2).
     spawned: AtomicU64,
-    drained: Lock<()>,
+    drained: ModelledLock<()>,
     drained_signal: Condvar,
     pub(crate) monitor: OnceLock<Thread>,
     pub(crate) monitor_asleep: AtomicBool,
@@ -75,7 +73,7 @@ impl Shared {
             idle: Idle::new(),
             phase: AtomicU8::new(RUNNING),
             spawned: AtomicU64::new(0),
-            drained: Lock::new(()),
+            drained: ModelledLock::new(()),
             drained_signal: Condvar::new(),
             monitor: OnceLock::new(),
             monitor_asleep: AtomicBool::new(false),
@@ -181,13 +179,36 @@ impl Shared {
         true
     }
 
+    /// By the monitor, which is about to sleep: whether all workers do. Until it says that it is awake, `wake_monitor` wakes it.
+    pub(crate) fn announce_monitor_asleep(&self) -> bool {
+        // Dekker with `wake_monitor`: the flag, then the count; a waking worker changes the count and then reads the flag.
+        // SeqCst, all four (`Idle::asleep`, `take_sleeper`, `wake_up`).
+        self.monitor_asleep.store(true, Ordering::SeqCst);
+        self.do_all_sleep()
+    }
+
+    pub(crate) fn announce_monitor_awake(&self) {
+        // Relaxed: if a worker that wakes does not see it yet, it wakes us in vain.
+        self.monitor_asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether no worker is at work.
+    pub(crate) fn do_all_sleep(&self) -> bool {
+        self.idle.asleep() >= self.spares.active()
+    }
+
     /// A worker is at work: the monitor must be too.
     pub(crate) fn wake_monitor(&self) {
+        // SeqCst: see `announce_monitor_asleep`. Relaxed: the exchange makes one of several wake it.
         if self.monitor_asleep.load(Ordering::SeqCst)
-            && self.monitor_asleep.swap(false, Ordering::SeqCst)
+            && self.monitor_asleep.swap(false, Ordering::Relaxed)
             && let Some(monitor) = self.monitor.get()
         {
             monitor.unpark();
         }
     }
 }
+
+#[cfg(all(test, loom))]
+#[expect(unsafe_code, reason = "loom's cells")]
+pub(crate) mod models;

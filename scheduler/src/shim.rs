@@ -20,7 +20,7 @@ pub(crate) mod models;
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{Ordering, fence};
 #[cfg(loom)]
-pub(crate) use models::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Lock};
+pub(crate) use models::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, ModelledLock};
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::atomic::{
@@ -53,10 +53,12 @@ pub(crate) use loom::sync::{Condvar, Mutex};
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{Condvar, Mutex};
 
-#[cfg(not(loom))]
 use crate::stack::keeping_errno;
-#[cfg(not(loom))]
 use std::sync::{MutexGuard, PoisonError, TryLockError};
+
+/// Where models have more than one thread at it.
+#[cfg(not(loom))]
+pub(crate) type ModelledLock<T> = Lock<T>;
 
 /// What a bounded wait does between two looks.
 #[cfg(loom)]
@@ -74,11 +76,9 @@ impl Backoff {
 
 /// A lock for the few lines in which the scheduler changes a queue. Never held while user code runs, never
 /// over a suspension, so a poisoned state can't be seen half-changed and is ignored.
-#[cfg(not(loom))]
 #[derive(Debug, Default)]
 pub(crate) struct Lock<T>(std::sync::Mutex<T>);
 
-#[cfg(not(loom))]
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Lock<T> {
         Lock(std::sync::Mutex::new(value))

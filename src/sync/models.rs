@@ -374,6 +374,35 @@ fn a_wait_group_waits_for_all() {
     });
 }
 
+/// Who comes when the counter is at zero does not wait, and sees what was done; also where the last one had another waiter to
+/// wake.
+#[test]
+fn a_wait_that_does_not_begin() {
+    for waiters in [0, 1] {
+        model(3, false, move || {
+            let with = With::new(WaitGroup::new(), WaitGroup::touch);
+            with.primitive.add(1);
+            let mut others: Vec<_> = (0..waiters)
+                .map(|_| {
+                    spawn(&with, |with| {
+                        with.primitive.wait();
+                        assert_eq!(with.get(), 1);
+                    })
+                })
+                .collect();
+            others.push(spawn(&with, |with| {
+                with.add();
+                with.primitive.done();
+            }));
+            // loom may let the others come first.
+            thread::yield_now();
+            with.primitive.wait();
+            assert_eq!(with.get(), 1);
+            join(others);
+        });
+    }
+}
+
 /// Who waits for the next round is not woken by the last one's end, and nobody of the last one sleeps on.
 #[test]
 fn a_wait_group_tells_its_rounds_apart() {

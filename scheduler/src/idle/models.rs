@@ -15,7 +15,7 @@ struct World {
 impl World {
     fn new() -> Arc<World> {
         let world = World { idle: Idle::new(), work: std::array::from_fn(|_| AtomicBool::new(false)) };
-        drop(world.idle.sleepers.lock());
+        world.idle.touch();
         Arc::new(world)
     }
 

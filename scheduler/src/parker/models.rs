@@ -110,6 +110,11 @@ fn a_claim_publishes_both_ways() {
         let claimer = spawn(&waiting, |waiting| {
             waiting.fill();
             let wake = waiting.claim(Token::DONE).expect("nobody else ends the wait");
+            if is_pushed(&wake) {
+                // Before it goes on: to push it is to write to it.
+                // SAFETY: loom finds accesses that meet.
+                assert_eq!(waiting.stack.with(|stack| unsafe { *stack }), 1);
+            }
             is_pushed(&wake) && (waiting.goes_on(), waiting.slot()) == (Token::DONE, 1)
         });
         let ours = waiting.leaves();

@@ -106,7 +106,7 @@ atomic!(AtomicBool, bool);
 atomic!(AtomicU8, u8, fetch_or, fetch_and, fetch_max);
 atomic!(AtomicU32, u32, fetch_add, fetch_sub, fetch_or, fetch_and);
 atomic!(AtomicU64, u64, fetch_add, fetch_sub, fetch_or, fetch_and);
-atomic!(AtomicUsize, usize, fetch_add, fetch_sub);
+atomic!(AtomicUsize, usize, fetch_add, fetch_sub, fetch_max);
 atomic!(AtomicPtr<T>, *mut T);
 
 impl AtomicU32 {
@@ -116,16 +116,16 @@ impl AtomicU32 {
     }
 }
 
-/// `shim::Lock`. Made at its first use, as loom has no constants: a model does that before it has other threads.
+/// `shim::Lock`, as loom's. Made at its first use, as loom has no constants: a model does that before it has other threads.
 #[derive(Debug)]
-pub(crate) struct Lock<T> {
+pub(crate) struct ModelledLock<T> {
     first: std::sync::Mutex<Option<T>>,
     inner: std::sync::OnceLock<loom::sync::Mutex<T>>,
 }
 
-impl<T> Lock<T> {
-    pub(crate) const fn new(value: T) -> Lock<T> {
-        Lock { first: std::sync::Mutex::new(Some(value)), inner: std::sync::OnceLock::new() }
+impl<T> ModelledLock<T> {
+    pub(crate) const fn new(value: T) -> ModelledLock<T> {
+        ModelledLock { first: std::sync::Mutex::new(Some(value)), inner: std::sync::OnceLock::new() }
     }
 
     pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
