@@ -23,14 +23,14 @@ impl Marks {
     }
 
     pub(crate) fn set(&self, index: usize) {
-        // AcqRel: E2: publishes what was put there, to the monitor's exchange.
-        self.0[index / 64].fetch_or(1 << (index % 64), Ordering::AcqRel);
+        // Release: E2: publishes what was put there, to the monitor's exchange.
+        self.0[index / 64].fetch_or(1 << (index % 64), Ordering::Release);
     }
 
     /// E2: by the monitor, which looks once more afterwards.
     pub(crate) fn clear(&self, index: usize) {
-        // AcqRel: E2: pairs with `set`.
-        self.0[index / 64].fetch_and(!(1 << (index % 64)), Ordering::AcqRel);
+        // Acquire: E2: pairs with `set`.
+        self.0[index / 64].fetch_and(!(1 << (index % 64)), Ordering::Acquire);
     }
 
     #[cfg(test)]

@@ -330,3 +330,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+#[expect(unsafe_code, reason = "loom's cells")]
+mod models;

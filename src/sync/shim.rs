@@ -8,12 +8,15 @@
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::AtomicU32;
-pub(crate) use std::sync::atomic::Ordering;
 #[cfg(not(shuttle))]
-pub(crate) use std::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU8, AtomicUsize},
-};
+pub(crate) use std::sync::atomic::AtomicUsize;
+pub(crate) use std::sync::atomic::Ordering;
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicU8};
+
+/// Made where they are used: of contexts.
+#[cfg(loom)]
+pub(crate) use loom::sync::{Mutex, MutexGuard, atomic::AtomicU8};
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{
