@@ -55,7 +55,7 @@ const SCHEDULER: &str = "
     timers: shim process fetch current config unwind goroutine carrier seats processor parker ^spawn
     metrics: goroutine shared timers
     replacing: stack shared spares tell metrics
-    monitor: goroutine grain replacing seats shared timers pace
+    monitor: shim goroutine grain replacing seats shared timers pace
     park: shim current config unwind doubt goroutine carrier parker timers
     polls: carrier config current goroutine park processor
     lock_thread: current config unwind processor parker park replacing
