@@ -140,24 +140,22 @@ fn under_valgrind_a_line_says_that_goroutines_are_pinned() {
     says_it_once(&valgrind, name, &[("GORUN_MAXPROCS", "1")], "valgrind");
 }
 
-/// Refuses this thread, and no other, new threads (`EAGAIN`), and what `also` says.
-fn refuse_threads() {
-    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
-    const AGAIN: u32 = libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32;
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let jump = |k: libc::c_long, jt| libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt,
-        jf: 0,
-        k: k as u32,
-    };
+/// Refuses this thread, and no other, two system calls, if their third argument is `third` (when that is given).
+fn refuse(numbers: [libc::c_long; 2], third: Option<u32>, error: libc::c_int) {
+    let plain = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let jump =
+        |k: u32, jt, jf| libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt, jf, k };
+    let load = |offset| plain(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
+    // Any argument is equal to itself, so to speak: the comparison falls through both ways.
+    let compare = third.map_or(jump(0, 1, 1), |value| jump(value, 1, 0));
     let mut program = [
-        // The number of the system call.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        jump(libc::SYS_clone3, 2),
-        jump(libc::SYS_clone, 1),
-        statement(libc::BPF_RET | libc::BPF_K, ALLOW),
-        statement(libc::BPF_RET | libc::BPF_K, AGAIN),
+        load(0), // the number of the system call
+        jump(numbers[0] as u32, 1, 0),
+        jump(numbers[1] as u32, 0, 2),
+        load(16 + 2 * 8), // the low half of the third argument
+        compare,
+        plain(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+        plain(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | error as u32),
     ];
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: a filter that outlives the call, for the calling thread.
@@ -168,10 +166,36 @@ fn refuse_threads() {
 }
 
 #[test]
+fn errno_stays_while_the_worker_makes_a_stack_for_the_next_one() {
+    /// `MADV_GUARD_INSTALL`: where it is refused, the guard of a stack is made otherwise.
+    const GUARD_INSTALL: u32 = 102;
+    if is_child() {
+        let runtime = Builder::new().workers(1).spare_workers(0).build().unwrap();
+        let errno = runtime.run(|| {
+            // Of the worker's thread.
+            refuse([libc::SYS_madvise; 2], Some(GUARD_INSTALL), libc::EPERM);
+            // A stack of a size that nobody had yet.
+            let next = gorun::Builder::new().stack_size(5 << 20).go(|| ()).unwrap();
+            // SAFETY: this goroutine's own; the worker takes a turn of the next one meanwhile.
+            let errno = unsafe {
+                *libc::__errno_location() = 77;
+                gorun::yield_now();
+                *libc::__errno_location()
+            };
+            next.join().unwrap();
+            errno
+        });
+        assert_eq!(errno, 77);
+        return;
+    }
+    passes("errno_stays_while_the_worker_makes_a_stack_for_the_next_one", &[]);
+}
+
+#[test]
 fn a_thread_that_cant_be_had_is_no_verdict() {
     if is_child() {
         std::thread::spawn(|| {
-            refuse_threads();
+            refuse([libc::SYS_clone, libc::SYS_clone3], None, libc::EAGAIN);
             let reason = isolation().unwrap_err().to_string();
             assert!(reason.contains("os error 11"), "{reason}");
             for asked in [None, Some(ThreadLocals::Isolated), Some(ThreadLocals::Pinned)] {

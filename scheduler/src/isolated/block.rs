@@ -244,8 +244,8 @@ impl Block {
     /// message, and whether and how one can be canceled. std's hash keys stay.
     ///
     /// # Safety
-    /// The block is the running goroutine's or nobody's; no thread-local of it is borrowed, and none has a destructor
-    /// that has not run.
+    /// The block is loaded, and the running goroutine's; no thread-local of it is borrowed, and none has a destructor that has
+    /// not run.
     #[inline(never)]
     pub(crate) unsafe fn reset(&self, layout: &Layout) {
         let keys = layout.hash_keys.map(|at| layout.at(self.tcb, at).cast::<hash_keys::Keys>());

@@ -223,9 +223,9 @@ impl Seen {
     }
 
     /// The word of the control block that `getrandom` has filled in, if it is one.
-    fn random_state(&self) -> Option<usize> {
+    fn random_state(&self, rseq: Option<isize>) -> Option<usize> {
         let filled = |at| self.word(AFTER_ERROR, at) == 0 && self.word(AFTER_RANDOM, at) > u32::MAX as usize;
-        let found = self.find(self.control(), |at| filled(at) && self.word(AFTER_RANDOM, at).is_multiple_of(WORD));
+        let found = self.find(self.control(), |at| filled(at) && !is_in_rseq(rseq, at));
         match found[..] {
             [at] => Some(at.cast_unsigned()),
             _ => None,
@@ -234,10 +234,8 @@ impl Seen {
 
     /// The bits that tell whether and how the thread can be canceled, if they are all in one word.
     fn cancel(&self, rseq: Option<isize>) -> Option<Bits> {
-        // The kernel writes into that area at any time.
-        let rseq = rseq.map_or(0..0, |at| at - at % WORD as isize..at + RSEQ_SIZE);
         let differ = |at| self.word(AFTER_RANDOM, at) ^ self.word(AFTER_CANCEL, at);
-        match self.find(self.control(), |at| differ(at) != 0 && !rseq.contains(&at))[..] {
+        match self.find(self.control(), |at| differ(at) != 0 && !is_in_rseq(rseq, at))[..] {
             [at] => Some(Bits { at, mask: differ(at), usual: self.word(AFTER_RANDOM, at) & differ(at) }),
             _ => None,
         }
@@ -292,12 +290,12 @@ impl Seen {
         let [locale] = locale.into_iter().filter(changed).collect::<Vec<_>>()[..] else {
             return Err(Unsupported::new("uselocale leaves no trace"));
         };
-        let (carried, load_error, random_state) = (self.carried()?, self.load_error(), self.random_state());
+        let (carried, load_error) = (self.carried()?, self.load_error());
         let stack_address = self.field(self.stack, "the stack's address")?;
         let stack_size = self.field(self.stack_size, "the stack's size")?;
         let locale = (locale, self.word(AFTER_MALLOC, locale));
         let rseq = rseq(tcb_size, static_size)?;
-        let cancel = self.cancel(rseq);
+        let (cancel, random_state) = (self.cancel(rseq), self.random_state(rseq));
         modules::publish(self.modules.expect("the helper ran"));
         Ok(Layout {
             symbols,
@@ -326,6 +324,11 @@ unsafe extern "C" {
     safe fn h_errno_location() -> *mut i32;
     fn pthread_setcancelstate(state: i32, old: *mut i32) -> i32;
     fn pthread_setcanceltype(kind: i32, old: *mut i32) -> i32;
+}
+
+/// Whether the word there is, in part, of the area into which the kernel writes at any time.
+fn is_in_rseq(rseq: Option<isize>, at: isize) -> bool {
+    rseq.is_some_and(|rseq| (rseq - WORD.cast_signed() + 1..rseq + RSEQ_SIZE).contains(&at))
 }
 
 /// For the calling thread, which nobody cancels: 0 and 0 are usual.
