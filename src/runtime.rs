@@ -1,4 +1,5 @@
 //! Runtimes: the default one for plain threads, separate ones side by side, `run(main)`, start and shutdown.
+#![doc = include_str!("runtime_end.md")]
 
 use crate::go::{Builder as GoBuilder, Goroutine};
 use crate::join::JoinHandle;
@@ -44,9 +45,8 @@ pub(crate) fn running_default() -> Option<Remote> {
 /// has gone through its exit path.
 ///
 /// When `main` has ended, the goroutines that are left are aborted: they unwind where they wait, run their at-exit
-/// handlers and drop their storage. What has not ended within the grace period (10 s; [`Builder::grace`]) is left
-/// behind and named on standard error. What plain threads
-/// spawn with [`go`](crate::go) meanwhile goes to the default runtime, not into this one.
+/// handlers and drop their storage. What has not ended within the grace period (10 s; [`Builder::grace`]) is left behind and
+/// named on standard error. What plain threads spawn with [`go`](crate::go) meanwhile goes to the default runtime, not here.
 ///
 /// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_SPARE_WORKERS` (threads more, while workers are
 /// stuck), `GORUN_STACK_SIZE` (bytes), `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`).

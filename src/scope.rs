@@ -6,7 +6,7 @@
 use crate::go::Builder;
 use crate::join::{AtEnd, JoinError, JoinHandle};
 use crate::sync::WaitGroup;
-use gorun_scheduler::{GoroutineId, SpawnError};
+use gorun_scheduler::{GoroutineId, SpawnError, unwind_if_ending};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// All that they did, their at-exit handlers and the drop of their storage included, happens before `scope` returns.
 ///
 /// Works from a goroutine and from a plain thread. If the calling goroutine is aborted while it waits, it goes
-/// on waiting for the goroutines of the scope and is unwound at its next cancellation point.
+/// on waiting for the goroutines of the scope and is unwound then: the end of a scope is a cancellation point. So a scope
+/// whose goroutines were aborted by the end of their runtime is not left as if they had done their work.
 ///
 /// # Panics
 /// When `f` panics, with its payload; or when a goroutine of the scope panicked that was not joined; or in the child of a
@@ -53,7 +54,10 @@ where
         Err(payload) => resume_unwind(payload),
         // Relaxed: the wait group orders it after all the counts (B1).
         Ok(_) if scope.panicked.load(Ordering::Relaxed) != 0 => panic!("a scoped goroutine panicked"),
-        Ok(value) => value,
+        Ok(value) => {
+            unwind_if_ending();
+            value
+        }
     }
 }
 

@@ -269,7 +269,10 @@ fn a_group_ends_with_its_runtime() {
             group.go(|| Ok(()));
         }
     });
-    assert_eq!(group.wait(), Ok(()));
+    // Some were aborted, which is not to have gone well.
+    let payload = catch_unwind(AssertUnwindSafe(|| group.wait())).unwrap_err();
+    assert!(payload.downcast_ref::<String>().unwrap().contains("the end of its runtime"));
+    assert_eq!(group.wait(), Ok(()), "it has been told");
 }
 
 /// Aborts hit those who wait for room at every point: no room is lost.
@@ -307,4 +310,29 @@ fn no_room_is_lost_to_aborts() {
         (0..2).for_each(|_| tx.send(()).unwrap());
         group.wait().unwrap();
     });
+}
+
+/// The context's end gets a goroutine on that waits in `go` for room that only its own end can give.
+#[test]
+fn go_inside_a_full_group_does_not_outlast_the_context() {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (context, _cancel) = background().with_timeout(Duration::from_millis(20));
+        let (group, _ctx) = ErrGroup::<&str>::with_context(&context);
+        group.set_limit(1);
+        let inside = group.clone();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let runs = ran.clone();
+        group.go(move || {
+            inside.go(move || {
+                runs.fetch_add(1, Ordering::SeqCst);
+                Err("too late")
+            });
+            Ok(())
+        });
+        tell.send((group.wait(), ran.load(Ordering::SeqCst))).unwrap();
+    });
+    let waited = told.recv_timeout(Duration::from_secs(60)).expect("it hangs");
+    // What was to be called is called, and what it says is heard.
+    assert_eq!(waited, (Err("too late"), 1));
 }

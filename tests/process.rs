@@ -511,3 +511,42 @@ fn a_thread_local_of_an_isolated_goroutine_that_panics_as_it_is_dropped() {
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
     assert!(stderr.contains("thread local panicked on drop"), "{stderr}");
 }
+
+/// A destructor that runs because of a panic can't end its goroutine: the process says so, and ends.
+#[test]
+fn a_goexit_in_a_destructor_during_a_panic_is_named() {
+    struct Exits;
+    impl Drop for Exits {
+        fn drop(&mut self) {
+            gorun::goexit();
+        }
+    }
+    if is_child() {
+        let handle = gorun::Builder::new().name("leaver").go(|| {
+            let _exits = Exits;
+            panic!("first");
+        });
+        let _ = handle.unwrap().join();
+        return;
+    }
+    let (output, stderr) = child("a_goexit_in_a_destructor_during_a_panic_is_named", &[]);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    let report = stderr.lines().find(|l| l.starts_with("gorun: ") && l.contains("goexit")).expect(&stderr);
+    assert!(report.contains("destructor") && report.contains("\"leaver\""), "{report}");
+}
+
+/// One that is caught within the destructor ends nothing but what it was caught in.
+#[test]
+fn a_goexit_that_a_destructor_catches_is_harmless() {
+    struct Catches;
+    impl Drop for Catches {
+        fn drop(&mut self) {
+            assert!(std::panic::catch_unwind(|| -> () { gorun::goexit() }).is_err());
+        }
+    }
+    let handle = gorun::go(|| {
+        let _catches = Catches;
+        panic!("first");
+    });
+    assert!(handle.join().unwrap_err().is_panic());
+}

@@ -171,16 +171,6 @@ fn a_timer_without_handle_fires_while_its_channel_is_held() {
 }
 
 #[test]
-fn a_closed_channel_ends_its_timer() {
-    let timer = Timer::new(LONG);
-    timer.channel().close();
-    assert!(timer.channel().recv().is_err());
-    let ticker = Ticker::new(LONG);
-    ticker.channel().close();
-    assert!(ticker.channel().recv().is_err());
-}
-
-#[test]
 fn who_waits_for_a_timer_can_be_aborted() {
     on_one_worker(|| {
         let timer = Arc::new(Timer::new(LONG));

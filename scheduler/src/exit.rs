@@ -36,8 +36,8 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
         current::adopt(g);
     }
     let entry = g.entry.get().expect("a live goroutine has an entry");
-    // Relaxed: a hint, looked at again at every cancellation point.
-    if g.requests.load(Ordering::Relaxed) & ABORT != 0 {
+    // A hint, looked at again at every cancellation point. Acquire: as in `park::heed`.
+    if g.requests.load(Ordering::Acquire) & ABORT != 0 {
         g.exiting.set(true);
         // SAFETY: G1; the payload holds the closure, which never ran.
         unsafe { (entry.cancel)(g.payload()) };

@@ -112,7 +112,7 @@ pub use goroutine::*;
 pub use isolated::{Unsupported, isolation};
 pub use lock_thread::{OsThreadLock, lock_os_thread};
 pub use metrics::{LongRunning, Metrics};
-pub use park::{Blocker, WaitReason, breathe, checkpoint, give_way, let_fine_ones_go, yield_now};
+pub use park::{Blocker, WaitReason, breathe, checkpoint, give_way, let_fine_ones_go, unwind_if_ending, yield_now};
 pub use parker::{Parker, Token, Wake};
 pub use polls::polled_in_vain;
 pub use process::{PerProcess, process};

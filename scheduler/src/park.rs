@@ -6,7 +6,7 @@ use crate::carrier::{self, Suspended};
 use crate::config::ThreadLocals;
 use crate::current;
 use crate::doubt::Armed;
-use crate::goroutine::{ABORT, Goroutine, YIELD};
+use crate::goroutine::{ABORT, ENDING, Goroutine, YIELD};
 use crate::parker::{Parker, ThreadParker, Token};
 use crate::unwind::unwind_aborted;
 use std::ptr::NonNull;
@@ -337,6 +337,33 @@ pub fn checkpoint() {
     }
 }
 
+/// After a wait for the end of others: unwinds the goroutine if it is being aborted, or its runtime ends and is about to
+/// abort it. For then those others may have been aborted, and their ends are no answer. Does nothing on a plain thread, nor
+/// where an abort does nothing.
+///
+/// ```
+#[doc = include_str!("examples.txt")]
+/// let goroutine = go(|| {
+///     unwind_if_ending();
+///     current_goroutine().unwrap().abort();
+///     unwind_if_ending();
+///     unreachable!("it has been unwound");
+/// });
+/// join(&goroutine);
+/// ```
+#[inline]
+pub fn unwind_if_ending() {
+    if let Some(g) = current::goroutine()
+        // Relaxed: if another's end was seen that this runtime's end has caused, that came after ENDING, and after the
+        // Acquire of the one who has acted on its ABORT.
+        && g.requests.load(Ordering::Relaxed) & (ABORT | ENDING) != 0
+        && !g.exiting.get()
+        && !std::thread::panicking()
+    {
+        unwind_aborted();
+    }
+}
+
 /// Yields if the goroutine was asked to: for operations that do not block, and so are no cancellation points.
 ///
 /// Only an isolated goroutine does: a pinned one may hold a lock of std's that a neighbour waits for on the same thread,
@@ -388,8 +415,8 @@ fn heed(g: &Goroutine, cancels: bool) {
         return;
     }
     if cancels
-        // Relaxed: requests, nothing is published with them.
-        && g.requests.load(Ordering::Relaxed) & ABORT != 0
+        // Acquire: what came before an ABORT, for those who see our end (`unwind_if_ending`).
+        && g.requests.load(Ordering::Acquire) & ABORT != 0
         && !g.exiting.get()
         && !std::thread::panicking()
     {

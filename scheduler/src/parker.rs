@@ -420,6 +420,17 @@ impl Wake {
         }
     }
 
+    /// Whether it wakes a future.
+    ///
+    /// ```
+    /// let futures = |wakes: &[gorun_scheduler::Wake]| wakes.iter().filter(|wake| wake.is_task()).count();
+    /// assert_eq!(futures(&[]), 0);
+    /// ```
+    #[must_use]
+    pub fn is_task(&self) -> bool {
+        matches!(self.0, Woken::Task(_))
+    }
+
     /// Whom [`Wake::into_goroutine`] would give.
     #[inline]
     pub(crate) fn goroutine(&self) -> Option<Ref> {

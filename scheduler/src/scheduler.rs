@@ -2,9 +2,10 @@
 //!
 //! Used by `gorun::runtime`. The steps of a shutdown:
 //!
-//! 1. phase DRAINING: nothing more from outside, what is spawned inside is aborted at birth (unless an exit path
-//!    spawned it);
-//! 2. every live goroutine is aborted: it unwinds where it waits and takes its exit path;
+//! 1. phase ENDING: nothing more from outside. All live goroutines are told that the end has come, and those that are spawned
+//!    inside are at birth, unless an exit path spawned them. So, before the first is aborted, nobody takes another's abort for
+//!    an answer: one whose wait for others' ends comes back finds that it is to end too (`unwind_if_ending`);
+//! 2. phase DRAINING: all that were told are aborted, or are at birth: each unwinds where it waits and takes its exit path;
 //! 3. wait until none is left, at most for the grace period;
 //! 4. phase STOPPING: the workers leave their loops when they next look, and are joined, unless something was
 //!    left behind: then its worker may be the one that is stuck, and the threads and the memory stay;
@@ -148,10 +149,17 @@ impl Scheduler {
         }
         let inside = crate::current::processor().is_some_and(|p| Arc::ptr_eq(&p.shared, &self.shared));
         assert!(!inside, "gorun: a runtime can't be shut down by one of its own goroutines: it would wait for itself");
-        self.shared.begin_drain();
+        self.shared.begin_end();
         let mine = |handle: &Handle| std::ptr::eq(handle.block().shared(), Arc::as_ptr(&self.shared));
         for_each_live(|handle| {
             if mine(&handle) && !handle.completion().is_finished() {
+                handle.announce_end();
+            }
+        });
+        self.shared.begin_drain();
+        for_each_live(|handle| {
+            // The others were started by exit paths since, and belong to those.
+            if mine(&handle) && handle.is_ending() && !handle.completion().is_finished() {
                 handle.abort();
             }
         });

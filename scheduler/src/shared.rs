@@ -22,10 +22,12 @@ use std::sync::OnceLock;
 
 /// Where a runtime is in its life (S1).
 pub(crate) const RUNNING: u8 = 0;
-/// Nothing more from outside; everything is being aborted.
-pub(crate) const DRAINING: u8 = 1;
+/// Nothing more from outside; everything is being told that it will be aborted.
+pub(crate) const ENDING: u8 = 1;
+/// Everything is being aborted.
+pub(crate) const DRAINING: u8 = 2;
 /// The workers leave.
-pub(crate) const STOPPING: u8 = 2;
+pub(crate) const STOPPING: u8 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -144,7 +146,13 @@ impl Shared {
         }
     }
 
-    /// Phase DRAINING. What was spawned or has ended without seeing it can be seen by the caller afterwards.
+    /// Phase ENDING. What was spawned without seeing it can be seen by the caller afterwards.
+    pub(crate) fn begin_end(&self) {
+        self.set_phase(ENDING);
+        asymmetric::heavy();
+    }
+
+    /// Phase DRAINING. What was spawned and marked, or has ended, without seeing it can be seen by the caller afterwards.
     pub(crate) fn begin_drain(&self) {
         self.set_phase(DRAINING);
         asymmetric::heavy();

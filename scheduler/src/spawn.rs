@@ -114,12 +114,8 @@ pub(crate) unsafe fn spawn_on(
             processor.push_unbegun(g);
             // SAFETY: the second of the references counted above.
             let handle = unsafe { Handle::adopt(g) };
-            // `publish`, then the phase; against it the drain's phase, then its walk over the blocks: either we see the
-            // phase, or the walk sees the block. A goroutine born while its runtime ends is aborted, unless an exit path
-            // spawned it.
-            asymmetric::light();
-            if shared.phase() != RUNNING && !current::goroutine().is_some_and(|p| p.exiting.get()) {
-                handle.abort();
+            if is_late(shared) && !current::goroutine().is_some_and(|p| p.exiting.get()) {
+                end_at_birth(shared, &handle);
             }
             Ok(handle)
         }
@@ -140,7 +136,7 @@ pub(crate) unsafe fn spawn_on(
             inherit(g);
             // Counted, then the phase: a drain either sees us or is seen (`Shared::phase`).
             shared.count_outside_spawn();
-            if shared.phase() >= DRAINING {
+            if shared.phase() != RUNNING {
                 drop(back);
                 shared.uncount_outside_spawn();
                 return Err(SpawnError::ShutDown);
@@ -150,8 +146,31 @@ pub(crate) unsafe fn spawn_on(
             g.publish(2);
             shared.inject(g);
             // SAFETY: the second of the references counted above.
-            Ok(unsafe { Handle::adopt(g) })
+            let handle = unsafe { Handle::adopt(g) };
+            if is_late(shared) {
+                end_at_birth(shared, &handle);
+            }
+            Ok(handle)
         }
+    }
+}
+
+/// `publish`, then the phase; against it the end's phase, then its walk over the blocks: either we see the phase, or the walk
+/// sees the block.
+#[inline]
+fn is_late(shared: &Shared) -> bool {
+    asymmetric::light();
+    shared.phase() != RUNNING
+}
+
+/// A goroutine born while its runtime ends is aborted, unless an exit path spawned it: here, or by the drain's walk. Not
+/// before all others have been told of the end, who may wait for it.
+#[cold]
+fn end_at_birth(shared: &Shared, handle: &Handle) {
+    handle.announce_end();
+    // What was announced, then the phase; against it the drain's phase, then its walk.
+    if is_late(shared) && shared.phase() >= DRAINING {
+        handle.abort();
     }
 }
 

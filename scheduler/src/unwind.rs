@@ -60,6 +60,12 @@ pub fn is_panic(payload: &(dyn Any + Send)) -> bool {
 /// # Panics
 /// When the caller is no goroutine: a plain thread, main outside `run`, or a job of `blocking`.
 ///
+/// # In a destructor
+/// A destructor that runs because its goroutine unwinds, from a panic or otherwise, must not be left by another unwinding:
+/// Rust ends the process. Nor can the call return, or wait for the first unwinding to end, as that waits for the destructor.
+/// So it says on standard error which goroutine it was, and unwinds: to a `catch_unwind` in the destructor, if there is one,
+/// and else to the end of the process.
+///
 /// ```
 #[doc = include_str!("examples.txt")]
 /// let (tx, rx) = std::sync::mpsc::channel();
@@ -79,7 +85,23 @@ pub fn goexit() -> ! {
         crate::current::goroutine().is_some(),
         "gorun: goexit called outside a goroutine; only what `go` or `run` started can be ended by it: return instead"
     );
+    if std::thread::panicking() {
+        report_exit_in_unwinding(std::panic::Location::caller());
+    }
     resume_unwind(Box::new(Goexit))
+}
+
+#[cold]
+fn report_exit_in_unwinding(at: &std::panic::Location<'_>) {
+    use std::io::Write;
+    let who = crate::current_goroutine();
+    let id = who.as_ref().map(|g| format!(" {}", g.id())).unwrap_or_default();
+    let name = who.as_ref().and_then(|g| g.name()).map(|name| format!(" {name:?}")).unwrap_or_default();
+    let _ = writeln!(
+        std::io::stderr(),
+        "gorun: goroutine{id}{name} called goexit at {at} in a destructor while it unwinds already: unless that destructor \
+         catches it, the process aborts"
+    );
 }
 
 /// Goes on with an abort after the operation that was interrupted has cleaned up after itself: unwinds, without the

@@ -13,13 +13,14 @@
 //! * **N4.** The note says PLAIN where nobody watches, no permit is out, and the channel is open. Then there is nothing to
 //!   look after but the buffer and the two queues.
 
-use super::locked::Locked;
+use super::locked::{Locked, TIMED};
 use super::state::{Side, Slot, State};
 use super::timed::SendingTimer;
 use crate::sync::shim::{AtomicU32, AtomicUsize, Ordering};
 use gorun_scheduler::{Blocker, Note, ShortGuard, ShortLock, Token, WaitReason, Waiter, Wake};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// The token of a wait that is over: what there was to exchange lies in the slot. With the number of the select's arm.
 pub(crate) fn settled(arm: usize) -> Token {
@@ -40,6 +41,14 @@ pub(crate) fn arm_of(token: Token) -> Option<usize> {
     token.index().map(|index| index / 2)
 }
 
+/// Until when a receiver waits for a value that was promised before it looks after its deadline, its abort and its other
+/// arms again: see `state`. Not in models, where time passes at once; there a promise is waited for.
+pub(crate) fn patience() -> Option<Instant> {
+    /// Long for an expression, and for the turn of the goroutine that makes it; short for who has a deadline.
+    const PATIENCE: Duration = Duration::from_millis(10);
+    (!cfg!(any(loom, shuttle))).then(|| Instant::now() + PATIENCE)
+}
+
 pub(crate) struct Core<T> {
     /// With the hints as its note: a bit for each side, and those below.
     state: ShortLock<State<T>>,
@@ -48,6 +57,7 @@ pub(crate) struct Core<T> {
     /// The timer that sends here, if one does: it need not once nobody can receive.
     timer: OnceLock<SendingTimer<T>>,
     pub(super) capacity: usize,
+    pub(super) sent_by: SentBy,
     senders: AtomicUsize,
     receivers: AtomicUsize,
 }
@@ -56,9 +66,38 @@ pub(crate) struct Core<T> {
 impl<T> UnwindSafe for Core<T> {}
 impl<T> RefUnwindSafe for Core<T> {}
 
+/// Whose the sending side is, and with it the right to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SentBy {
+    /// Users have handles of both sides, and each may close.
+    Users,
+    /// The library sends, or nobody does: only it may close. Receivers have handles that were handed out to others too.
+    Library,
+    /// As the library's; and what is due is looked at by those who receive (`timed`).
+    Timer,
+}
+
+/// A close that has happened, and of which nobody has been told yet: see [`Core::begin_close`].
+#[must_use = "those who wait are to be told"]
+pub(crate) struct Closing {
+    first: bool,
+    watched: bool,
+}
+
+/// Another one for each channel that is selected from, not 0. (Where a channel lies would not do: of those that live for one
+/// select, one after the other, each lies where the last one did.)
+#[cold]
+fn first_seed() -> u32 {
+    static LAST: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    // Relaxed, and no exchange: two channels with the same seed do no harm.
+    let seed = LAST.load(Ordering::Relaxed).wrapping_add(0x9e37_79b9);
+    LAST.store(seed, Ordering::Relaxed); // as above
+    seed | 1
+}
+
 impl<T> Core<T> {
-    pub(super) fn new(capacity: usize) -> Core<T> {
-        let state = State::new(capacity);
+    pub(super) fn new(capacity: usize, sent_by: SentBy) -> Core<T> {
+        let state = State::new(capacity, sent_by == SentBy::Timer);
         Core {
             state: {
                 let hints = state.hints();
@@ -67,6 +106,7 @@ impl<T> Core<T> {
             seed: AtomicU32::new(0),
             timer: OnceLock::new(),
             capacity,
+            sent_by,
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
         }
@@ -89,7 +129,19 @@ impl<T> Core<T> {
         self.state.note() & side.bit() != 0
     }
 
-    /// What [`Core::may_proceed`] looks at: of which a bit of the side's ([`Side::bit`]) says it.
+    /// As [`Core::may_proceed`], or it may turn out so when it is tried ([`Side::bits`]).
+    #[inline]
+    pub(crate) fn is_worth_trying(&self, side: Side) -> bool {
+        self.state.note() & side.bits() != 0
+    }
+
+    /// Whether it is a timer's.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.state.note() & TIMED != 0
+    }
+
+    /// What [`Core::is_worth_trying`] looks at: of which one of the side's bits ([`Side::bits`]) says it.
     #[inline]
     pub(crate) fn as_note(&self) -> Note<'_> {
         self.state.as_note()
@@ -101,8 +153,7 @@ impl<T> Core<T> {
         // Relaxed, and no exchange: two that draw the same number do no harm.
         let mut x = self.seed.load(Ordering::Relaxed);
         if x == 0 {
-            // Where the channel lies; odd, hence not 0.
-            x = (std::ptr::from_ref(self).addr() >> 4) as u32 | 1;
+            x = first_seed();
         }
         x ^= x << 13;
         x ^= x >> 17;
@@ -126,23 +177,33 @@ impl<T> Core<T> {
     }
 
     /// Waits for the value that was promised, after the wait of `waiter` has ended with such a token. `None`: there will
-    /// be none after all (closed, or its sender gave up), and the receive begins anew.
+    /// be none after all (closed, or its sender gave up), or it takes too long ([`patience`]), and the receive begins anew.
     #[cold]
     pub(crate) fn await_promise(&self, blocker: &Blocker, waiter: &Waiter<Slot<T>>, reason: WaitReason) -> Option<T> {
         let state = self.lock();
         if waiter.is_queued() {
-            // Shielded, and without a deadline: see `state`. It is in `awaiting` all the time.
+            // Shielded: see `state`. It is in `awaiting` all the time.
             blocker.arm_shielded();
             drop(state);
-            let _settled = blocker.park(reason, None);
+            let token = blocker.park(reason, patience());
+            self.end_promised(waiter, token);
         }
         // Taken out under the lock: by `keep_promise`, whose write we see through the claim or through our lock.
         waiter.slot.take()
     }
 
+    /// After the wait of a committed receiver: it leaves `awaiting` if it has lost its patience.
+    #[inline]
+    pub(crate) fn end_promised(&self, waiter: &Waiter<Slot<T>>, token: Token) {
+        if arm_of(token).is_none() {
+            self.lock().give_up_promised(waiter);
+        }
+    }
+
     /// As [`Core::await_promise`], for a receiver that has just met a select's send arm under `state`.
     #[cold]
     pub(crate) fn commit(
+        &self,
         mut state: Locked<'_, T>,
         sender: Wake,
         blocker: &Blocker,
@@ -150,11 +211,12 @@ impl<T> Core<T> {
         reason: WaitReason,
     ) -> Option<T> {
         blocker.arm_shielded();
-        // SAFETY: W2: the waiter is in our caller's frame, and the wait ends by a claim of this channel only.
+        // SAFETY: W2: the waiter is in our caller's frame, and leaves the queue below unless this channel has taken it out.
         unsafe { state.wait_for_promised(waiter) };
         drop(state);
         sender.wake();
-        let _settled = blocker.park(reason, None);
+        let token = blocker.park(reason, patience());
+        self.end_promised(waiter, token);
         waiter.slot.take()
     }
 
@@ -185,7 +247,30 @@ impl<T> Core<T> {
 
     /// H4.
     pub(super) fn close(&self) {
-        if self.lock().close() {
+        let closing = self.begin_close();
+        self.finish_close(closing);
+    }
+
+    /// By who receives: does nothing if it is not theirs to close.
+    pub(super) fn close_by_receiver(&self) {
+        if self.sent_by == SentBy::Users {
+            self.close();
+        }
+    }
+
+    /// The close alone, for one who holds a lock: wakes nobody. [`Core::finish_close`] follows without the lock.
+    pub(crate) fn begin_close(&self) -> Closing {
+        let mut state = self.lock();
+        let first = state.close();
+        Closing { first, watched: state.release() }
+    }
+
+    /// Tells all who wait. Wakers are anybody's code.
+    pub(crate) fn finish_close(&self, closing: Closing) {
+        if closing.watched {
+            self.tell_watchers();
+        }
+        if closing.first {
             self.wake_the_closed();
         }
     }

@@ -162,6 +162,7 @@ impl<T> Node<T> {
                 return Poll::Ready(Err(RecvError));
             }
         }
+        state = core.fresh(state);
         match state.receive() {
             Received::Value(value, sender) => {
                 drop(state);
@@ -213,7 +214,8 @@ impl<T> Node<T> {
         let mut state: Locked<'_, T> = core.lock();
         let mut due: Option<Wake> = None;
         if promised || self.task.claimed().is_some_and(is_promise) {
-            due = state.give_up_promised(&self.waiter);
+            state.give_up_promised(&self.waiter);
+            due = self.waiter.slot.take_due();
         } else {
             state.give_up_receive(&self.waiter);
         }

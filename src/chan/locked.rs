@@ -16,10 +16,20 @@ const TELL_WATCHERS: u32 = 0b100;
 const QUIET: u32 = 0b1000;
 /// N4. QUIET is never without it.
 const PLAIN: u32 = 0b1_0000;
+/// It is a timer's, for ever: what the rest says may be overdue (`timed`).
+pub(super) const TIMED: u32 = 0b10_0000;
 
 impl Side {
     pub(crate) const fn bit(self) -> u32 {
         1 << self as u8
+    }
+
+    /// As [`Side::bit`], for who looks again: a timer's channel may have something to receive by now.
+    pub(crate) const fn bits(self) -> u32 {
+        match self {
+            Side::Send => self.bit(),
+            Side::Receive => self.bit() | TIMED,
+        }
     }
 }
 
@@ -273,7 +283,7 @@ impl<T> State<T> {
         let send = u32::from(self.may_proceed(Side::Send));
         let receive = u32::from(self.may_proceed(Side::Receive));
         let mut hints = (send * Side::Send.bit()) | (receive * Side::Receive.bit());
-        hints |= u32::from(self.is_plain()) * PLAIN;
+        hints |= (u32::from(self.is_plain()) * PLAIN) | (u32::from(self.is_timed()) * TIMED);
         if self.is_watched() {
             let watched = |side: Side| u32::from(!self.watching[side as usize].is_empty());
             hints |= ((send & watched(Side::Send)) | (receive & watched(Side::Receive))) * TELL_WATCHERS;

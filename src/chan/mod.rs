@@ -40,7 +40,8 @@ pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRec
 pub use future::{RecvFuture, RecvStream, SendFuture};
 pub use iter::{IntoIter, Iter, TryIter};
 
-pub(crate) use self::core::{Core, arm_of, is_promise, settled};
+use self::core::SentBy;
+pub(crate) use self::core::{Closing, Core, arm_of, is_promise, patience, settled};
 pub(crate) use self::locked::Locked;
 pub(crate) use self::state::{Offered, Received, Side, Slot, State};
 pub(crate) use self::timed::{Tick, TimerEnd};
@@ -57,8 +58,22 @@ use std::sync::Arc;
 /// ```
 #[must_use]
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let core = Arc::new(Core::new(capacity));
+    channel_of(capacity, SentBy::Users)
+}
+
+fn channel_of<T>(capacity: usize, sent_by: SentBy) -> (Sender<T>, Receiver<T>) {
+    let core = Arc::new(Core::new(capacity, sent_by));
     (Sender { core: core.clone() }, Receiver { core })
+}
+
+/// A channel that its receivers can't close.
+pub(crate) fn channel_of_library<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    channel_of(capacity, SentBy::Library)
+}
+
+/// The channel of a timer: as [`channel_of_library`], and `timed` says what else.
+pub(crate) fn channel_of_timer<T>() -> (Sender<T>, Receiver<T>) {
+    channel_of(1, SentBy::Timer)
 }
 
 /// A channel without a limit: a send never waits.
@@ -87,7 +102,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 /// ```
 #[must_use]
 pub fn never<T>() -> Receiver<T> {
-    let (sender, receiver) = channel(0);
+    let (sender, receiver) = channel_of_library(0);
     // The one that is counted and never goes. What it points to goes with the receiver.
     sender.forget();
     receiver
@@ -132,12 +147,16 @@ fn poll(in_vain: bool) -> bool {
 
 /// What both sides can say and do.
 macro_rules! both_sides {
-    ($side:ident, $add:ident, $remove:ident) => {
+    ($side:ident, $add:ident, $remove:ident, $close:ident) => {
         impl<T> $side<T> {
             /// Closes the channel: later sends fail, those that wait get their value back; what is in the buffer can
             /// still be received, then receives fail. Closing again does nothing.
             ///
             /// The close happens before a receive that fails because of it. Never waits.
+            ///
+            /// A receiver that the library has handed out, of a context's end, a timer or [`never`](never()), closes
+            /// nothing: others receive from that channel too, and only the library sends on it. (In Go a `<-chan` can't
+            /// be closed.) Dropping it lets go of it.
             ///
             /// ```
             /// let (tx, rx) = gorun::channel(1);
@@ -147,7 +166,7 @@ macro_rules! both_sides {
             /// assert_eq!((rx.recv().ok(), rx.recv().ok()), (Some(1), None));
             /// ```
             pub fn close(&self) {
-                self.core.close();
+                self.core.$close();
             }
 
             /// Whether it has been closed, by [`close`](Self::close) or because one side is gone.
@@ -172,7 +191,7 @@ macro_rules! both_sides {
             /// ```
             #[must_use]
             pub fn len(&self) -> usize {
-                self.core.lock().len()
+                if self.core.sent_by == SentBy::Timer { 0 } else { self.core.lock().len() }
             }
 
             /// Whether the buffer is empty. A snapshot.
@@ -198,17 +217,18 @@ macro_rules! both_sides {
             /// ```
             #[must_use]
             pub fn is_full(&self) -> bool {
-                poll(self.len() >= self.core.capacity)
+                poll(self.len() >= self.capacity())
             }
 
-            /// How many values the buffer takes; `usize::MAX` for an [`unbounded`] one.
+            /// How many values the buffer takes; `usize::MAX` for an [`unbounded`] one, 0 for that of a timer, which is
+            /// as if it were without a buffer (as Go's since 1.23).
             ///
             /// ```
             /// assert_eq!(gorun::channel::<u8>(7).0.capacity(), 7);
             /// ```
             #[must_use]
             pub fn capacity(&self) -> usize {
-                self.core.capacity
+                if self.core.sent_by == SentBy::Timer { 0 } else { self.core.capacity }
             }
 
             /// Whether both are handles of one channel.
@@ -245,5 +265,5 @@ macro_rules! both_sides {
     };
 }
 
-both_sides!(Sender, add_sender, drop_sender);
-both_sides!(Receiver, add_receiver, drop_receiver);
+both_sides!(Sender, add_sender, drop_sender, close);
+both_sides!(Receiver, add_receiver, drop_receiver, close_by_receiver);

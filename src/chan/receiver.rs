@@ -1,6 +1,6 @@
 //! Receiving: what it does when it has to wait. `state` decides whether it has to.
 
-use super::core::{Core, arm_of, is_promise, settled};
+use super::core::{arm_of, is_promise, settled};
 use super::locked::Locked;
 use super::state::{Received, Side, Slot, State};
 use super::{Iter, Receiver, RecvError, RecvTimeoutError, TryIter, TryRecvError};
@@ -82,7 +82,8 @@ impl<T> Receiver<T> {
     /// # Safety
     /// As [`Receiver::begin_recv`].
     #[inline(never)]
-    unsafe fn begin_special_recv<'a>(&'a self, mut state: Locked<'a, T>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
+    unsafe fn begin_special_recv<'a>(&'a self, state: Locked<'a, T>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
+        let mut state = self.core.fresh(state);
         loop {
             let promised = match state.receive() {
                 Received::Value(value, sender) => {
@@ -104,7 +105,7 @@ impl<T> Receiver<T> {
                 state.release_loudly();
                 return Some(blocker);
             };
-            let value = Core::commit(state, sender, &blocker, waiter, WaitReason::ChanRecv);
+            let value = self.core.commit(state, sender, &blocker, waiter, WaitReason::ChanRecv);
             if value.is_some() {
                 waiter.slot.value.set(value);
                 return None;
@@ -165,7 +166,8 @@ impl<T> Receiver<T> {
     }
 
     /// When there is more to it than a value in the buffer.
-    fn recv_loudly<'a>(&'a self, mut state: Locked<'a, T>, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+    fn recv_loudly<'a>(&'a self, state: Locked<'a, T>, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        let mut state = self.core.fresh(state);
         loop {
             let promised = match state.receive() {
                 Received::Value(value, sender) => {
@@ -180,7 +182,7 @@ impl<T> Receiver<T> {
             let blocker = Blocker::current();
             let waiter = Waiter::new(&blocker, settled(0), Slot::new(None));
             if let Some(sender) = promised {
-                match Core::commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
+                match self.core.commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
                     Some(value) => return Ok(value),
                     None => {
                         state = self.core.lock();
@@ -217,8 +219,8 @@ impl<T> Receiver<T> {
 
     /// Receives a value if that needs no waiting: one is in the buffer, or a sender waits. No cancellation point.
     ///
-    /// When the one who waits is a `select!` that would send, it is chosen, and this call takes as long as it takes the
-    /// other side to make its value.
+    /// When the one who waits is a `select!` that would send, it is chosen, and this call waits for its value: for some 10 ms
+    /// at most. If the other side takes longer to make it, this is an error, and the value is for the next receive.
     ///
     /// # Errors
     /// When there is none now, or the channel is closed and empty.
@@ -234,10 +236,11 @@ impl<T> Receiver<T> {
     /// ```
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         breathe();
-        let mut state = self.core.lock();
+        let state = self.core.lock();
         if state.can_pop() {
             return Ok(state.pop());
         }
+        let mut state = self.core.fresh(state);
         loop {
             match state.receive() {
                 Received::Value(value, sender) => {
@@ -254,7 +257,7 @@ impl<T> Receiver<T> {
                 Received::Promised(sender) => {
                     let blocker = Blocker::current();
                     let waiter = Waiter::new(&blocker, settled(0), Slot::new(None));
-                    if let Some(value) = Core::commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
+                    if let Some(value) = self.core.commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
                         return Ok(value);
                     }
                     state = self.core.lock();

@@ -23,8 +23,8 @@
 //!
 //! ```text
 //!  there is room            permits += 1: the place is taken
-//!  a receiver waits         permits += 1, and the receiver is claimed with the token "promised": it is committed to this
-//!                           channel, and sits in `awaiting` until somebody with a permit brings a value
+//!  a receiver waits         permits += 1, and the receiver is claimed with the token "promised", and woken: it is committed
+//!                           to this channel, and sits in `awaiting` until somebody with a permit brings a value
 //!  a receiver comes later   and finds the waiting send arm: claims it with "promised" (the permit), commits itself
 //! ```
 //!
@@ -32,10 +32,16 @@
 //! turns one away if there are now more of them than permits, and that one begins anew. So who holds a permit points to
 //! nobody's stack, and may even be forgotten.
 //!
-//! The bad interleaving if a promised receiver could still time out: it leaves, the value comes, and an unbuffered send
-//! has succeeded without a receive. Hence a commitment is a claim, and the wait for the value a shielded one. (A future
-//! can be dropped at any time all the same. Its value then stays in the channel: `put_back`.)
+//! The bad interleaving if a promised receiver could time out, or choose another arm, at any moment: it leaves, the value
+//! comes, and an unbuffered send has succeeded without a receive. Hence a commitment is a claim, and the wait for the value
+//! a shielded one. But the value is made by users' code, which may take for ever, and a receiver's deadline, its abort and
+//! its other arms count for something too. So it waits with *patience* (`patience` in `core`) only: most values are there before it
+//! looks. Then it leaves `awaiting`, without its permit, and begins anew: it waits as if it had just come, for all that it
+//! waited for before. The value, once it is made, goes to the first receiver that waits; if none does it stays in the channel
+//! for the next one, beyond the capacity if need be. (So do the values of futures that are dropped: `put_back`.)
 
+#[cfg(doc)]
+use super::core::patience;
 use super::core::promise;
 use gorun_scheduler::{WaitQueue, Waiter, Wake};
 use std::cell::{Cell, RefCell};
@@ -48,7 +54,7 @@ pub(crate) struct Slot<T> {
     pub(crate) value: Cell<Option<T>>,
     /// A send without a value yet: a select's.
     offer: bool,
-    /// Of a promised receiver: the wake-up that is due when the value is there.
+    /// Of a promised future: the wake-up that is due when the value is there.
     due: Cell<Option<Wake>>,
 }
 
@@ -65,7 +71,7 @@ impl<T> Slot<T> {
         self.value.take()
     }
 
-    /// The wake-up of a promised receiver that runs by itself and waits again.
+    /// The wake-up of a promised future that is polled all the same, and waits again.
     pub(crate) fn take_due(&self) -> Option<Wake> {
         self.due.take()
     }
@@ -78,6 +84,8 @@ pub(crate) struct State<T> {
     permits: usize,
     committed: usize,
     closed: bool,
+    /// It is a timer's: those who receive look at the time first, so it is never plain.
+    timed: bool,
     sending: WaitQueue<Slot<T>>,
     receiving: WaitQueue<Slot<T>>,
     /// The committed receivers. Their claims are nobody's but ours.
@@ -107,8 +115,8 @@ pub(super) enum Sent {
 /// What a send that has no value yet found.
 #[must_use]
 pub(crate) enum Offered {
-    /// A permit: [`State::complete`] or [`State::cancel`] must follow.
-    Permit,
+    /// A permit: [`State::complete`] or [`State::cancel`] must follow. And perhaps a receiver, who is to be woken.
+    Permit(Option<Wake>),
     Full,
     Closed,
 }
@@ -138,13 +146,14 @@ impl<T> State<T> {
         size => 65536 / size,
     };
 
-    pub(super) fn new(capacity: usize) -> State<T> {
+    pub(super) fn new(capacity: usize, timed: bool) -> State<T> {
         State {
             buffer: VecDeque::with_capacity(if capacity == UNBOUNDED { 0 } else { capacity.min(Self::AHEAD) }),
             capacity,
             permits: 0,
             committed: 0,
             closed: false,
+            timed,
             sending: WaitQueue::new(),
             receiving: WaitQueue::new(),
             awaiting: WaitQueue::new(),
@@ -152,20 +161,20 @@ impl<T> State<T> {
         }
     }
 
-    /// Nobody in any queue, no permit out, not closed.
+    /// Nobody in any queue, no permit out, not closed, and no timer's.
     #[inline(always)]
     pub(super) fn is_quiet(&self) -> bool {
         // Who is in `awaiting` is committed, hence permitted.
         self.sending.is_empty()
             && self.receiving.is_empty()
             && !self.is_watched()
-            && self.permits | self.committed | usize::from(self.closed) == 0
+            && self.permits | self.committed | usize::from(self.closed | self.timed) == 0
     }
 
-    /// Nobody watches, no permit is out, and it is open. (Who is committed is permitted.)
+    /// Nobody watches, no permit is out, it is open, and no timer's. (Who is committed is permitted.)
     #[inline(always)]
     pub(super) fn is_plain(&self) -> bool {
-        !self.is_watched() && self.permits | usize::from(self.closed) == 0
+        !self.is_watched() && self.permits | usize::from(self.closed | self.timed) == 0
     }
 
     /// Whether somebody waits to send, and to receive.
@@ -319,15 +328,17 @@ impl<T> State<T> {
         }
         if self.has_room() {
             self.permits += 1;
-            return Offered::Permit;
+            return Offered::Permit(None);
         }
         let State { receiving, awaiting, .. } = self;
+        let woken = Cell::new(None);
+        let keep = |slot: &Slot<T>, wake: Wake| if wake.is_task() { &slot.due } else { &woken }.set(Some(wake));
         // SAFETY: on "promised", every receiver takes the lock again, and leaves `awaiting` before its operation ends
         // (`Core::await_promise`, the futures' drop).
-        if unsafe { receiving.claim_next_into(awaiting, promise, |slot, wake| slot.due.set(Some(wake))) } {
+        if unsafe { receiving.claim_next_into(awaiting, promise, keep) } {
             self.permits += 1;
             self.committed += 1;
-            return Offered::Permit;
+            return Offered::Permit(woken.take());
         }
         Offered::Full
     }
@@ -336,8 +347,8 @@ impl<T> State<T> {
     fn keep_promise(&mut self, value: Option<T>) -> Option<Wake> {
         let ((due, ()), woken) = self.awaiting.take_first(|slot| (slot.due.take(), slot.value.set(value)))?;
         self.committed -= 1;
-        // It runs already if its first claim found it on its stack, or if it is a thread that woke for no reason; then
-        // it waits again, and the second claim counts.
+        // It does not wait if it has not got round to it since it was woken: then it will find that it is not in the
+        // queue. Nor if it has lost its patience: it finds the same.
         woken.or(due)
     }
 
@@ -424,14 +435,10 @@ impl<T> State<T> {
         let _was_in = unsafe { self.receiving.remove(waiter) };
     }
 
-    /// Takes out a committed receiver that goes away, a future. Its permit stays; its wake-up
-    /// comes back, to be dropped without the lock.
-    pub(crate) fn give_up_promised(&mut self, waiter: &Waiter<Slot<T>>) -> Option<Wake> {
+    /// Takes out a committed receiver that waits no longer, if it is still in (else see its slot). Its permit stays.
+    pub(crate) fn give_up_promised(&mut self, waiter: &Waiter<Slot<T>>) {
         // SAFETY: it is in this queue, or was taken out of it.
-        if unsafe { self.awaiting.remove(waiter) } {
-            self.committed -= 1;
-        }
-        waiter.slot.due.take()
+        self.committed -= usize::from(unsafe { self.awaiting.remove(waiter) });
     }
 
     /// Takes out a watcher.
@@ -464,6 +471,11 @@ impl<T> State<T> {
     /// What is in the buffer, for nobody to receive.
     pub(super) fn take_buffer(&mut self) -> VecDeque<T> {
         std::mem::take(&mut self.buffer)
+    }
+
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.timed
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -2,8 +2,15 @@
 //!
 //! Used by `time::alarm`, under the lock of the scheduler's timers: so nobody is woken here, and nothing yields. The
 //! timer's end does not keep the channel, and its going does not close it; the channel keeps the timer.
+//!
+//! A timer rings when a worker gets round to it. Those who wait have to wait for that; those who ask, by an operation that
+//! does not wait or that is still to decide whether it waits, look at the time themselves: [`Core::fresh`] and
+//! [`Core::freshen`] let the timer ring if it is due. (So does Go, since 1.23, for timers in whose channels nobody waits.)
+//! The note of such a channel always says TIMED, and never PLAIN or QUIET, so that an operation on another channel pays
+//! nothing for it. As the timers' lock comes before a channel's, that is done with no channel's lock held.
 
 use super::core::Core;
+use super::locked::Locked;
 use super::state::{Received, Sent};
 use super::{Receiver, Sender};
 use gorun_scheduler::{Moment, Stopper, Wake};
@@ -27,6 +34,10 @@ pub(super) struct SendingTimer<T> {
 impl<T> SendingTimer<T> {
     pub(super) fn stop(&self) {
         self.stopper.stop();
+    }
+
+    fn is_due(&self) -> bool {
+        self.stopper.is_due()
     }
 
     /// Whether a value that comes back was sent before the timer was stopped, or set anew. Under the channel's lock.
@@ -81,6 +92,34 @@ impl TimerEnd {
         if let Some(core) = self.0.upgrade() {
             core.close();
         }
+    }
+}
+
+impl<T> Core<T> {
+    /// Sees to it that what is due is in the channel of a timer. With no channel's lock held.
+    #[inline]
+    pub(crate) fn freshen(&self) {
+        if self.is_timed() {
+            self.ring_if_due();
+        }
+    }
+
+    #[cold]
+    fn ring_if_due(&self) {
+        if self.timer().is_some_and(|timer| timer.stopper.ring_if_due()) {
+            self.tell_watchers();
+        }
+    }
+
+    /// The same, for an operation that has the lock: it is released meanwhile.
+    #[inline]
+    pub(super) fn fresh<'a>(&'a self, state: Locked<'a, T>) -> Locked<'a, T> {
+        if state.is_timed() && state.len() == 0 && self.timer().is_some_and(SendingTimer::is_due) {
+            drop(state);
+            self.ring_if_due();
+            return self.lock();
+        }
+        state
     }
 }
 

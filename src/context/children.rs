@@ -57,7 +57,6 @@ impl Children {
         child
     }
 
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.places.iter().all(|(_, child)| child.is_none())
     }
@@ -70,6 +69,15 @@ impl Children {
     fn get(&mut self, place: Place) -> Option<&mut Option<Child>> {
         let (number, child) = self.places.get_mut(place.index)?;
         (*number == place.number && child.is_some()).then_some(child)
+    }
+
+    /// The contexts that hang here, to be canceled: each kept.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = Arc<Node>> {
+        self.places.iter().filter_map(|(_, child)| match child {
+            Some(Child::Node(node)) => node.upgrade(),
+            Some(Child::Held(node)) => Some(node.clone()),
+            Some(Child::Func(_)) | None => None,
+        })
     }
 
     pub(super) fn into_all(self) -> impl Iterator<Item = Child> {

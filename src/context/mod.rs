@@ -142,8 +142,9 @@ impl Context {
     /// A derived context that is also canceled when `deadline` has passed. If this one has an earlier deadline, that
     /// holds.
     ///
-    /// The deadline belongs to the runtime of the goroutine that calls, or to the default one, as timers do; when that
-    /// ends before, the context is not canceled by its deadline.
+    /// The deadline belongs to the runtime of the goroutine that calls, or to the default one, as timers do. When that
+    /// ends before, the deadline can't pass any more: then the context is canceled, and its [cause](Context::cause) says
+    /// that its runtime has ended.
     ///
     /// # Panics
     /// When a plain thread calls and the default runtime has to start and can't: the text says why.
@@ -268,7 +269,9 @@ impl Context {
     }
 
     /// A channel that is closed when the context is canceled, and never carries anything: Go's `Done`. Always the
-    /// same one. That of a context that can't be canceled is never closed.
+    /// same one. That of a context that can't be canceled is never closed. Those who receive can't close it.
+    ///
+    /// It is closed if and only if [`err`](Context::err) is not `None`.
     ///
     /// ```
     /// use gorun::chan::RecvTimeoutError;
@@ -278,6 +281,7 @@ impl Context {
     /// ```
     #[must_use]
     pub fn done(&self) -> &Receiver<Done> {
+        // Closed by nobody: `Receiver::close` leaves it alone.
         static NEVER: LazyLock<Receiver<Done>> = LazyLock::new(never);
         match &self.node {
             None => &NEVER,
@@ -285,7 +289,8 @@ impl Context {
         }
     }
 
-    /// Why the context was canceled; `None` if it has not been. The same from the first time on. Go's `Err`; for the
+    /// Why the context was canceled; `None` if it has not been. The same from the first time on. If it is there,
+    /// [`done`](Context::done) is closed, and the other way round. Go's `Err`; for the
     /// reason that was given, see [`cause`](Context::cause).
     ///
     /// ```

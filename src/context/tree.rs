@@ -3,28 +3,43 @@
 //! A node knows its parent, which it keeps, and what hangs below it (`children`), which it does not keep. Each node has
 //! a lock of its own, for a few lines.
 //!
-//! * **T1.** A node ends once: the first to set `ended`, under its lock, does all that follows.
+//! * **T1.** A node ends once: the first to set `ended`, under its lock, also closes its channel, under the same lock, and
+//!   wakes those who waited there, later. Whoever reads an `ended` with [`CLOSING`] passes the lock before it answers. So an
+//!   error that was told implies a closed channel, and a closed channel an error.
 //! * **T2.** Whoever wants to hang something below a node does it under the node's lock and only while the node has not
-//!   ended. So a node that ends takes all of it along, and nothing is added later.
+//!   ended. So nothing is added to a node that has ended.
 //! * **T3.** No two nodes' locks are held at once, and under none of them anything of a user's is dropped, anybody woken
-//!   or a timer set. (A user's closures hang in `children`: what is taken out there is dropped after unlocking.)
+//!   or a timer set. (A user's closures hang in `children`: what is taken out there is dropped after unlocking.) A
+//!   channel's lock is taken under a node's, and never the other way round.
 //! * **T4.** Nothing here calls itself along the tree, whose depth the stack need not have.
+//! * **T5.** What hangs below a node that has ended is taken out only by one who has seen to it that all below has ended.
+//!   So one who comes to a node that another has ended finds there whatever may be alive still, and ends it too.
+//!
+//! A cancel goes through the tree twice. First it ends all nodes below, those below nodes that others have ended included
+//! (T5); nothing but our own code runs meanwhile. Then nothing is alive any more, whatever happens next: it takes the
+//! tables away, stops timers, calls functions, and wakes those who wait, whose wakers are users' code.
 //!
 //! # The bad interleavings
 //!
 //! * A child is made while its parent ends. T2: it is in the table and is found there, or it sees the end and ends.
 //! * The channel is asked for while the node ends: it is made under the lock, closed if `ended` is set; who ends the
-//!   node sets `ended` under the lock and looks for the channel afterwards.
+//!   node sets `ended` and looks for the channel under the same lock.
 //! * A child is dropped while its parent ends: the parent has a weak reference, which it can turn into a strong one or
 //!   can't; in the first case the child ends and is dropped by the parent's canceler, in the second nobody has it.
 //! * The deadline passes while its timer is being set up: see [`Node::end_at`].
+//! * A deadline ends a node in the middle and is held up; a cancel from above comes, finds the node ended, and returns while
+//!   what is below lives on. Not with T5: the node has its table still.
+//! * A cancel of the root wakes a waker that cancels the root, which has ended: that second cancel returns at once, and may
+//!   rely on what the first has not got to yet. Hence nobody is woken before all has ended.
 
 use super::children::{Child, Children, Place};
 use super::error::{Cause, ContextError};
-use crate::chan::{Receiver, Sender, channel};
+use crate::chan::{Closing, Receiver, Sender, channel_of_library};
 use crate::sync::shim::{AtomicU8, Mutex, Ordering, lock};
 use crate::time::{FuncTimer, WeakFuncTimer};
+use gorun_scheduler::contained;
 use std::convert::Infallible;
+use std::error::Error;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -34,6 +49,8 @@ pub(super) type Done = Infallible;
 const ALIVE: u8 = 0;
 const CANCELED: u8 = 1;
 const DEADLINE_EXCEEDED: u8 = 2;
+/// T1: beside one of those two, until the channel is closed.
+const CLOSING: u8 = 4;
 
 pub(super) struct Node {
     parent: Option<Arc<Node>>,
@@ -53,6 +70,36 @@ struct State {
     timer: Option<WeakFuncTimer>,
     /// Where this node is below its parent.
     place: Option<Place>,
+}
+
+/// The cause of a context's end whose deadline can't pass any more.
+const LOST: &str = "the runtime that kept the context's deadline has ended";
+
+/// A node that is still to be ended, and why.
+type ToEnd = (Arc<Node>, ContextError, Option<Cause>);
+
+/// What is to be done for a node that has ended, with no lock held, when all below has ended.
+struct Duty {
+    node: Arc<Node>,
+    closing: Option<Closing>,
+    timer: Option<WeakFuncTimer>,
+    children: Children,
+}
+
+impl Duty {
+    fn fulfil(self) {
+        if let Some(timer) = self.timer {
+            timer.stop();
+        }
+        for child in self.children.into_all() {
+            if let Child::Func(func) = child {
+                func.set(Instant::now());
+            }
+        }
+        if let (Some(closing), Some((sender, _))) = (self.closing, self.node.done.get()) {
+            sender.core.finish_close(closing);
+        }
+    }
 }
 
 impl Node {
@@ -92,7 +139,12 @@ impl Node {
 
     pub(super) fn error(&self) -> Option<ContextError> {
         // Acquire: pairs with the Release in `end`: what came before the cancel.
-        match self.ended.load(Ordering::Acquire) {
+        let ended = self.ended.load(Ordering::Acquire);
+        if ended & CLOSING != 0 {
+            // T1. Not under our own lock: who has that sees no CLOSING.
+            drop(lock(&self.state));
+        }
+        match ended & !CLOSING {
             ALIVE => None,
             CANCELED => Some(ContextError::Canceled),
             _ => Some(ContextError::DeadlineExceeded),
@@ -112,60 +164,63 @@ impl Node {
         // The lock is for the order with `end`, see above.
         let _state = lock(&self.state);
         let (_, done) = self.done.get_or_init(|| {
-            let (sender, receiver) = channel(0);
+            let (sender, receiver) = channel_of_library(0);
             if self.error().is_some() {
                 // Nobody waits in it yet.
-                receiver.close();
+                sender.close();
             }
             (sender, receiver)
         });
         done
     }
 
-    /// Ends this node and all below it, before it returns (unless another is about it already).
-    pub(super) fn cancel(&self, error: ContextError, cause: Option<Cause>) {
-        let Some(children) = self.end(error, cause.clone()) else { return };
-        self.leave();
-        // T4: what is still to be canceled is in a list and not on the stack.
-        let mut left: Vec<Child> = children.into_all().collect();
-        while let Some(child) = left.pop() {
-            let node = match child {
-                Child::Node(node) => node.upgrade(),
-                Child::Held(node) => Some(node),
-                Child::Func(func) => {
-                    func.set(Instant::now());
-                    None
-                }
-            };
-            if let Some(children) = node.as_ref().and_then(|node| node.end(error, cause.clone())) {
-                left.extend(children.into_all());
-            }
+    /// Ends this node and all below it, before it returns, whoever else is about it.
+    pub(super) fn cancel(self: &Arc<Node>, error: ContextError, cause: Option<Cause>) {
+        // T4: what is still to be ended is in a list and not on the stack.
+        let mut left = Vec::new();
+        let mut duties = Vec::new();
+        let mut next = Some((self.clone(), error, cause));
+        while let Some((node, error, cause)) = next {
+            duties.extend(node.end(error, cause, &mut left));
+            next = left.pop();
         }
+        // All have ended. T5: nobody needs their tables any more.
+        for duty in &mut duties {
+            duty.children = std::mem::take(&mut lock(&duty.node.state).children);
+        }
+        if !duties.is_empty() {
+            self.leave();
+        }
+        // A function's drop is a user's code too, and keeps nobody from being woken.
+        duties.into_iter().for_each(|duty| contained(|| duty.fulfil()));
     }
 
-    /// T1: what hangs below, for the one who ends the node.
-    fn end(&self, error: ContextError, cause: Option<Cause>) -> Option<Children> {
-        let (children, timer) = {
+    /// T1; puts what hangs below into `left`, to be ended for the same reason as this node. `None` if another has ended it
+    /// and nothing may be alive below.
+    fn end(self: Arc<Node>, error: ContextError, cause: Option<Cause>, left: &mut Vec<ToEnd>) -> Option<Duty> {
+        let (closing, timer) = {
             let mut state = lock(&self.state);
-            if self.error().is_some() {
-                return None;
-            }
-            state.cause = cause;
-            let ended = match error {
-                ContextError::Canceled => CANCELED,
-                ContextError::DeadlineExceeded => DEADLINE_EXCEEDED,
+            let (error, closing, timer) = match self.error() {
+                // T5. Of the two reasons it is that node's that counts below.
+                Some(_) if state.children.is_empty() => return None,
+                Some(error) => (error, None, None),
+                None => {
+                    state.cause = cause;
+                    let ended = match error {
+                        ContextError::Canceled => CANCELED,
+                        ContextError::DeadlineExceeded => DEADLINE_EXCEEDED,
+                    };
+                    // Release, twice: pairs with `error`. Who sees the channel closed sees one of the two.
+                    self.ended.store(ended | CLOSING, Ordering::Release);
+                    let closing = self.done.get().map(|(sender, _)| sender.core.begin_close());
+                    self.ended.store(ended, Ordering::Release);
+                    (error, closing, state.timer.take())
+                }
             };
-            // Release: pairs with `error`.
-            self.ended.store(ended, Ordering::Release);
-            (std::mem::take(&mut state.children), state.timer.take())
+            left.extend(state.children.nodes().map(|node| (node, error, state.cause.clone())));
+            (closing, timer)
         };
-        if let Some((_, done)) = self.done.get() {
-            done.close();
-        }
-        if let Some(timer) = timer {
-            timer.stop();
-        }
-        Some(children)
+        Some(Duty { node: self, closing, timer, children: Children::default() })
     }
 
     /// Sets the timer for the deadline. By the one who has just made the node.
@@ -177,8 +232,12 @@ impl Node {
         if deadline <= Instant::now() {
             return self.cancel(ContextError::DeadlineExceeded, cause);
         }
-        let node = self.clone();
-        let timer = FuncTimer::new(move || node.cancel(ContextError::DeadlineExceeded, cause.clone()));
+        let (node, unable) = (self.clone(), self.clone());
+        let timer = FuncTimer::or_at_the_end(
+            move || node.cancel(ContextError::DeadlineExceeded, cause.clone()),
+            // Nobody else would end it, and those who wait would wait for ever.
+            move || unable.cancel(ContextError::Canceled, Some(Arc::from(Box::<dyn Error + Send + Sync>::from(LOST)))),
+        );
         timer.set(deadline);
         // The node may have ended since, by its parent or by this very timer: then nobody has found the timer here.
         let ended = {

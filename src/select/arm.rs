@@ -14,7 +14,7 @@
 use crate::chan::{
     Core, Locked, Offered, Received, Receiver, RecvError, SendError, Sender, Side, Slot, State, settled,
 };
-use gorun_scheduler::{Blocker, Note, WaitReason, Waiter, Wake};
+use gorun_scheduler::{Blocker, Note, Token, WaitReason, Waiter, Wake};
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -50,8 +50,10 @@ pub(super) trait Operations {
     /// Where the channel is, which tells channels apart; 0 for an arm that is never ready.
     fn address(&self) -> usize;
     fn side(&self) -> Side;
-    /// The channel's hint (N1).
+    /// The channel's hint (N1): `false` if there is no need to try.
     fn may_proceed(&self) -> bool;
+    /// Whether it would not have to wait. A snapshot.
+    fn is_ready(&self) -> bool;
     fn random(&self) -> u32;
     /// Takes the lock, and says whether the arm may proceed. Not for an arm that is never ready.
     fn lock(&self) -> (Erased, bool);
@@ -82,10 +84,11 @@ pub(super) trait Operations {
     /// Takes the lock, and the waiter out of the queue, if it is still there.
     fn leave(&self);
     fn leave_watch(&self);
-    /// After a wait that ended with the token of a promise. `false`: the other side gave up, and all begins anew.
+    /// After a wait that ended with the token of a promise. `false`: the other side gave up, or takes too long, and all
+    /// begins anew.
     fn promised(&self, waits: &Waits) -> bool;
-    /// After a committed wait: whether the value came.
-    fn fulfilled(&self) -> bool;
+    /// After a committed wait, which has ended with `token`: whether the value came.
+    fn fulfilled(&self, token: Token) -> bool;
     /// Moves what was received to `to`, an `Option` of the channel's type.
     ///
     /// # Safety
@@ -119,19 +122,19 @@ pub struct Arm<'a> {
     pub(super) operations: &'a dyn Operations,
     /// Its channel's hint, to be read without a call; `None`: it is never ready.
     note: Option<Note<'a>>,
-    bit: u32,
+    bits: u32,
 }
 
 impl<'a> Arm<'a> {
     #[inline]
     fn new<T>(operations: &'a dyn Operations, core: Option<&'a Core<T>>, side: Side) -> Arm<'a> {
-        Arm { operations, note: core.map(Core::as_note), bit: side.bit() }
+        Arm { operations, note: core.map(Core::as_note), bits: side.bits() }
     }
 
     /// As [`Operations::may_proceed`].
     #[inline]
     pub(super) fn may_proceed(&self) -> bool {
-        self.note.is_some_and(|note| note.get() & self.bit != 0)
+        self.note.is_some_and(|note| note.get() & self.bits != 0)
     }
 }
 
@@ -271,7 +274,14 @@ macro_rules! operations {
 
         #[inline]
         fn may_proceed(&self) -> bool {
-            self.core.is_some_and(|core| core.may_proceed($side))
+            self.core.is_some_and(|core| core.is_worth_trying($side))
+        }
+
+        fn is_ready(&self) -> bool {
+            self.core.is_some_and(|core| {
+                core.freshen();
+                core.may_proceed($side)
+            })
         }
 
         fn random(&self) -> u32 {
@@ -344,7 +354,7 @@ impl<T> RecvArm<'_, T> {
                 let blocker = waits.blocker();
                 self.waiter.assign(blocker.parker(), settled(0));
                 blocker.arm_shielded();
-                // SAFETY: W2: `run` parks until the channel has taken it out.
+                // SAFETY: W2: `run` parks until the channel has taken it out, or takes it out (`fulfilled`).
                 unsafe { state.wait_for_promised(&self.waiter) };
                 Tried::Committed(sender)
             }
@@ -356,7 +366,14 @@ impl<T> Operations for RecvArm<'_, T> {
     operations!(Side::Receive);
 
     fn attempt_alone(&self, waits: &Waits) -> Tried {
-        let state = self.core.expect("an arm that may become ready").lock();
+        let core = self.core.expect("an arm that may become ready");
+        if core.is_timed() {
+            core.freshen();
+            if !core.may_proceed(Side::Receive) {
+                return Tried::NotNow;
+            }
+        }
+        let state = core.lock();
         if state.can_pop() {
             self.waiter.slot.value.set(Some(state.pop()));
             return Tried::Done(None);
@@ -383,11 +400,15 @@ impl<T> Operations for RecvArm<'_, T> {
 
     fn promised(&self, waits: &Waits) -> bool {
         let value = self.core.and_then(|core| core.await_promise(waits.blocker(), &self.waiter, WaitReason::Select));
+        let is_there = value.is_some();
         self.waiter.slot.value.set(value);
-        self.fulfilled()
+        is_there
     }
 
-    fn fulfilled(&self) -> bool {
+    fn fulfilled(&self, token: Token) -> bool {
+        if let Some(core) = self.core {
+            core.end_promised(&self.waiter, token);
+        }
         let value = self.waiter.slot.take();
         let is_there = value.is_some();
         self.waiter.slot.value.set(value);
@@ -415,9 +436,9 @@ impl<T> SendArm<'_, T> {
     #[inline]
     fn try_in(&self, state: &mut State<T>) -> Tried {
         match state.offer() {
-            Offered::Permit => {
+            Offered::Permit(receiver) => {
                 self.permitted.set(true);
-                Tried::Done(None)
+                Tried::Done(receiver)
             }
             Offered::Closed => Tried::Done(None),
             Offered::Full => Tried::NotNow,
@@ -448,7 +469,7 @@ impl<T> Operations for SendArm<'_, T> {
         true
     }
 
-    fn fulfilled(&self) -> bool {
+    fn fulfilled(&self, _token: Token) -> bool {
         unreachable!("who sends does not commit itself")
     }
 

@@ -32,11 +32,12 @@
 //! and with no look after the first (A enqueued in 1, then in 2) a partner that came to 1 in between is not seen.
 //!
 //! An exception to "no step takes back a decision" is not ours: the other side's select was chosen to send and its value
-//! expression panicked. Then we begin again, with the old deadline (`promised`).
+//! expression panicked, or takes so long that our deadline, an abort and the other arms are to be looked after (`patience`
+//! in `chan`). Then we begin again, with the old deadline (`promised`).
 
 use super::arm::{Arm, Erased, Operations, Tried, Waits};
 use super::dynamic::Renew;
-use crate::chan::{arm_of, is_promise};
+use crate::chan::{arm_of, is_promise, patience};
 use gorun_scheduler::{Token, WaitReason, breathe, checkpoint, let_fine_ones_go, polled_in_vain, unwind_aborted};
 use std::rc::Rc;
 use std::time::Instant;
@@ -123,7 +124,7 @@ const MANY: usize = 4;
 
 enum Settled {
     Chosen(usize),
-    /// The other side gave up: from the beginning.
+    /// The other side gave up, or takes too long: from the beginning.
     Anew,
     Nothing,
 }
@@ -141,8 +142,8 @@ fn settle<A: AsOperations>(arms: &[A], tried: Option<(usize, Tried)>, waits: &Wa
         }
         Some((index, Tried::Committed(sender))) => {
             sender.wake();
-            let _settled = waits.blocker().park(WaitReason::Select, None);
-            if arms[index].operations().fulfilled() { Settled::Chosen(index) } else { Settled::Anew }
+            let token = waits.blocker().park(WaitReason::Select, patience());
+            if arms[index].operations().fulfilled(token) { Settled::Chosen(index) } else { Settled::Anew }
         }
     }
 }
@@ -327,7 +328,8 @@ fn all_at_once<A: AsOperations>(arms: &[A], biased: bool, wait: Wait, waits: &Wa
 
 /// Waits until an arm would not have to wait, and does nothing about it.
 pub(super) fn run_ready<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Option<usize> {
-    let looked = || in_some_order(arms, biased, |_| Tried::Done(None)).map(|(index, _)| index);
+    let is_ready = |index: usize| if arms[index].operations().is_ready() { Tried::Done(None) } else { Tried::NotNow };
+    let looked = || in_some_order(arms, biased, is_ready).map(|(index, _)| index);
     let deadline = match wait {
         Wait::Not => {
             let ready = looked();

@@ -3,16 +3,20 @@
 //! Counter, limit and first failure are under one lock with two queues: of those who wait for room, and of those who
 //! wait for the end. A goroutine that ends hands its room to the first of the former, under the lock.
 //!
-//! * **E1.** `active` counts the goroutines that have room: running, or about to be started by one who was given room.
+//! * **E1.** `active` counts the goroutines that have room: running, or about to be started by one who was given room; and
+//!   those that are started without, because the context has ended.
 //! * **E2.** Nobody waits for room while there is some.
 //! * **E3.** The first failure is kept, error or panic; it is there, and the context canceled, before its goroutine gives
-//!   back its room.
+//!   back its room. To be aborted is a failure: nobody has a handle of a member, so its runtime has ended.
 
 use super::lock;
 use crate::Builder;
 use crate::context::{CancelFunc, Context};
-use crate::join::AtEnd;
-use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, contained, unwind_aborted};
+use crate::join::{AtEnd, JoinHandle};
+use gorun_scheduler::{
+    Blocker, GoroutineId, Token, Unwound, WaitQueue, WaitReason, Waiter, Wake, checkpoint, classify, contained,
+    unwind_aborted, unwind_if_ending,
+};
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
@@ -46,6 +50,7 @@ struct Inner<E> {
 
 /// How to cancel the group's context, and what to say then.
 struct Cancel<E> {
+    context: Context,
     func: CancelFunc,
     cause: fn(&E) -> Box<dyn Error + Send + Sync>,
 }
@@ -61,6 +66,8 @@ struct State<E> {
 enum Failure<E> {
     Error(E),
     Panic(Box<dyn Any + Send>),
+    /// By the end of its runtime.
+    Aborted,
     /// It has been reported.
     Told,
 }
@@ -100,7 +107,8 @@ impl<E: Send + 'static> ErrGroup<E> {
         E: fmt::Display,
     {
         let (context, func) = context.with_cancel();
-        (ErrGroup::with(Some(Cancel { func, cause: |error| error.to_string().into() })), context)
+        let cancel = Cancel { context: context.clone(), func, cause: |error: &E| error.to_string().into() };
+        (ErrGroup::with(Some(cancel)), context)
     }
 
     fn with(cancel: Option<Cancel<E>>) -> ErrGroup<E> {
@@ -137,9 +145,15 @@ impl<E: Send + 'static> ErrGroup<E> {
     ///
     /// The first error is what [`wait`](ErrGroup::wait) returns, and cancels the group's context. So does the first
     /// panic, with which `wait` goes on. (Go's errgroup lets a panic end the process.) A goroutine that ends by
-    /// [`goexit`](crate::goexit) or an abort has not failed.
+    /// [`goexit`](crate::goexit) has not failed; one that is aborted, by the end of its runtime, has.
     ///
-    /// A cancellation point: if the caller is aborted while it waits, `f` is dropped.
+    /// A goroutine of the group that calls `go` while the limit is reached may wait for room that only its own end can
+    /// give: as in Go it then waits for ever, where [`try_go`](ErrGroup::try_go) would not. Unless the group has a context
+    /// ([`with_context`](ErrGroup::with_context)): once that has ended, `go` does not wait for room. It calls `f` all the
+    /// same, which should take notice of the context, in a goroutine beyond the limit, and waits for its end; so of those
+    /// who call there is at most one more each.
+    ///
+    /// A cancellation point: if the caller is aborted while it waits for room, `f` is dropped.
     ///
     /// # Panics
     /// As [`gorun::go`](crate::go); `f` counts as ended then.
@@ -161,8 +175,12 @@ impl<E: Send + 'static> ErrGroup<E> {
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
         checkpoint();
-        self.take_room();
-        self.start(f);
+        let has_room = self.take_room();
+        let started = self.start(f);
+        if !has_room {
+            // Its outcome is the group's.
+            let _ended = started.join();
+        }
     }
 
     /// As [`go`](ErrGroup::go), if there is room now.
@@ -186,7 +204,7 @@ impl<E: Send + 'static> ErrGroup<E> {
         if !lock(&self.inner.state).try_take_room() {
             return Err(f);
         }
-        self.start(f);
+        drop(self.start(f));
         Ok(())
     }
 
@@ -194,13 +212,16 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// the first error, once: to the first who waits for it. Later waits are `Ok`, whatever failed since. Go's
     /// [`Group.Wait`](https://pkg.go.dev/golang.org/x/sync/errgroup#Group.Wait).
     ///
-    /// All that the goroutines did happens before `wait` returns. A cancellation point.
+    /// All that the goroutines did happens before `wait` returns. A cancellation point, at its end too: a goroutine whose
+    /// runtime ends, and with it the group, is unwound.
     ///
     /// # Errors
     /// The first that a goroutine of the group returned.
     ///
     /// # Panics
-    /// If the first failure was a panic, with its payload.
+    /// If the first failure was a panic, with its payload. If it was that the end of its runtime has aborted a goroutine of
+    /// the group, and the caller outlives that. (In a destructor during a panic the latter is `Ok`: a second panic there
+    /// would end the process.)
     ///
     /// ```
     /// let group = gorun::sync::ErrGroup::new();
@@ -213,32 +234,49 @@ impl<E: Send + 'static> ErrGroup<E> {
     pub fn wait(&self) -> Result<(), E> {
         checkpoint();
         self.wait_for_end();
+        unwind_if_ending();
         self.inner.cancel(None);
         let told = lock(&self.inner.state).failure.as_mut().map(|failure| std::mem::replace(failure, Failure::Told));
         match told {
             Some(Failure::Error(error)) => Err(error),
             Some(Failure::Panic(payload)) => resume_unwind(payload),
-            Some(Failure::Told) | None => Ok(()),
+            Some(Failure::Aborted) if !std::thread::panicking() => {
+                panic!("gorun::sync::ErrGroup::wait: {ABORTED}")
+            }
+            Some(Failure::Aborted | Failure::Told) | None => Ok(()),
         }
     }
 
-    fn take_room(&self) {
+    /// Waits for room. `false`: the context has ended, and E1 is seen to without.
+    fn take_room(&self) -> bool {
         let blocker = Blocker::current();
         let waiter = Waiter::new(&blocker, Token::DONE, ());
         {
             let mut state = lock(&self.inner.state);
             if state.try_take_room() {
-                return;
+                return true;
             }
             blocker.arm();
             // SAFETY: W2: the waiter stays in this frame until it is claimed or removed below.
             unsafe { state.room.push_back(&waiter) };
         }
-        if blocker.park(WaitReason::Semaphore, None) != Token::DONE {
+        let token = match &self.inner.cancel {
+            Some(cancel) => cancel.context.park(&blocker, WaitReason::Semaphore),
+            None => blocker.park(WaitReason::Semaphore, None),
+        };
+        if token == Token::DONE {
+            return true;
+        }
+        {
+            let mut state = lock(&self.inner.state);
             // SAFETY: it is in this queue, or was taken out of it.
-            let _was_in = unsafe { lock(&self.inner.state).room.remove(&waiter) };
+            let _was_in = unsafe { state.room.remove(&waiter) };
+            state.active += usize::from(token != Token::ABORT);
+        }
+        if token == Token::ABORT {
             unwind_aborted();
         }
+        false
     }
 
     fn wait_for_end(&self) {
@@ -262,21 +300,31 @@ impl<E: Send + 'static> ErrGroup<E> {
 
     /// Starts `f`, for which there is room (E1).
     #[track_caller]
-    fn start<F>(&self, f: F)
+    fn start<F>(&self, f: F) -> JoinHandle<()>
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
-        let group = self.inner.clone();
-        let task = move || match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => group.fail(Failure::Error(error)),
-            Err(payload) if gorun_scheduler::is_panic(&*payload) => group.fail(Failure::Panic(payload)),
-            Err(goexit_or_abort) => resume_unwind(goexit_or_abort),
+        let unbegun = Unbegun { group: self.inner.clone(), spawner: here() };
+        let task = move || {
+            let group = unbegun.begin();
+            match catch_unwind(AssertUnwindSafe(f)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => group.fail(Failure::Error(error)),
+                Err(payload) => match classify(payload) {
+                    Unwound::Panic(payload) => group.fail(Failure::Panic(payload)),
+                    Unwound::Goexit => gorun_scheduler::goexit(),
+                    Unwound::Aborted => {
+                        group.fail(Failure::Aborted);
+                        unwind_aborted();
+                    }
+                },
+            }
         };
         // SAFETY: F is Send and 'static, and so is E; the drop of `Room` does not unwind.
         let spawned = unsafe { Builder::new().spawn_until(None, task, Room(ManuallyDrop::new(self.inner.clone()))) };
-        if let Err(error) = spawned {
-            panic!("gorun::sync::ErrGroup::go: {error}");
+        match spawned {
+            Ok(handle) => handle,
+            Err(error) => panic!("gorun::sync::ErrGroup::go: {error}"),
         }
     }
 }
@@ -302,6 +350,7 @@ impl<E> Inner<E> {
                     Some("a goroutine of the group failed, with an error whose text could not be made".into())
                 })
             }
+            (Failure::Aborted, Some(_)) => Some(ABORTED.into()),
             (_, Some(_)) => Some("a goroutine of the group panicked".into()),
             (_, None) => None,
         };
@@ -322,6 +371,37 @@ impl<E> Inner<E> {
     fn cancel(&self, cause: Option<Box<dyn Error + Send + Sync>>) {
         if let Some(cancel) = &self.cancel {
             cancel.func.cancel_because(cause);
+        }
+    }
+}
+
+const ABORTED: &str = "a goroutine of the group was aborted by the end of its runtime";
+
+/// Who calls: a goroutine, by its number, or a plain thread.
+fn here() -> Option<GoroutineId> {
+    gorun_scheduler::current_goroutine().map(|g| g.id())
+}
+
+/// A member that has not begun. If it never does its goroutine was aborted before, which is a failure, or could not be had,
+/// which its spawner is told by a panic.
+struct Unbegun<E> {
+    group: Arc<Inner<E>>,
+    spawner: Option<GoroutineId>,
+}
+
+impl<E> Unbegun<E> {
+    fn begin(self) -> Arc<Inner<E>> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, and the other field needs no drop.
+        unsafe { std::ptr::read(&raw mut this.group) }
+    }
+}
+
+impl<E> Drop for Unbegun<E> {
+    fn drop(&mut self) {
+        // An abort drops it on the goroutine itself, a spawn that fails on the spawner.
+        if here() != self.spawner {
+            self.group.fail(Failure::Aborted);
         }
     }
 }

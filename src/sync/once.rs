@@ -7,7 +7,7 @@
 use super::raw_mutex::Abort;
 use super::shim::{AtomicU32, Lock, Ordering};
 use super::wait::{How, Waited, claim_all, wait};
-use gorun_scheduler::{WaitQueue, WaitReason, Wake, checkpoint, is_panic, unwind_aborted};
+use gorun_scheduler::{WaitQueue, WaitReason, Wake, checkpoint, is_panic, unwind_aborted, unwind_if_ending};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -201,7 +201,12 @@ impl Once {
         });
         let Turn::Ours(state) = turn else { return turn.done_or_panic() };
         let before = if state.poisoned { POISONED } else { INCOMPLETE };
-        match catch_unwind(AssertUnwindSafe(|| f(&state))) {
+        let run = || {
+            // The one before us may have been aborted: then `f` is not begun.
+            unwind_if_ending();
+            f(&state)
+        };
+        match catch_unwind(AssertUnwindSafe(run)) {
             Ok(done) => self.end(if done { COMPLETE } else { before }),
             Err(payload) => {
                 let poisons = panics != Panics::Pass && is_panic(&*payload);

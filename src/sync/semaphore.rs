@@ -273,12 +273,13 @@ impl Semaphore {
     fn take_with(&self, context: &Context, n: usize) -> Result<(), ContextError> {
         context.check()?;
         if n > self.size {
-            // Nobody closes it but the end of the context.
+            // Only the context's end closes it.
             let _ended = context.done().recv();
         } else {
             let taken = self.take_by(n, |blocker| context.park(blocker, WaitReason::Semaphore));
             match context.err() {
-                None => return Ok(()),
+                None if taken => return Ok(()),
+                None => unreachable!("a wait without permits is ended by the context's end, whose error is there then"),
                 // Go: "Acquired the semaphore. Check that ctx isn't already done."
                 Some(_) if taken => self.release(n),
                 Some(_) => {}

@@ -18,7 +18,9 @@
 use super::shim::{AtomicCount, Lock, Ordering};
 use super::wait::claim_all;
 use crate::join::AtEnd;
-use gorun_scheduler::{Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted};
+use gorun_scheduler::{
+    Blocker, Token, WaitQueue, WaitReason, Waiter, Wake, checkpoint, unwind_aborted, unwind_if_ending,
+};
 use std::sync::Arc;
 
 /// Waits for a number of goroutines to finish. A clone is the same group.
@@ -149,7 +151,7 @@ impl WaitGroup {
     /// Waits until the counter is zero; does not if it is. A goroutine waits parked, a plain thread blocks. Any number
     /// may wait, and the group may be used again afterwards.
     ///
-    /// Each [`done`](WaitGroup::done) that counted happens before `wait` returns. A cancellation point.
+    /// Each [`done`](WaitGroup::done) that counted happens before `wait` returns. A cancellation point, at its end too.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -167,6 +169,7 @@ impl WaitGroup {
         if self.wait_for(WaitReason::WaitGroup, false) == Token::ABORT {
             unwind_aborted();
         }
+        unwind_if_ending();
     }
 
     /// As `wait`, but an abort does not end it.

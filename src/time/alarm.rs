@@ -14,7 +14,7 @@
 //! The channel keeps the timer, and the timer does not keep the channel: the last receiver's drop stops the one and ends
 //! both.
 
-use crate::chan::{Receiver, Tick, TimerEnd, channel};
+use crate::chan::{Receiver, Tick, TimerEnd, channel_of_timer};
 use crate::join::{JoinHandle, erase};
 use crate::runtime::default_remote;
 use gorun_scheduler::{Alarm, Moment, Rung, Spawner, Spec, Started, Timer, TimerHome, WeakTimer};
@@ -57,7 +57,7 @@ pub(super) struct ChannelTimer {
 
 impl ChannelTimer {
     pub(super) fn new(home: TimerHome) -> ChannelTimer {
-        let (sender, receiver) = channel(1);
+        let (sender, receiver) = channel_of_timer();
         let alarm = SendTime {
             end: TimerEnd::new(sender),
             period: AtomicU64::new(0),
@@ -155,6 +155,8 @@ fn following(due: Moment, now: Moment, period: u64) -> Moment {
 /// Starts a goroutine.
 pub(crate) struct StartFunc {
     f: Box<dyn Fn() + Send + Sync>,
+    /// What is called instead if the runtime ends before, on the thread that ends it.
+    at_the_end: Option<Box<dyn Fn() + Send + Sync>>,
     site: &'static Location<'static>,
 }
 
@@ -168,7 +170,21 @@ pub(crate) struct WeakFuncTimer(WeakTimer<StartFunc>);
 impl FuncTimer {
     #[track_caller]
     pub(crate) fn new(f: impl Fn() + Send + Sync + 'static) -> FuncTimer {
-        FuncTimer(Timer::new(home(), StartFunc { f: Box::new(f), site: Location::caller() }))
+        FuncTimer::with(f, None)
+    }
+
+    /// As `new`; `at_the_end` is called if the timer's runtime ends while it is pending.
+    #[track_caller]
+    pub(crate) fn or_at_the_end(
+        f: impl Fn() + Send + Sync + 'static,
+        at_the_end: impl Fn() + Send + Sync + 'static,
+    ) -> FuncTimer {
+        FuncTimer::with(f, Some(Box::new(at_the_end)))
+    }
+
+    #[track_caller]
+    fn with(f: impl Fn() + Send + Sync + 'static, at_the_end: Option<Box<dyn Fn() + Send + Sync>>) -> FuncTimer {
+        FuncTimer(Timer::new(home(), StartFunc { f: Box::new(f), at_the_end, site: Location::caller() }))
     }
 
     /// Whether it was pending.
@@ -197,6 +213,12 @@ impl WeakFuncTimer {
 impl Alarm for StartFunc {
     fn ring(&self, _due: Moment, _now: Moment) -> Rung {
         Rung { wake: None, call: true, again: None }
+    }
+
+    fn end(&self) {
+        if let Some(f) = &self.at_the_end {
+            f();
+        }
     }
 
     fn call(timer: Timer<StartFunc>, spawner: &Spawner<'_>) {

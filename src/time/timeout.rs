@@ -8,19 +8,40 @@
 use super::in_time;
 use crate::go::Builder;
 use crate::join::{JoinError, JoinHandle};
-use gorun_scheduler::checkpoint;
+use gorun_scheduler::{checkpoint, unwind_if_ending};
 use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// The time was up.
+/// The time was up; or the runtime has ended, where that can't be told by unwinding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Elapsed;
+pub struct Elapsed {
+    runtime_ended: bool,
+}
+
+impl Elapsed {
+    /// Whether the call was not ended by its deadline, but because its runtime ends. A caller that is to end too is
+    /// unwound instead; so it is told this only while it unwinds already, in a destructor, or in its exit path.
+    ///
+    /// ```
+    /// use gorun::time::{Duration, sleep, timeout};
+    /// let late = timeout(Duration::from_millis(1), || sleep(Duration::from_secs(3600))).unwrap_err();
+    /// assert!(!late.runtime_ended());
+    /// ```
+    #[must_use]
+    pub fn runtime_ended(&self) -> bool {
+        self.runtime_ended
+    }
+}
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("deadline has elapsed")
+        f.write_str(if self.runtime_ended {
+            "the runtime has ended before the deadline"
+        } else {
+            "deadline has elapsed"
+        })
     }
 }
 
@@ -37,7 +58,7 @@ impl Error for Elapsed {}
 ///
 /// A result that is there when `f` has ended is given even if it is late. A panic in `f` goes on in the caller, and so
 /// does [`goexit`](crate::goexit). What `f` did happens before the return, whichever it is. A cancellation point: if the
-/// caller is aborted, so is `f`.
+/// caller is aborted, so is `f`. When the runtime ends, caller and `f` are aborted both, and that is no time-out.
 ///
 /// # Errors
 /// [`Elapsed`] when the time was up first. `f` may not even have begun.
@@ -92,15 +113,16 @@ where
         call.abort();
     }
     let result = call.end();
-    checkpoint();
+    unwind_if_ending();
+    // Nobody else can abort `f` but its runtime's end.
+    let elapsed = Elapsed { runtime_ended: in_time };
     match result {
-        None => Err(Elapsed),
+        None => Err(elapsed),
         Some(Ok(value)) => Ok(value),
         Some(Err(error)) if error.is_goexit() => crate::goexit(),
         Some(Err(error)) => match error.into_panic() {
             Ok(payload) => std::panic::resume_unwind(payload),
-            // By us, or with its whole runtime.
-            Err(_aborted) => Err(Elapsed),
+            Err(_aborted) => Err(elapsed),
         },
     }
 }

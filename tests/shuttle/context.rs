@@ -1,7 +1,7 @@
 //! Contexts: a cancel reaches everybody below, however it meets the making of children and channels.
 
 use super::{Log, Parties, model};
-use gorun::context::{self, ContextError};
+use gorun::context::{self, Context, ContextError};
 use gorun::{channel, select};
 
 /// A select of work and the end: it ends, and the work that was handed over was done.
@@ -56,6 +56,51 @@ fn a_cancel_reaches_children_that_are_being_made() {
             });
         }
         parties.add(move || drop(cancel));
+        parties.join();
+    });
+}
+
+/// Whoever cancels, at the root or in between: all below is over when the cancel returns.
+#[test]
+fn a_cancel_that_returns_has_ended_all_below() {
+    fn over(contexts: &[Context]) -> bool {
+        contexts.iter().all(|context| context.err().is_some() && context.done().is_closed())
+    }
+    model(|| {
+        let (root, cancel_root) = context::background().with_cancel();
+        let (middle, cancel_middle) = root.with_cancel();
+        let (below, _below) = middle.with_cancel();
+        let (deep, _deep) = below.with_cancel();
+        let all = [middle, below, deep];
+        let mut parties = Parties::default();
+        for cancel in [cancel_root, cancel_middle] {
+            let all = all.clone();
+            parties.add(move || {
+                cancel.cancel();
+                assert!(over(&all));
+            });
+        }
+        parties.join();
+    });
+}
+
+/// In Go a context's error is there if and only if its channel is closed.
+#[test]
+fn the_error_and_the_closed_channel_are_seen_together() {
+    model(|| {
+        let (root, cancel) = context::background().with_cancel();
+        let (context, _own) = root.with_cancel();
+        let mut parties = Parties::default();
+        let seen = context.clone();
+        parties.add(move || {
+            let done = seen.done();
+            assert!(!done.is_closed() || seen.err().is_some());
+            assert!(seen.err().is_none() || done.is_closed());
+            assert!(done.recv().is_err() && seen.err().is_some());
+        });
+        // The channel may be asked for while the context ends.
+        parties.add(move || assert!(context.err().is_none() || context.done().is_closed()));
+        parties.add(move || cancel.cancel());
         parties.join();
     });
 }

@@ -60,6 +60,8 @@ pub(crate) const ABORT: u8 = 1;
 /// The goroutine is to yield: others wait, and it has been running for long. A hint: it may reach a goroutine that has
 /// taken over the block.
 pub(crate) const YIELD: u8 = 2;
+/// Its runtime ends, and will abort it: a wait for others' ends that comes back is no answer any more.
+pub(crate) const ENDING: u8 = 4;
 
 /// The number of a goroutine (or of a plain thread's record): unique in the process, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,7 +137,7 @@ pub struct Goroutine {
     /// First: a pointer to the parker is a pointer to the goroutine.
     pub(crate) parker: Parker,
     refs: Refs,
-    /// What others want of it: [`ABORT`], [`YIELD`].
+    /// What others want of it: [`ABORT`], [`YIELD`], [`ENDING`].
     pub(crate) requests: AtomicU8,
     pub(crate) reason: AtomicU8,
     /// In its exit path: an abort comes too late.

@@ -31,9 +31,13 @@ mod clock;
 mod heap;
 mod owned;
 mod queue;
+mod spawner;
+mod stopper;
 
 pub use clock::Moment;
-pub use owned::{Alarm, Rung, Spawner, Started, Stopper, Timer, TimerHome, WeakTimer};
+pub use owned::{Alarm, Rung, Started, Timer, TimerHome, WeakTimer};
+pub use spawner::Spawner;
+pub use stopper::Stopper;
 
 pub(crate) use clock::{NEVER, now, wake_in_time};
 
@@ -46,7 +50,7 @@ use crate::parker::{Parker, Token, Wake};
 use crate::process::{self, PerProcess};
 use crate::seats::Seat;
 use crate::shim::Lock;
-use crate::unwind::drop_contained;
+use crate::unwind::{contained, drop_contained};
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -197,7 +201,7 @@ impl Timers {
         };
         // With the last reference goes a user's function. Its panic must neither keep the rest nor the runtime from ending.
         for timer in left {
-            timer.end();
+            contained(|| timer.end());
             drop_contained(timer);
         }
     }

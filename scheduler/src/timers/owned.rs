@@ -7,17 +7,17 @@
 //!
 //! The invariants are those of `timers` (M1 to M5).
 
-use super::{Moment, Node, State, Timers, What};
-use crate::config::SpawnError;
+use super::spawner::Spawner;
+use super::stopper::Stopper;
+use super::{Moment, NEVER, Node, State, Timers, What, now};
 use crate::current;
-use crate::goroutine::Handle;
 use crate::parker::Wake;
 use crate::processor::Processor;
 use crate::seats::Seat;
-use crate::spawn::{Spec, spawn_on};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// What a timer does when it is time. None of it is user code.
@@ -129,30 +129,14 @@ pub struct Timer<A>(Arc<Owned<A>>);
 /// A reference that does not keep the timer: only its being pending does.
 pub struct WeakTimer<A>(Weak<Owned<A>>);
 
-/// A timer whatever it does, by reference: for one who can only stop it.
-pub struct Stopper(Arc<dyn Call>);
-
-impl Stopper {
-    /// It won't ring unless it is set again. Takes the timers' lock; does not wait for an [`Alarm::call`].
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    #[doc = include_str!("owned.txt")]
-    /// let timer = Timer::new(home, Never);
-    /// timer.set(later, |_, _| ());
-    /// timer.stopper().stop();
-    /// assert!(!timer.stop(|_, was_pending| was_pending));
-    /// ```
-    pub fn stop(&self) {
-        self.0.clone().stop();
-    }
-}
-
 /// `repr(C)` with the node first: a pointer to the node is a pointer to the whole.
 #[repr(C)]
 struct Owned<A> {
     node: Node<What>,
     seat: Arc<CachePadded<Seat>>,
+    /// When it rings next, to be read without the lock; [`NEVER`] if it is not pending. Changes under the lock, with the
+    /// node. A hint: who acts on it looks again under the lock.
+    due: AtomicU64,
     alarm: A,
 }
 
@@ -177,19 +161,61 @@ pub(crate) trait Call: Send + Sync {
     fn call(self: Arc<Self>, processor: &Processor);
     fn end(&self);
     fn stop(self: Arc<Self>);
+    fn due(&self) -> u64;
+    fn ring_now(self: Arc<Self>) -> bool;
 }
 
 impl<A: Alarm> Call for Owned<A> {
     fn call(self: Arc<Self>, processor: &Processor) {
-        A::call(Timer(self), &Spawner(processor));
+        A::call(Timer(self), &Spawner::on(processor));
     }
 
     fn end(&self) {
+        // Relaxed: a hint.
+        self.due.store(NEVER, Ordering::Relaxed);
         self.alarm.end();
     }
 
     fn stop(self: Arc<Self>) {
         Timer(self).stop(|_, _| ());
+    }
+
+    fn due(&self) -> u64 {
+        // Relaxed: a hint. Who has set the timer, or was told so, reads what was set.
+        self.due.load(Ordering::Relaxed)
+    }
+
+    fn ring_now(self: Arc<Self>) -> bool {
+        let timer = Timer(self);
+        let timers = timer.0.timers();
+        let (rung, _dropped_unlocked) = {
+            let (mut state, may_be_in) = timers.lock_shared();
+            let at = timer.0.node.at.get();
+            let now = now();
+            if !may_be_in || !timer.0.node.is_in() || at > now {
+                return false;
+            }
+            // SAFETY: the node is the first field of an `Owned<A>`, it is in the queue, and we have the lock.
+            let rung = unsafe { Owned::<A>::ring(timer.node(), Moment(at), Moment(now)) };
+            let taken = match rung.again {
+                Some(at) => {
+                    // As where workers fire.
+                    state.queue.change(at.0.max(now + 1), timer.node());
+                    None
+                }
+                None => {
+                    state.queue.remove(timer.node());
+                    // SAFETY: M2: with the node the queue's reference is ours.
+                    Some(unsafe { Owned::<A>::adopt(timer.node()) })
+                }
+            };
+            timers.publish(&state);
+            (rung, taken)
+        };
+        if let Some(wake) = rung.wake {
+            wake.wake();
+        }
+        rung.call
     }
 }
 
@@ -200,7 +226,11 @@ impl<A: Alarm> Owned<A> {
     /// The node is the first field of an `Owned<A>`, in the queue, whose lock the caller has.
     unsafe fn ring(node: NonNull<Node<What>>, due: Moment, now: Moment) -> Rung {
         // SAFETY: by the caller, and M2.
-        unsafe { node.cast::<Owned<A>>().as_ref() }.alarm.ring(due, now)
+        let owned = unsafe { node.cast::<Owned<A>>().as_ref() };
+        let rung = owned.alarm.ring(due, now);
+        // Relaxed: a hint.
+        owned.due.store(rung.again.map_or(NEVER, |at| at.0.max(now.0 + 1)), Ordering::Relaxed);
+        rung
     }
 
     /// # Safety
@@ -237,7 +267,8 @@ impl<A: Alarm> Timer<A> {
     /// ```
     #[must_use]
     pub fn new(home: TimerHome, alarm: A) -> Timer<A> {
-        Timer(Arc::new(Owned { node: Node::new(What::Shared(Owned::<A>::SHARED)), seat: home.0, alarm }))
+        let node = Node::new(What::Shared(Owned::<A>::SHARED));
+        Timer(Arc::new(Owned { node, seat: home.0, due: AtomicU64::new(NEVER), alarm }))
     }
 
     /// What it does: what the timer was made of.
@@ -268,7 +299,7 @@ impl<A: Alarm> Timer<A> {
     /// ```
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.0.clone())
+        Stopper::of(self.0.clone())
     }
 
     /// A reference that does not keep it. For an alarm that belongs to what the timer is to reach.
@@ -359,6 +390,8 @@ impl<A: Alarm> Timer<A> {
 
     /// Whether it is the earliest now, and was not.
     fn enter(&self, state: &mut State, at: Moment) -> bool {
+        // Relaxed: a hint.
+        self.0.due.store(at.0, Ordering::Relaxed);
         if self.0.node.is_in() {
             state.queue.change(at.0, self.node());
         } else {
@@ -396,6 +429,8 @@ impl<A: Alarm> Timer<A> {
             let (mut state, may_be_in) = timers.lock_shared();
             let pending = may_be_in && self.0.node.is_in();
             let taken = pending.then(|| {
+                // Relaxed: a hint.
+                self.0.due.store(NEVER, Ordering::Relaxed);
                 state.queue.remove(self.node());
                 timers.publish(&state);
                 // SAFETY: M2: with the node the queue's reference is ours.
@@ -444,49 +479,8 @@ impl<A> fmt::Debug for Timer<A> {
     }
 }
 
-impl fmt::Debug for Stopper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stopper").finish_non_exhaustive()
-    }
-}
-
 impl<A> fmt::Debug for WeakTimer<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WeakTimer").finish_non_exhaustive()
-    }
-}
-
-/// The worker on which a timer is called: starts goroutines there.
-#[derive(Debug)]
-pub struct Spawner<'a>(&'a Processor);
-
-impl Spawner<'_> {
-    /// Starts a goroutine, which inherits nothing: no goroutine starts it.
-    ///
-    /// # Safety
-    /// As [`crate::spawn_here`].
-    ///
-    /// # Errors
-    /// When the goroutine can't be had: see [`SpawnError`].
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// struct Start(std::sync::mpsc::Sender<bool>);
-    /// impl Alarm for Start {
-    ///     fn ring(&self, _due: Moment, _now: Moment) -> Rung { Rung { wake: None, call: true, again: None } }
-    ///     fn call(timer: Timer<Start>, spawner: &Spawner<'_>) {
-    ///         let tell = timer.alarm().0.clone();
-    ///         let job: Job = Box::new(move || tell.send(in_goroutine()).unwrap());
-    ///         // SAFETY: the entry takes a `Job` out of the payload, and that is Send.
-    ///         unsafe { spawner.spawn(&spec(), |payload| payload.cast::<Job>().write(job)) }.unwrap();
-    ///     }
-    /// }
-    /// let (tx, rx) = std::sync::mpsc::channel();
-    /// Timer::new(SCHEDULER.remote().timer_home(), Start(tx)).set(Moment::now(), |_, _| ());
-    /// assert_eq!(rx.recv(), Ok(true));
-    /// ```
-    pub unsafe fn spawn(&self, spec: &Spec, write: impl FnOnce(*mut u8)) -> Result<Handle, SpawnError> {
-        // SAFETY: by the caller; the processor is the current one.
-        unsafe { spawn_on(&self.0.shared, Some(self.0), spec, write) }
     }
 }

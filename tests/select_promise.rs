@@ -1,0 +1,143 @@
+//! A select has chosen to send, and its value takes long to make: those who would receive keep their own time, and the
+//! value is not lost.
+
+mod common;
+
+use common::within;
+use gorun::chan::{RecvTimeoutError, TryRecvError};
+use gorun::context::background;
+use gorun::select;
+use gorun::time::{Duration, Instant, timeout};
+use gorun::{Receiver, Sender, channel};
+
+const SOON: Duration = Duration::from_millis(20);
+/// The value is made then at the latest, for the sake of a test that fails.
+const LATE: Duration = Duration::from_secs(20);
+
+/// A select that sends 7 on a channel without capacity; its value is made when `gate` is closed.
+struct Slow {
+    rx: Receiver<i32>,
+    gate: Sender<()>,
+    making: Receiver<()>,
+    sender: gorun::JoinHandle<bool>,
+    start: Instant,
+}
+
+impl Slow {
+    fn new() -> Slow {
+        let (tx, rx) = channel(0);
+        let (gate, gated) = channel::<()>(0);
+        let (makes, making) = channel(1);
+        let sender = gorun::go(move || {
+            let (_other, others) = channel::<()>(0);
+            select! {
+                send(tx, { makes.send(()).unwrap(); let _ = gated.recv_timeout(LATE); 7 }) -> sent => sent.is_ok(),
+                recv(others) -> _ => unreachable!("nobody sends"),
+            }
+        });
+        Slow { rx, gate, making, sender, start: Instant::now() }
+    }
+
+    /// The value is made now; it was not waited for, and is there for the next one.
+    fn end(self) {
+        assert!(self.making.recv().is_ok());
+        assert!(self.start.elapsed() < LATE / 2, "it has waited for the value");
+        drop(self.gate);
+        assert_eq!(self.rx.recv(), Ok(7));
+        assert!(self.sender.join().unwrap());
+        assert_eq!(self.rx.try_recv(), Err(TryRecvError::Closed));
+    }
+}
+
+/// The receiver comes before the select, or after.
+fn both(receive: impl Fn(Receiver<i32>) + Clone + Send + 'static) {
+    within(move || {
+        let slow = Slow::new();
+        let rx = slow.rx.clone();
+        receive(rx);
+        slow.end();
+        // On a thread, and with the select there first.
+        let slow = Slow::new();
+        gorun::time::sleep(SOON);
+        let (rx, receive) = (slow.rx.clone(), receive.clone());
+        gorun::go(move || receive(rx)).join().unwrap();
+        slow.end();
+    });
+}
+
+#[test]
+fn a_receive_ends_at_its_time() {
+    both(|rx| assert_eq!(rx.recv_timeout(SOON), Err(RecvTimeoutError::Timeout)));
+}
+
+#[test]
+fn a_timeout_ends_at_its_time() {
+    both(|rx| assert!(timeout(SOON, || rx.recv()).is_err()));
+}
+
+#[test]
+fn a_select_ends_at_its_time() {
+    both(|rx| {
+        select! {
+            recv(rx) -> _ => panic!("the value is not made"),
+            default(SOON) => {}
+        }
+    });
+}
+
+#[test]
+fn an_abort_ends_a_receive() {
+    both(|rx| {
+        let receiver = gorun::go(move || rx.recv());
+        gorun::time::sleep(SOON);
+        receiver.abort();
+        assert!(receiver.join().unwrap_err().is_aborted());
+    });
+}
+
+#[test]
+fn a_context_ends_a_select() {
+    both(|rx| {
+        let (context, _cancel) = background().with_timeout(SOON);
+        select! {
+            recv(rx) -> _ => panic!("the value is not made"),
+            recv(context.done()) -> _ => {}
+        }
+    });
+}
+
+/// Who does not wait may have to be given the time to meet the other side; not the time that its value takes.
+#[test]
+fn those_who_do_not_wait_do_not_wait_for_the_value() {
+    within(|| {
+        let slow = Slow::new();
+        while slow.making.is_empty() {
+            select! {
+                recv(slow.rx) -> _ => panic!("the value is not made"),
+                default => gorun::yield_now(),
+            }
+        }
+        slow.end();
+        let slow = Slow::new();
+        while slow.making.is_empty() {
+            assert_eq!(slow.rx.try_recv(), Err(TryRecvError::Empty));
+            gorun::yield_now();
+        }
+        slow.end();
+    });
+}
+
+/// A receive without a deadline gets the value, however late it is.
+#[test]
+fn a_receive_waits_for_as_long_as_it_takes() {
+    within(|| {
+        let slow = Slow::new();
+        let rx = slow.rx.clone();
+        let receiver = gorun::go(move || rx.recv());
+        assert!(slow.making.recv().is_ok());
+        gorun::time::sleep(5 * SOON);
+        drop(slow.gate);
+        assert_eq!(receiver.join().unwrap(), Ok(7));
+        assert!(slow.sender.join().unwrap());
+    });
+}
