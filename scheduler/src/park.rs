@@ -427,7 +427,7 @@ fn heed(g: &Goroutine, cancels: bool) {
 
 #[cold]
 pub(crate) fn yield_if_asked(g: &Goroutine) {
-    // Relaxed: as above.
+    // Relaxed: a request, nothing is published with it.
     if g.requests.fetch_and(!YIELD, Ordering::Relaxed) & YIELD != 0 {
         carrier::suspend(g, Suspended::Asked);
     }
