@@ -396,7 +396,7 @@ pub fn breathe() {
 ///
 /// ```
 #[doc = include_str!("examples.txt")]
-/// let turns = go(|| (0..1000).map(|_| give_way()).count());
+/// let turns = go(|| (0..1000).for_each(|_| give_way()));
 /// join(&turns);
 /// ```
 #[inline]
