@@ -117,7 +117,7 @@ fn at_the_end_those_that_have_begun_go_on() {
             }
         });
         ticks.recv().unwrap();
-        let (shut, _ended) = block(&runtime, 20);
+        let (shut, _ended) = block(&runtime, 50);
         refuse_threads(true);
         // These block, too, as far as there is a thread for them.
         let (other, open) = gate();
@@ -141,7 +141,7 @@ fn at_the_end_those_that_have_begun_go_on() {
     if let Some(stderr) = said {
         let said = lines(&stderr);
         assert_eq!(said.len(), 1, "{stderr}");
-        assert!(said[0].contains("(20)"), "{stderr}");
+        assert!(said[0].contains("(50)"), "{stderr}");
     }
 }
 

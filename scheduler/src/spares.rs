@@ -33,8 +33,9 @@ use std::{fmt, io, ptr};
 
 /// How long a worker that is not needed waits to be needed again.
 const KEEP: Duration = Duration::from_secs(2);
-/// So many stuck ones beyond the configured number are dozens (V3).
-const DOZENS: usize = 8;
+/// So many stuck ones beyond the configured number are dozens (V3). Not fewer: goroutines that block for milliseconds at a
+/// time, each with a connection of its own, do with some 25 threads, and would be slowed down.
+const DOZENS: usize = 32;
 
 /// Starts the thread of the worker on a seat, with the owner's end of its queue, which comes back if there is none.
 pub(crate) type Start = fn(&Arc<Shared>, usize, RunQueue) -> Result<JoinHandle<()>, (io::Error, RunQueue)>;
@@ -449,7 +450,7 @@ mod tests {
 
     #[test]
     fn dozens_leave_a_worker_to_those_that_have_begun() {
-        let shared = shared(2, 40, start);
+        let shared = shared(2, 60, start);
         let spares = &shared.spares;
         (0..2 + DOZENS + 2).for_each(|_| spares.bring_in(&shared).unwrap());
         let seat = |i| shared.seats.get(i);
