@@ -67,7 +67,7 @@ impl Handle {
     /// ```
     #[inline]
     pub unsafe fn detach(self) -> Result<(), Handle> {
-        // Not dropped if a waker's drop unwinds out of here: the reference is left behind before that.
+        // Not dropped here: the reference is left behind, or handed back.
         let this = ManuallyDrop::new(self);
         // SAFETY: by the caller.
         if unsafe { this.block().done.detach() } { Ok(()) } else { Err(ManuallyDrop::into_inner(this)) }
