@@ -8,6 +8,10 @@
 //! The fences of `asymmetric` are points on which a light and a heavy one meet: each thread has one of its own, a light
 //! fence passes its thread's, and a heavy one everybody's. So of a light and a heavy fence one comes first, and what was
 //! before it is seen after the other; two light fences order nothing, as they are no instructions.
+//!
+//! What loom's search does not come to: it keeps one last access for each atomic, so where a thread loads and another one
+//! guesses by a load and then exchanges, it does not try the exchange before the first load. Models in which that matters say
+//! `yield_now` there, which lets the other one come first. And an exchange finds the newest store, always.
 
 use loom::sync::atomic::{self as inner, Ordering, fence};
 use std::cell::Cell;
