@@ -121,6 +121,8 @@ impl Shared {
     /// Live goroutines: spawned and not finished. Never too low: what has finished is read first, so that
     /// "0" means that at one moment there was none.
     pub(crate) fn live(&self) -> u64 {
+        // Against another that ends at the same time: our own count comes before it, and theirs after theirs. One of the two
+        // sees both.
         fence(Ordering::SeqCst);
         // Acquire: pairs with the Release of the counts; what led to a finish (its spawn) is visible below.
         let finished: u64 = self.seats.iter().map(Seat::finished).sum();

@@ -71,6 +71,24 @@ fn a_drain_waits_for_the_last_one() {
     });
 }
 
+/// The last two end at once, on two workers: one of them sees that nobody is left.
+#[test]
+fn the_last_two_end_at_once() {
+    model(4, || {
+        let world = World::new(2);
+        let workers = [0, 1].map(|index| {
+            world.shared.seats.get(index).count_spawn();
+            spawn(&world, move |world| {
+                world.shared.seats.get(index).count_finish();
+                world.shared.check_drained();
+            })
+        });
+        world.shared.begin_drain();
+        assert!(world.shared.wait_drained(Duration::MAX));
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    });
+}
+
 /// One is spawned from outside while the drain begins: it is refused, or the drain waits until it has ended.
 #[test]
 fn a_spawn_from_outside_is_seen_or_refused() {
