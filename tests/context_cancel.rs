@@ -237,3 +237,62 @@ fn a_receiver_does_not_close_a_timers_channel() {
     never.close();
     assert!(never.try_recv().is_err_and(|error| error == gorun::chan::TryRecvError::Empty));
 }
+
+/// Panics when it is dropped.
+#[derive(Debug)]
+struct DropPanics;
+
+impl std::fmt::Display for DropPanics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("its drop panics")
+    }
+}
+
+impl std::error::Error for DropPanics {}
+
+impl Drop for DropPanics {
+    fn drop(&mut self) {
+        panic!("{self}");
+    }
+}
+
+/// Cancels, and expects that a future of `done()` and a function are told of it though something else panics meanwhile.
+fn assert_told_of_a_cancel(context: &Context, cancel: CancelFunc) {
+    let (called, calls) = gorun::channel(1);
+    context.after_func(move || called.send(()).unwrap());
+    let woken = Arc::new(Woken::default());
+    let mut waits = pin!(context.done().recv_async());
+    let waker = Waker::from(woken.clone());
+    assert!(waits.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    cancel.cancel();
+    assert!(woken.0.load(Ordering::SeqCst), "who waits is woken");
+    assert_eq!(calls.recv_timeout(GENEROUS), Ok(()), "the function is called");
+}
+
+/// A waker that tells that it was used.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_cause_whose_drop_panics_does_not_lose_a_wake_up() {
+    let (context, cancel) = background().with_timeout_cause(Duration::from_secs(3600), DropPanics);
+    assert_told_of_a_cancel(&context, cancel);
+}
+
+#[test]
+fn a_function_whose_drop_panics_does_not_lose_a_wake_up() {
+    let (context, cancel) = background().with_cancel();
+    let inside = context.clone();
+    // The function's runtime has ended when the context is canceled: it is dropped uncalled.
+    gorun::run(move || {
+        let panics = DropPanics;
+        inside.after_func(move || unreachable!("{panics}"));
+    });
+    assert_told_of_a_cancel(&context, cancel);
+}

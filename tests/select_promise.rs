@@ -141,3 +141,24 @@ fn a_receive_waits_for_as_long_as_it_takes() {
         assert!(slow.sender.join().unwrap());
     });
 }
+
+/// Panics without a message: thousands of them would bury the test's own.
+fn no_value(round: usize) -> i32 {
+    std::panic::resume_unwind(Box::new(round))
+}
+
+/// Each promise that is not kept costs a receiver no stack.
+#[test]
+fn promises_that_are_not_kept_use_no_stack() {
+    const ROUNDS: usize = 5_000;
+    within(|| {
+        let (tx, rx) = channel(0);
+        let receiver = gorun::go(move || rx.recv());
+        for round in 0..ROUNDS {
+            let promise = || select! { send(tx, no_value(round)) -> _ => {} };
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(promise)).is_err());
+        }
+        tx.send(7).unwrap();
+        assert_eq!(receiver.join().unwrap(), Ok(7));
+    });
+}

@@ -120,8 +120,14 @@ impl<T> Receiver<T> {
         if is_promise(token) {
             return match self.core.await_promise(blocker, waiter, WaitReason::ChanRecv) {
                 Some(value) => Ok(value),
-                // The select that had chosen to send to us has given up.
-                None => self.recv(),
+                // The select that had chosen to send to us has given up. It may happen any number of times, so what follows is
+                // a loop: a call of `recv` from here would use more stack each time.
+                None => {
+                    checkpoint();
+                    let received = self.recv_loudly(self.core.lock(), None);
+                    // Without a deadline there is no other error.
+                    received.map_err(|_closed| RecvError)
+                }
             };
         }
         self.core.lock().give_up_receive(waiter);

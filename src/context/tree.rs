@@ -37,7 +37,7 @@ use super::error::{Cause, ContextError};
 use crate::chan::{Closing, Receiver, Sender, channel_of_library};
 use crate::sync::shim::{AtomicU8, Mutex, Ordering, lock};
 use crate::time::{FuncTimer, WeakFuncTimer};
-use gorun_scheduler::contained;
+use gorun_scheduler::{contained, drop_contained};
 use std::convert::Infallible;
 use std::error::Error;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -87,18 +87,23 @@ struct Duty {
 }
 
 impl Duty {
+    /// Each step may run a user's code that panics (a waker, or the drop of a function or of a cause), and keeps none of the
+    /// others from being taken. Those who wait come first: nobody else would wake them, as the channel is closed already.
     fn fulfil(self) {
-        if let Some(timer) = self.timer {
-            timer.stop();
+        let Duty { node, closing, timer, children } = self;
+        if let (Some(closing), Some((sender, _))) = (closing, node.done.get()) {
+            contained(|| sender.core.finish_close(closing));
         }
-        for child in self.children.into_all() {
-            if let Child::Func(func) = child {
-                func.set(Instant::now());
-            }
+        for child in children.into_all() {
+            contained(move || match child {
+                Child::Func(func) => _ = func.set(Instant::now()),
+                Child::Node(_) | Child::Held(_) => {}
+            });
         }
-        if let (Some(closing), Some((sender, _))) = (self.closing, self.node.done.get()) {
-            sender.core.finish_close(closing);
+        if let Some(timer) = timer {
+            contained(|| timer.stop());
         }
+        drop_contained(node);
     }
 }
 
@@ -176,6 +181,8 @@ impl Node {
 
     /// Ends this node and all below it, before it returns, whoever else is about it.
     pub(super) fn cancel(self: &Arc<Node>, error: ContextError, cause: Option<Cause>) {
+        // Dropped last, as that may panic: `end` has no use for it where another has ended the node.
+        let _last = cause.clone();
         // T4: what is still to be ended is in a list and not on the stack.
         let mut left = Vec::new();
         let mut duties = Vec::new();
@@ -191,8 +198,7 @@ impl Node {
         if !duties.is_empty() {
             self.leave();
         }
-        // A function's drop is a user's code too, and keeps nobody from being woken.
-        duties.into_iter().for_each(|duty| contained(|| duty.fulfil()));
+        duties.into_iter().for_each(Duty::fulfil);
     }
 
     /// T1; puts what hangs below into `left`, to be ended for the same reason as this node. `None` if another has ended it
