@@ -45,11 +45,18 @@ where
 /// assert_eq!(handle.join().unwrap().as_deref(), Some("digest"));
 /// # Ok::<(), gorun::SpawnError>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Builder {
     name: Option<Arc<str>>,
     stack_size: Option<usize>,
     thread_locals: Option<ThreadLocals>,
+    inherits: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder { name: None, stack_size: None, thread_locals: None, inherits: true }
+    }
 }
 
 impl Builder {
@@ -106,6 +113,27 @@ impl Builder {
     #[must_use]
     pub fn thread_locals(mut self, whose: ThreadLocals) -> Builder {
         self.thread_locals = Some(whose);
+        self
+    }
+
+    /// With `false` the goroutine inherits nothing: keys that are declared with `#[inherit]` begin as they do in a fresh
+    /// thread, no inherit hook is called, and its [current context](crate::context::current) is the background. For
+    /// goroutines that outlive the task that happens to start them. Default `true`.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// gorun::goroutine_local! {
+    ///     #[inherit]
+    ///     static REQUEST: Cell<u32> = const { Cell::new(0) };
+    /// }
+    /// REQUEST.set(17);
+    /// assert_eq!(gorun::go(|| REQUEST.get()).join().unwrap(), 17);
+    /// assert_eq!(gorun::Builder::new().inherit(false).go(|| REQUEST.get())?.join().unwrap(), 0);
+    /// # Ok::<(), gorun::SpawnError>(())
+    /// ```
+    #[must_use]
+    pub fn inherit(mut self, inherits: bool) -> Builder {
+        self.inherits = inherits;
         self
     }
 
@@ -167,6 +195,7 @@ impl Builder {
             name: self.name,
             stack_size: self.stack_size,
             thread_locals: self.thread_locals,
+            inherits: self.inherits,
             site: Location::caller(),
         };
         // SAFETY: `write` and `entry` are of the same types.

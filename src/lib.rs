@@ -59,6 +59,7 @@ mod scope;
 pub mod select;
 pub mod sync;
 pub mod time;
+mod unwinding;
 
 pub use blocking::{blocking, set_blocking_threads};
 pub use chan::{Receiver, Sender, channel, never, unbounded};
@@ -68,6 +69,7 @@ pub use join::{JoinError, JoinHandle};
 pub use local::at_exit;
 pub use runtime::run;
 pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use unwinding::{is_abort, is_goexit, is_panic};
 
 /// Runs `f` on a stack of at least `bytes` bytes and returns what it returns.
 ///

@@ -1,7 +1,9 @@
 //! Runtimes: the default one for plain threads, separate ones side by side, `run(main)`, start and shutdown.
 #![doc = include_str!("runtime_end.md")]
 
-use crate::go::{Builder as GoBuilder, Goroutine};
+mod metrics;
+
+use crate::go::Builder as GoBuilder;
 use crate::join::JoinHandle;
 use gorun_scheduler::{Config, GoroutineId, PerProcess, Remote, Scheduler, SpawnError};
 use std::fmt;
@@ -9,6 +11,8 @@ use std::io::Write;
 use std::panic::Location;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+pub use metrics::{LongRunning, Metrics, default_metrics, metrics};
 
 pub use gorun_scheduler::{ConfigError as BuildError, ThreadLocals, Unsupported, isolation};
 
@@ -283,19 +287,7 @@ impl Runtime {
     /// ```
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        let seen = self.scheduler.remote().metrics();
-        let long = seen.long_running.into_iter();
-        let long = long.map(|it| LongRunning { goroutine: Goroutine::new(it.goroutine), since: it.since });
-        Metrics {
-            workers: seen.workers,
-            spare_workers: seen.spare_workers,
-            threads: seen.threads,
-            peak_threads: seen.peak_threads,
-            stuck_workers: seen.stuck_workers,
-            refused_workers: seen.refused_workers,
-            goroutines: seen.goroutines,
-            long_running: long.collect(),
-        }
+        Metrics::of(&self.scheduler.remote())
     }
 
     /// Workers that run goroutines at a time.
@@ -402,38 +394,6 @@ impl Runtime {
                 .collect(),
         })
     }
-}
-
-/// A snapshot of one runtime. The numbers are read one after the other, while it goes on.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Metrics {
-    /// Workers that run goroutines at a time, as configured.
-    pub workers: usize,
-    /// How many threads more there may be while workers are stuck: [`Builder::spare_workers`].
-    pub spare_workers: usize,
-    /// Worker threads that there are now, whatever they do.
-    pub threads: usize,
-    /// The most there were.
-    pub peak_threads: usize,
-    /// Workers whose goroutine has come to no runtime call for 20 ms or more.
-    pub stuck_workers: usize,
-    /// Whether another worker was needed at any time, and there were as many as there may be or the kernel refused.
-    pub refused_workers: bool,
-    /// Live goroutines.
-    pub goroutines: usize,
-    /// The goroutines that the stuck workers run.
-    pub long_running: Vec<LongRunning>,
-}
-
-/// A goroutine that computes or blocks in the kernel, and has come to no runtime call for 20 ms or more.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct LongRunning {
-    /// Which one: its number, name and spawn site.
-    pub goroutine: Goroutine,
-    /// For how long its worker has been known to be stuck.
-    pub since: Duration,
 }
 
 /// A goroutine that did not end in time.

@@ -347,3 +347,56 @@ fn a_close_that_is_under_way_is_a_close() {
     assert_eq!(future::block_on(first), Err(RecvError));
     assert_eq!(future::block_on(second), Err(RecvError));
 }
+
+#[test]
+fn who_gives_up_a_sending_future_learns_whether_it_was_received() {
+    let poll = |sending: Pin<&mut gorun::chan::SendFuture<'_, String>>| {
+        std::future::Future::poll(sending, &mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
+    };
+    let value = || String::from("value");
+    for capacity in [0, 1] {
+        let (tx, rx) = channel(capacity);
+        (0..capacity).for_each(|_| tx.send(String::from("first")).unwrap());
+        // Never polled.
+        assert_eq!(pin!(tx.send_async(value())).withdraw(), Some(value()));
+        // Polled, and nobody has received.
+        let mut sending = pin!(tx.send_async(value()));
+        assert!(!poll(sending.as_mut()));
+        assert_eq!(sending.as_mut().withdraw(), Some(value()));
+        assert_eq!(sending.as_mut().withdraw(), None, "it has been given back");
+        // Polled, and received (or moved into the buffer by a receive) before it is polled again.
+        let mut sending = pin!(tx.send_async(value()));
+        assert!(!poll(sending.as_mut()));
+        assert_eq!(rx.recv().unwrap(), if capacity == 0 { value() } else { String::from("first") });
+        assert_eq!(sending.as_mut().withdraw(), None, "capacity {capacity}: it was sent");
+        if capacity == 1 {
+            assert_eq!(rx.recv(), Ok(value()));
+        }
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        // Closed meanwhile.
+        (0..capacity).for_each(|_| tx.send(String::from("first")).unwrap());
+        let mut sending = pin!(tx.send_async(value()));
+        assert!(!poll(sending.as_mut()));
+        rx.close();
+        assert_eq!(sending.as_mut().withdraw(), Some(value()));
+    }
+    // What has told of its end has nothing to give back.
+    let (tx, rx) = channel(1);
+    let mut sending = pin!(tx.send_async(value()));
+    assert!(poll(sending.as_mut()));
+    assert_eq!((sending.as_mut().withdraw(), rx.recv()), (None, Ok(value())));
+}
+
+#[test]
+fn a_dropped_sending_future_may_have_sent() {
+    // What the documentation of `send_async` says.
+    let (tx, rx) = channel(0);
+    let mut sending = Box::pin(tx.send_async("value"));
+    assert!(future::block_on(future::poll_once(sending.as_mut())).is_none());
+    assert_eq!(rx.try_recv(), Ok("value"));
+    drop(sending);
+    let mut sending = Box::pin(tx.send_async("value"));
+    assert!(future::block_on(future::poll_once(sending.as_mut())).is_none());
+    drop(sending);
+    assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+}

@@ -336,3 +336,29 @@ fn go_inside_a_full_group_does_not_outlast_the_context() {
     // What was to be called is called, and what it says is heard.
     assert_eq!(waited, (Err("too late"), 1));
 }
+
+#[test]
+fn the_cause_can_be_the_error_itself() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct NoSuchHost(u32);
+    impl std::fmt::Display for NoSuchHost {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "no such host: {}", self.0)
+        }
+    }
+    impl std::error::Error for NoSuchHost {}
+
+    let (group, ctx) = ErrGroup::with_context_cause(&background(), NoSuchHost::clone);
+    let derived = ctx.with_value(1);
+    group.go(|| Err(NoSuchHost(7)));
+    assert_eq!(group.wait(), Err(NoSuchHost(7)));
+    for ctx in [ctx, derived] {
+        assert_eq!(ctx.err(), Some(ContextError::Canceled));
+        assert_eq!(ctx.cause().unwrap().downcast_ref(), Some(&NoSuchHost(7)));
+    }
+    // A cause that can't be made does not hide the failure.
+    let (group, ctx) = ErrGroup::<u8>::with_context_cause(&background(), |_| -> &str { panic!("no cause") });
+    group.go(|| Err(7));
+    assert_eq!(group.wait(), Err(7));
+    assert!(ctx.cause().unwrap().to_string().contains("could not be made"));
+}

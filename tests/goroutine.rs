@@ -269,3 +269,78 @@ fn a_stack_of_the_asked_size_can_be_used() {
     let error = gorun::Builder::new().stack_size(usize::MAX).go(|| ()).unwrap_err();
     assert!(matches!(error, gorun::SpawnError::Stack(_)), "{error}");
 }
+
+#[test]
+fn an_aborts_and_a_goexits_payload_can_be_told_from_a_panics() {
+    type Kinds = (bool, bool, bool);
+    // By a reference to what is in the box, and by one to the box, which coerces as well.
+    let kinds = |payload: &Box<dyn std::any::Any + Send>| -> [Kinds; 2] {
+        let (inside, boxed): (&(dyn std::any::Any + Send), &(dyn std::any::Any + Send)) = (&**payload, payload);
+        [inside, boxed].map(|it| (gorun::is_panic(it), gorun::is_abort(it), gorun::is_goexit(it)))
+    };
+    let panicked = catch_unwind(|| panic!("a {}", "panic")).unwrap_err();
+    assert_eq!(kinds(&panicked), [(true, false, false); 2]);
+    let (tx, rx) = mpsc::channel();
+    let other = tx.clone();
+    let ended = gorun::go(move || -> () {
+        let payload = catch_unwind(|| gorun::goexit()).unwrap_err();
+        tx.send(kinds(&payload)).unwrap();
+        std::panic::resume_unwind(payload)
+    });
+    assert!(ended.join().unwrap_err().is_goexit());
+    assert_eq!(rx.recv().unwrap(), [(false, false, true); 2]);
+    let (begun, begins) = mpsc::channel();
+    let stuck = gorun::go(move || -> () {
+        begun.send(()).unwrap();
+        let payload = catch_unwind(|| gorun::time::sleep(Duration::from_secs(3600))).unwrap_err();
+        other.send(kinds(&payload)).unwrap();
+        std::panic::resume_unwind(payload)
+    });
+    begins.recv().unwrap();
+    stuck.abort();
+    assert!(stuck.join().unwrap_err().is_aborted());
+    assert_eq!(rx.recv().unwrap(), [(false, true, false); 2]);
+}
+
+#[test]
+fn a_name_is_in_what_is_printed_of_handles() {
+    let named = gorun::Builder::new().name("digest").go(|| -> () { panic!("no") }).unwrap();
+    assert!(format!("{named:?}").contains("digest"), "{named:?}");
+    let error = named.join().unwrap_err();
+    assert!(format!("{error:?} {error}").matches("digest").count() == 2, "{error:?}");
+    gorun::Builder::new()
+        .name("current")
+        .go(|| assert!(format!("{:?}", gorun::current()).contains("\"current\"")))
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+#[test]
+fn a_goroutine_may_inherit_nothing() {
+    gorun::goroutine_local! {
+        #[inherit]
+        static REQUEST: Cell<u32> = const { Cell::new(0) };
+        #[inherit(|_: &Cell<u32>| unreachable!("no hook is called"))]
+        static HOOKED: Cell<u32> = const { Cell::new(0) };
+    }
+    struct User;
+    let seen = || {
+        let aloof = || gorun::Builder::new().inherit(false);
+        let look = || (REQUEST.get(), gorun::context::current().value::<User>().is_some());
+        REQUEST.set(17);
+        gorun::context::background().with_value(User).scope(|| {
+            assert_eq!(gorun::go(look).join().unwrap(), (17, true));
+            assert_eq!(gorun::Builder::default().go(look).unwrap().join().unwrap(), (17, true));
+            assert_eq!(gorun::Builder::new().inherit(true).go(look).unwrap().join().unwrap(), (17, true));
+            HOOKED.set(1);
+            let child = aloof().go(move || (look(), HOOKED.get())).unwrap().join().unwrap();
+            assert_eq!(child, ((0, false), 0));
+            // And what it starts has nothing to inherit.
+            assert_eq!(aloof().go(move || gorun::go(look).join().unwrap()).unwrap().join().unwrap(), (0, false));
+        });
+        drop(HOOKED.remove());
+    };
+    seen();
+    gorun::go(seen).join().unwrap();
+}

@@ -306,3 +306,56 @@ fn a_dynamic_value_deleted_replaced_or_reset_under_a_look_lives_until_its_end() 
         log.add("end");
     });
 }
+
+#[test]
+fn a_typed_key_can_be_removed() {
+    everywhere(&["B", "dropped A", "new A"], |log| {
+        assert!(A.remove().is_none());
+        put(&A, noisy(&log, "A"));
+        put(&B, noisy(&log, "B"));
+        // Moved out, so not dropped; and the others stay.
+        let a = A.remove().unwrap();
+        drop(B.remove());
+        assert_eq!(*log.0.lock().unwrap(), ["B"]);
+        std::mem::forget(a);
+        // The key begins anew.
+        A.with(|cell| assert!(cell.get().is_none()));
+        put(&A, noisy(&log, "dropped A"));
+        drop(A.remove());
+        N.set(9);
+        assert_eq!((N.remove().map(Cell::into_inner), N.get()), (Some(9), 5));
+        put(&A, noisy(&log, "new A"));
+    });
+}
+
+#[test]
+fn a_removed_key_is_not_inherited() {
+    goroutine_local! {
+        #[inherit]
+        static INHERITED: Cell<u64> = const { Cell::new(0) };
+    }
+    everywhere(&[], |_| {
+        INHERITED.set(7);
+        assert_eq!(gorun::go(|| INHERITED.get()).join().unwrap(), 7);
+        assert_eq!(INHERITED.remove().map(Cell::into_inner), Some(7));
+        assert_eq!(gorun::go(|| INHERITED.get()).join().unwrap(), 0);
+        // What was inherited is the child's to remove.
+        INHERITED.set(8);
+        let child = gorun::go(|| (INHERITED.remove().map(Cell::into_inner), INHERITED.get()));
+        assert_eq!((child.join().unwrap(), INHERITED.get()), ((Some(8), 0), 8));
+    });
+}
+
+#[test]
+fn a_key_is_not_removed_while_it_is_looked_at() {
+    everywhere(&[], |_| {
+        N.set(1);
+        let refused = "LocalKey::remove() was called while a closure looks at a goroutine-local";
+        assert!(N.with(|_| panics(|| drop(N.remove()))).contains(refused));
+        assert!(N.scope(Cell::new(2), || panics(|| drop(N.remove()))).contains(refused));
+        assert_eq!(N.remove().map(Cell::into_inner), Some(1));
+        // Of another key's destructor and of a handler it is.
+        local::at_exit(|| assert_eq!(N.remove().map(Cell::into_inner), Some(3)));
+        N.set(3);
+    });
+}

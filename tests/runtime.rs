@@ -244,3 +244,51 @@ fn a_run_does_not_take_in_what_plain_threads_spawn() {
     go_on.send(()).unwrap();
     assert_eq!(outside.join().unwrap(), Ok(()));
 }
+
+#[test]
+fn a_builders_values_are_checked_as_the_environments_are() {
+    let refused = |builder: Builder| builder.build().map(drop).unwrap_err().to_string();
+    let one = || Builder::new().workers(1);
+    assert_eq!(
+        refused(one().spare_workers(usize::MAX)),
+        format!("{} spare workers were asked for, but the most is 65536", usize::MAX)
+    );
+    assert!(refused(one().spare_workers(65_537)).contains("65537"));
+    assert_eq!(
+        refused(one().thread_name("a\0b")),
+        "the threads of a runtime can't be named \"a\\0b\": there is a NUL byte in it"
+    );
+    assert!(refused(one().stack_size(0)).contains("stack size"));
+    assert!(refused(one().stack_size(usize::MAX)).contains("stack size"));
+    assert!(refused(Builder::new().workers(0)).contains("at least one"));
+    assert!(refused(Builder::new().workers(usize::MAX)).contains("the most is 1024"));
+    // What has no bound may be as large as can be said.
+    let largest = one().spare_workers(65_536).warm_stacks(usize::MAX).idle_stacks(Duration::MAX).grace(Duration::MAX);
+    assert_eq!(largest.build().unwrap().run(|| gorun::go(|| 7).join().unwrap()), 7);
+    let smallest = one().spare_workers(0).warm_stacks(0).idle_stacks(Duration::ZERO).grace(Duration::ZERO);
+    assert_eq!(smallest.thread_name("").build().unwrap().run(|| gorun::go(|| 7).join().unwrap()), 7);
+}
+
+#[test]
+fn names_and_sizes_of_a_goroutine_are_taken_or_refused() {
+    let named =
+        gorun::Builder::new().name("a\0b").go(|| -> () { panic!("of a goroutine with a NUL in its name") }).unwrap();
+    assert!(named.join().unwrap_err().to_string().contains("a\\0b"));
+    assert!(gorun::Builder::new().stack_size(usize::MAX).go(|| ()).is_err());
+    assert!(gorun::Builder::new().stack_size(0).go(|| ()).is_err());
+}
+
+#[test]
+fn metrics_of_the_callers_runtime_and_of_the_default_one() {
+    let runtime = Builder::new().workers(3).build().unwrap();
+    let inside = runtime.run(|| gorun::runtime::metrics().unwrap());
+    assert_eq!(inside.workers, 3);
+    assert!(inside.goroutines >= 1);
+    let on_default = gorun::go(|| gorun::runtime::metrics().unwrap().workers).join().unwrap();
+    assert_eq!(gorun::runtime::default_metrics().unwrap().workers, on_default);
+    assert_eq!(gorun::runtime::metrics().unwrap().workers, on_default, "a plain thread's is the default one");
+    let other = Builder::new().workers(on_default + 1).build().unwrap();
+    let seen =
+        other.run(|| (gorun::runtime::metrics().unwrap().workers, gorun::runtime::default_metrics().unwrap().workers));
+    assert_eq!(seen, (on_default + 1, on_default));
+}

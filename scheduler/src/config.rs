@@ -104,6 +104,15 @@ pub enum ConfigError {
         /// The most that can be asked for.
         max: usize,
     },
+    /// More spare workers were asked for than a runtime takes.
+    TooManySpareWorkers {
+        /// The number asked for.
+        asked: usize,
+        /// The most that can be asked for.
+        max: usize,
+    },
+    /// The prefix of the threads' names has a NUL byte in it, which no thread's name can have.
+    ThreadName(String),
     /// Isolated thread-locals were asked for, which can't be had here.
     Isolation(Unsupported),
     /// The stack size can't be had.
@@ -121,6 +130,12 @@ impl fmt::Display for ConfigError {
             ConfigError::NoWorkers => write!(f, "a runtime needs at least one worker"),
             ConfigError::TooManyWorkers { asked, max } => {
                 write!(f, "a runtime of {asked} workers was asked for, but the most is {max}")
+            }
+            ConfigError::TooManySpareWorkers { asked, max } => {
+                write!(f, "{asked} spare workers were asked for, but the most is {max}")
+            }
+            ConfigError::ThreadName(prefix) => {
+                write!(f, "the threads of a runtime can't be named {prefix:?}: there is a NUL byte in it")
             }
             ConfigError::Isolation(reason) => {
                 write!(f, "goroutines can't have thread-locals of their own here: {reason}")
@@ -227,6 +242,12 @@ impl Config {
         }
         if self.workers > MAX_WORKERS {
             return Err(ConfigError::TooManyWorkers { asked: self.workers, max: MAX_WORKERS });
+        }
+        if self.spare_workers > MAX_SPARE_WORKERS {
+            return Err(ConfigError::TooManySpareWorkers { asked: self.spare_workers, max: MAX_SPARE_WORKERS });
+        }
+        if self.thread_name.contains('\0') {
+            return Err(ConfigError::ThreadName(self.thread_name.clone()));
         }
         let mode = match (self.thread_locals, isolated::layout()) {
             // Also where pinned was asked for: a goroutine may be isolated all the same, and workers must know how.

@@ -31,6 +31,8 @@ pub struct Spec {
     pub stack_size: Option<usize>,
     /// Whose thread-locals it sees; as the runtime has it if `None`.
     pub thread_locals: Option<ThreadLocals>,
+    /// If true, it begins with clones of what its spawner has under inheritable keys.
+    pub inherits: bool,
     /// Where the goroutine was spawned.
     pub site: &'static Location<'static>,
 }
@@ -101,7 +103,7 @@ pub(crate) unsafe fn spawn_on(
             if let Some(carrier) = stack {
                 g.carrier.set(carrier.as_ptr());
             }
-            inherit(g);
+            inherit(spec, g);
             back.keep();
             write(g.payload());
             // An inherit hook may have suspended us: the processor is asked for anew (R1). A worker that starts a
@@ -133,7 +135,7 @@ pub(crate) unsafe fn spawn_on(
             if let Some(carrier) = stack {
                 g.carrier.set(carrier.as_ptr());
             }
-            inherit(g);
+            inherit(spec, g);
             // Counted, then the phase: a drain either sees us or is seen (`Shared::phase`).
             shared.count_outside_spawn();
             if shared.phase() != RUNNING {
@@ -238,8 +240,10 @@ fn give_up_stack(carrier: Option<NonNull<Carrier>>, class: StackClass) {
 }
 
 /// What the parent's inheritable keys hold goes to the child.
-fn inherit(child: Ref) {
-    if let Some(parent) = current::record() {
+fn inherit(spec: &Spec, child: Ref) {
+    if spec.inherits
+        && let Some(parent) = current::record()
+    {
         // SAFETY: the record is the caller's own and stays while it runs (T2).
         unsafe { parent.as_ref() }.inherit_into(&child.locals);
     }

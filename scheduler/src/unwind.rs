@@ -40,7 +40,39 @@ pub fn classify(payload: Box<dyn Any + Send>) -> Unwound {
     }
 }
 
-/// Whether a caught payload is a panic of the user's, and neither `goexit` nor an abort on its way.
+/// What was caught, if somebody has handed over a reference to the box in place of one to what is in it: that coerces, too.
+fn unboxed(mut payload: &(dyn Any + Send)) -> &(dyn Any + Send) {
+    while let Some(inner) = payload.downcast_ref::<Box<dyn Any + Send>>() {
+        payload = &**inner;
+    }
+    payload
+}
+
+/// Returns true if a caught payload is that of an abort on its way.
+///
+/// ```
+/// use gorun_scheduler::{is_abort, is_goexit, is_panic, unwind_aborted};
+/// let payload = std::panic::catch_unwind(|| -> () { unwind_aborted() }).unwrap_err();
+/// assert!(is_abort(&*payload) && !is_goexit(&*payload) && !is_panic(&*payload));
+/// assert!(is_abort(&payload), "the box will do");
+/// ```
+#[must_use]
+pub fn is_abort(payload: &(dyn Any + Send)) -> bool {
+    unboxed(payload).is::<Aborted>()
+}
+
+/// Returns true if a caught payload is that of [`goexit`] on its way.
+///
+/// ```
+/// let payload = std::panic::catch_unwind(|| panic!("no")).unwrap_err();
+/// assert!(!gorun_scheduler::is_goexit(&*payload));
+/// ```
+#[must_use]
+pub fn is_goexit(payload: &(dyn Any + Send)) -> bool {
+    unboxed(payload).is::<Goexit>()
+}
+
+/// Returns true if a caught payload is a panic of the user's, and neither `goexit` nor an abort on its way.
 ///
 /// ```
 /// use gorun_scheduler::{is_panic, unwind_aborted};
@@ -51,7 +83,7 @@ pub fn classify(payload: Box<dyn Any + Send>) -> Unwound {
 /// ```
 #[must_use]
 pub fn is_panic(payload: &(dyn Any + Send)) -> bool {
-    !payload.is::<Goexit>() && !payload.is::<Aborted>()
+    !is_goexit(payload) && !is_abort(payload)
 }
 
 /// Ends the current goroutine: unwinds its stack, then takes the exit path, as Go's

@@ -235,7 +235,10 @@ fn wake(wake: Option<Wake>) {
 impl<T> Sender<T> {
     /// As [`send`](Sender::send), for a future: waits without holding up a thread of its executor.
     ///
-    /// A future that is dropped before it is done has not sent, and its value is dropped with it.
+    /// A future that has been polled may have its value received at any time, also from a channel of capacity 0, before it is
+    /// polled again and learns of it. So the drop of a future that is not done takes its value back if nobody has received
+    /// it, and else comes too late: the drop does not tell which. Where the future is raced with others and it matters, keep it
+    /// and ask [`withdraw`](SendFuture::withdraw). A future that has never been polled has not sent.
     ///
     /// # Errors
     /// [`SendError`] gives the value back when the channel is closed, or gets closed meanwhile.
@@ -299,6 +302,40 @@ impl<T> Receiver<T> {
     /// ```
     pub fn into_stream(self) -> RecvStream<T> {
         RecvStream { receiver: self, node: Box::pin(Node::new(None)), ended: false }
+    }
+}
+
+impl<T> SendFuture<'_, T> {
+    /// Gives up sending: gives the value back if nobody has received it, and `None` if it has been sent, or if the result of
+    /// the future has told of it already.
+    ///
+    /// # Panics
+    /// Never; but the future panics when it is polled afterwards.
+    ///
+    /// ```
+    /// use futures_lite::future::{block_on, or, ready};
+    /// use std::pin::pin;
+    ///
+    /// let (tx, rx) = gorun::channel(0);
+    /// let mut sending = pin!(tx.send_async("parcel"));
+    /// // Raced with what is ready at once; nobody receives.
+    /// let sent = block_on(or(async { sending.as_mut().await.is_ok() }, ready(false)));
+    /// assert!(!sent);
+    /// assert_eq!(sending.as_mut().withdraw(), Some("parcel"));
+    /// assert!(rx.try_recv().is_err());
+    ///
+    /// let mut sending = pin!(tx.send_async("parcel"));
+    /// let sent = block_on(or(async { sending.as_mut().await.is_ok() }, async { rx.recv() == Ok("lost") }));
+    /// assert!(!sent);
+    /// assert_eq!(sending.as_mut().withdraw(), None); // received, though the race was won by another
+    /// ```
+    pub fn withdraw(self: Pin<&mut Self>) -> Option<T> {
+        // SAFETY: nothing is moved out of the node.
+        let this = unsafe { self.get_unchecked_mut() };
+        this.node.give_up_send(this.core);
+        // Neither queued nor to be claimed (U1): what is in the slot is ours.
+        this.node.waits = Waits::Over;
+        this.node.waiter.slot.take()
     }
 }
 

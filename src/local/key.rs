@@ -152,6 +152,26 @@ impl<T: 'static> LocalKey<T> {
         unsafe { record.scoped(&key.kind, key.index(), value, f) }
     }
 
+    /// Moves the caller's value out; `None` if it has none. The key is as it was before its first use: the next look runs the
+    /// initialiser, and what is spawned meanwhile inherits nothing of it. [`reset`](super::reset) does it for all keys.
+    ///
+    /// # Panics
+    /// In a closure that looks at a typed key, in a [`scope`](Self::scope), in an inherit hook and in the `Eq` of a dynamic
+    /// key: values stay where they are meanwhile.
+    ///
+    /// ```
+    /// gorun::goroutine_local! { static NAME: String = String::from("nobody") }
+    /// assert_eq!(NAME.remove(), None);
+    /// NAME.with(|name| assert_eq!(name, "nobody"));
+    /// assert_eq!(NAME.remove().as_deref(), Some("nobody"));
+    /// assert_eq!(NAME.remove(), None);
+    /// ```
+    pub fn remove(&'static self) -> Option<T> {
+        let record = Self::record()?;
+        // SAFETY: K1.
+        unsafe { record.remove_typed((self.key)().index()) }
+    }
+
     /// Puts `value` there: `Ok` with what the key had, through `replace`, if it had something.
     #[inline]
     fn put(&'static self, value: T, replace: impl FnOnce(&T, T) -> T) -> Option<T> {

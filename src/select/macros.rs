@@ -3,6 +3,10 @@
 //! `@list` makes every arm of one form, `@add` turns arm after arm into a `match` around the rest, so that temporaries in
 //! the channel's expression live as long as the arm does. Both take one step per arm, which allows some sixty arms
 //! before a `#![recursion_limit]` is needed.
+//!
+//! Compiler errors point at the arm. `@list` writes an arm's word twice: the second copy names the method that makes the
+//! arm, and a type error is reported where the method's name stands. `compile_error!` can only point at the whole macro, so
+//! it comes with a call of `__select_expects!`, which fails at the token it is given.
 
 /// Waits for one of several channel operations and carries it out.
 ///
@@ -115,39 +119,43 @@ macro_rules! __select {
     (@list $biased:tt $arms:tt default => $($rest:tt)*) => {
         $crate::__select!(@list $biased $arms default() => $($rest)*)
     };
-    (@list $biased:tt $arms:tt default $(($($args:tt)*))? -> $($rest:tt)*) => {
+    (@list $biased:tt $arms:tt default $(($($args:tt)*))? -> $($rest:tt)*) => {{
+        $crate::__select_expects!(@double_arrow $($rest)*);
         compile_error!("expected `=>` after `default`, found `->`")
-    };
-    (@list $biased:tt $arms:tt recv($($args:tt)*) => $($rest:tt)*) => {
+    }};
+    (@list $biased:tt $arms:tt recv($($args:tt)*) => $($rest:tt)*) => {{
+        $crate::__select_expects!(@arrow $($rest)*);
         compile_error!("expected `->` after `recv(..)`, found `=>`")
-    };
-    (@list $biased:tt $arms:tt send($($args:tt)*) => $($rest:tt)*) => {
+    }};
+    (@list $biased:tt $arms:tt send($($args:tt)*) => $($rest:tt)*) => {{
+        $crate::__select_expects!(@arrow $($rest)*);
         compile_error!("expected `->` after `send(..)`, found `=>`")
+    }};
+    (@list $biased:tt ($($arms:tt)*) $kind:tt $args:tt $(-> $result:pat)? => { $($body:tt)* }, $($rest:tt)*) => {
+        $crate::__select!(@list $biased ($($arms)* $kind $kind $args ($($result)?) { $($body)* }) $($rest)*)
     };
-    (@list $biased:tt ($($arms:tt)*) $kind:ident $args:tt $(-> $result:pat)? => { $($body:tt)* }, $($rest:tt)*) => {
-        $crate::__select!(@list $biased ($($arms)* $kind $args ($($result)?) { $($body)* }) $($rest)*)
-    };
-    (@list $biased:tt ($($arms:tt)*) $kind:ident $args:tt $(-> $result:pat)? => $body:expr, $($rest:tt)*) => {
-        $crate::__select!(@list $biased ($($arms)* $kind $args ($($result)?) { $body }) $($rest)*)
+    (@list $biased:tt ($($arms:tt)*) $kind:tt $args:tt $(-> $result:pat)? => $body:expr, $($rest:tt)*) => {
+        $crate::__select!(@list $biased ($($arms)* $kind $kind $args ($($result)?) { $body }) $($rest)*)
     };
     // No comma is needed after a block.
-    (@list $biased:tt ($($arms:tt)*) $kind:ident $args:tt $(-> $result:pat)? => { $($body:tt)* } $($rest:tt)*) => {
-        $crate::__select!(@list $biased ($($arms)* $kind $args ($($result)?) { $($body)* }) $($rest)*)
+    (@list $biased:tt ($($arms:tt)*) $kind:tt $args:tt $(-> $result:pat)? => { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__select!(@list $biased ($($arms)* $kind $kind $args ($($result)?) { $($body)* }) $($rest)*)
     };
-    (@list $biased:tt ($($arms:tt)*) $kind:ident $args:tt $(-> $result:pat)? => $body:expr) => {
-        $crate::__select!(@list $biased ($($arms)* $kind $args ($($result)?) { $body }))
+    (@list $biased:tt ($($arms:tt)*) $kind:tt $args:tt $(-> $result:pat)? => $body:expr) => {
+        $crate::__select!(@list $biased ($($arms)* $kind $kind $args ($($result)?) { $body }))
     };
-    (@list $biased:tt $arms:tt $($rest:tt)*) => {
+    (@list $biased:tt $arms:tt $($rest:tt)*) => {{
+        $crate::__select_expects!(@arm $($rest)*);
         compile_error!(concat!(
             "expected `recv(r) -> result => body`, `send(s, value) -> result => body`, `default => body` or ",
             "`default(timeout) => body`, separated by commas, found `", stringify!($($rest)*), "`",
         ))
-    };
+    }};
 
     (@add $biased:tt ($($n:tt)*) [$($table:tt)*] [$($branches:tt)*] $default:tt
-        recv($receiver:expr $(,)?) ($result:pat) $body:tt $($rest:tt)*
+        recv $recv:tt ($receiver:expr $(,)?) ($result:pat) $body:tt $($rest:tt)*
     ) => {
-        match $crate::select::internal::recv(&$receiver) {
+        match $crate::select::internal::Arms.$recv(&$receiver, ::core::marker::PhantomData) {
             mut _arm => $crate::__select!(
                 @add $biased ($($n)* + 1) [$($table)* _arm.arm(),]
                 [$($branches)* (($($n)*) { let $result = _arm.finish(); $body })]
@@ -156,9 +164,9 @@ macro_rules! __select {
         }
     };
     (@add $biased:tt ($($n:tt)*) [$($table:tt)*] [$($branches:tt)*] $default:tt
-        send($sender:expr, $value:expr $(,)?) ($result:pat) $body:tt $($rest:tt)*
+        send $send:tt ($sender:expr, $value:expr $(,)?) ($result:pat) $body:tt $($rest:tt)*
     ) => {
-        match $crate::select::internal::send(&$sender) {
+        match $crate::select::internal::Arms.$send(&$sender, ::core::marker::PhantomData) {
             mut _arm => $crate::__select!(
                 @add $biased ($($n)* + 1) [$($table)* _arm.arm(),]
                 [$($branches)* (($($n)*) { let $result = _arm.permit().send($value); $body })]
@@ -167,24 +175,25 @@ macro_rules! __select {
         }
     };
     (@add $biased:tt $n:tt $table:tt $branches:tt []
-        default() () $body:tt $($rest:tt)*
+        default $word:tt () () $body:tt $($rest:tt)*
     ) => {
         $crate::__select!(
             @add $biased $n $table $branches [($crate::select::internal::Wait::Not) $body] $($rest)*
         )
     };
     (@add $biased:tt $n:tt $table:tt $branches:tt []
-        default($timeout:expr $(,)?) () $body:tt $($rest:tt)*
+        default $word:tt ($timeout:expr $(,)?) () $body:tt $($rest:tt)*
     ) => {
         $crate::__select!(
             @add $biased $n $table $branches [($crate::select::internal::for_at_most($timeout)) $body] $($rest)*
         )
     };
     (@add $biased:tt $n:tt $table:tt $branches:tt [$($default:tt)+]
-        default $args:tt () $body:tt $($rest:tt)*
-    ) => {
+        default $second:tt $args:tt () $body:tt $($rest:tt)*
+    ) => {{
+        $crate::__select_expects!(@no_second_default $second $args);
         compile_error!("there can be only one `default` in a `select!` block")
-    };
+    }};
     (@add $biased:tt $n:tt $table:tt $branches:tt []) => {
         $crate::__select!(
             @add $biased $n $table $branches
@@ -201,7 +210,18 @@ macro_rules! __select {
             ::std::option::Option::None => $default,
         }
     }};
-    (@add $biased:tt $n:tt $table:tt $branches:tt $default:tt $kind:ident $args:tt $($rest:tt)*) => {
+    (@add $biased:tt $n:tt $table:tt $branches:tt $default:tt $kind:tt $again:tt $args:tt $($rest:tt)*) => {{
+        $crate::__select_expects!(@arm $again $args);
         compile_error!(concat!("invalid arm `", stringify!($kind), stringify!($args), "` in a `select!` block"))
-    };
+    }};
+}
+
+/// Takes nothing that it is given: the compiler points at the first token behind the name, and says what was expected.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __select_expects {
+    (@arrow ->) => {};
+    (@double_arrow =>) => {};
+    (@arm) => {};
+    (@no_second_default) => {};
 }

@@ -162,16 +162,24 @@ pub mod internal {
     pub use super::arm::{Arm, Permit, RecvArm, SendArm};
     pub use super::run::Wait;
     use super::{AsReceiver, AsSender};
+    use std::marker::PhantomData;
     use std::time::{Duration, Instant};
 
-    #[inline]
-    pub fn recv<A: AsReceiver + ?Sized>(receiver: &A) -> RecvArm<'_, A::Value> {
-        RecvArm::new(receiver.as_receiver())
-    }
+    /// What makes an arm, by a method that the arm's own word names: the compiler reports that a method's bound does not hold
+    /// where the method's name stands, if it can't blame one argument alone. So there are two that say the type.
+    #[derive(Debug)]
+    pub struct Arms;
 
-    #[inline]
-    pub fn send<A: AsSender + ?Sized>(sender: &A) -> SendArm<'_, A::Value> {
-        SendArm::new(sender.as_sender())
+    impl Arms {
+        #[inline]
+        pub fn recv<A: AsReceiver + ?Sized>(self, receiver: &A, _: PhantomData<A>) -> RecvArm<'_, A::Value> {
+            RecvArm::new(receiver.as_receiver())
+        }
+
+        #[inline]
+        pub fn send<A: AsSender + ?Sized>(self, sender: &A, _: PhantomData<A>) -> SendArm<'_, A::Value> {
+            SendArm::new(sender.as_sender())
+        }
     }
 
     /// A deadline that the clock can't say is none.

@@ -52,8 +52,10 @@ struct Inner<E> {
 struct Cancel<E> {
     context: Context,
     func: CancelFunc,
-    cause: fn(&E) -> Box<dyn Error + Send + Sync>,
+    cause: MakeCause<E>,
 }
+
+type MakeCause<E> = Box<dyn Fn(&E) -> Box<dyn Error + Send + Sync> + Send + Sync>;
 
 struct State<E> {
     active: usize,
@@ -87,7 +89,8 @@ impl<E: Send + 'static> ErrGroup<E> {
     }
 
     /// A group, and a context derived from `context` that is canceled when the first of its goroutines fails, or when
-    /// [`wait`](ErrGroup::wait) returns, whichever comes first. The cause is the error's text.
+    /// [`wait`](ErrGroup::wait) returns, whichever comes first. The cause is the error's text; where it is to be the error
+    /// itself, see [`with_context_cause`](ErrGroup::with_context_cause).
     ///
     /// ```
     /// use gorun::{context::background, sync::ErrGroup};
@@ -106,9 +109,34 @@ impl<E: Send + 'static> ErrGroup<E> {
     where
         E: fmt::Display,
     {
+        ErrGroup::with_context_cause(context, E::to_string)
+    }
+
+    /// As [`with_context`](ErrGroup::with_context); `cause` makes the context's cause of the first error, which itself goes
+    /// to [`wait`](ErrGroup::wait). For an error that is `Clone`, `Clone::clone` will do. If `cause` panics, the context is
+    /// canceled with a text that says so.
+    ///
+    /// ```
+    /// use gorun::{context::background, sync::ErrGroup};
+    /// use std::num::ParseIntError;
+    ///
+    /// let (group, ctx) = ErrGroup::<ParseIntError>::with_context_cause(&background(), Clone::clone);
+    /// group.go(|| "two".parse::<u8>().map(drop));
+    /// let error = group.wait().unwrap_err();
+    /// // errors.As(context.Cause(ctx), &target)
+    /// assert_eq!(ctx.cause().unwrap().downcast_ref::<ParseIntError>(), Some(&error));
+    /// ```
+    #[must_use]
+    pub fn with_context_cause<C>(
+        context: &Context,
+        cause: impl Fn(&E) -> C + Send + Sync + 'static,
+    ) -> (ErrGroup<E>, Context)
+    where
+        C: Into<Box<dyn Error + Send + Sync>>,
+    {
         let (context, func) = context.with_cancel();
-        let cancel = Cancel { context: context.clone(), func, cause: |error: &E| error.to_string().into() };
-        (ErrGroup::with(Some(cancel)), context)
+        let cause: MakeCause<E> = Box::new(move |error| cause(error).into());
+        (ErrGroup::with(Some(Cancel { context: context.clone(), func, cause })), context)
     }
 
     fn with(cancel: Option<Cancel<E>>) -> ErrGroup<E> {

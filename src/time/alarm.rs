@@ -228,7 +228,7 @@ impl Alarm for StartFunc {
         // SAFETY: the closure is Send and 'static.
         let (entry, write, take) = unsafe { erase(move || (timer.alarm().f)(), ()) };
         let mut write = Some(write);
-        let spec = Spec { entry, name: None, stack_size: None, thread_locals: None, site };
+        let spec = Spec { entry, name: None, stack_size: None, thread_locals: None, inherits: true, site };
         // SAFETY: `write` and `entry` are of the same types.
         let spawned = unsafe {
             spawner.spawn(&spec, |payload| {

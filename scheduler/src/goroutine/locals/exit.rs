@@ -9,11 +9,12 @@
 //!   be stored, so one more pass empties the record; and no chain of handlers that register each other is longer than
 //!   [`HANDLER_DEPTH`].
 
-use super::entry::{DETACHED, FRAME, HandlerKind, Header, Role, value_of};
+use super::entry::{DETACHED, Entry, FRAME, HandlerKind, Header, Role, value_of};
 use super::{DESTROYED, Locals, UNSET};
 use crate::shim::Lock;
 use crate::unwind::fatal;
 use std::any::Any;
+use std::mem::offset_of;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -347,13 +348,51 @@ impl Locals {
         drop(free);
     }
 
+    /// Moves the value of the key with this index out: the key is unset again, and children inherit nothing of it.
+    ///
+    /// # Safety
+    /// The key's type is T.
+    ///
+    /// # Panics
+    /// When a typed value is being looked at.
+    ///
+    /// ```
+    /// use gorun_scheduler::Kind;
+    /// static KIND: Kind = Kind::typed::<u32>();
+    /// // SAFETY: the record is ours, and stays while we run.
+    /// let record = unsafe { gorun_scheduler::record().unwrap().as_ref() };
+    /// // SAFETY: the kind is that of key 1, here and everywhere.
+    /// unsafe { record.begin(1).unwrap().finish(&KIND, 7_u32) };
+    /// assert_eq!(unsafe { record.remove_typed::<u32>(1) }, Some(7));
+    /// assert_eq!(unsafe { record.remove_typed::<u32>(1) }, None);
+    /// ```
+    #[must_use]
+    pub unsafe fn remove_typed<T>(&self, index: u32) -> Option<T> {
+        self.check_unborrowed("LocalKey::remove");
+        let value = self.value(index)?;
+        // SAFETY: L2: the word of a key points to the value in its entry, and while nobody looks no entry is a scope's
+        // frame (L4), so this one is an allocation of `new_entry`. The header lies in front, where the kind says.
+        let entry = unsafe { value.cast::<u8>().sub(offset_of!(Entry<T>, value)).cast::<Header>() };
+        // SAFETY: as above.
+        let kind = unsafe { entry.as_ref() }.kind;
+        self.unlink(entry);
+        self.count_inheritable(kind, false);
+        self.set_value_word(kind, index, UNSET);
+        // SAFETY: in no list and no table any more, and nobody looks at it: the value is ours, and the memory to be freed.
+        unsafe {
+            let value = value.cast::<T>().read();
+            self.free(entry);
+            Some(value)
+        }
+    }
+
     fn check_unborrowed(&self, what: &str) {
         assert!(
             self.looks.get() == 0,
-            "gorun: local::{what}() was called while a closure looks at a goroutine-local (in `with`, `scope` or an \
+            "gorun: {what}() was called while a closure looks at a goroutine-local (in `with`, `scope` or an \
              inherit hook)"
         );
-        assert!(!self.comparing.get(), "gorun: local::{what}() was called by the Eq of a dynamic key");
+        assert!(!self.comparing.get(), "gorun: {what}() was called by the Eq of a dynamic key");
     }
 
     /// Drops every value, newest first; handlers stay. What destructors store meanwhile stays too.
@@ -370,7 +409,7 @@ impl Locals {
     /// assert!(!record.has(7, &"user") && record.is_patched(), "the handler is still there");
     /// ```
     pub fn reset(&self) {
-        self.check_unborrowed("reset");
+        self.check_unborrowed("local::reset");
         let mut first = None;
         self.drop_round(&mut keep_first(&mut first));
         if let Some(payload) = first {
@@ -395,7 +434,7 @@ impl Locals {
     /// assert!(record.is_empty() && !record.is_patched());
     /// ```
     pub fn unload(&self) {
-        self.check_unborrowed("unload");
+        self.check_unborrowed("local::unload");
         let mut first = None;
         for _ in 0..EXIT_ROUNDS {
             while let Some(entry) = self.pop_handler() {
