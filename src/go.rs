@@ -71,7 +71,11 @@ impl Builder {
         Builder::default()
     }
 
-    /// A name, for reports and errors.
+    /// A name, for reports and errors, and for what handles print with `{:?}`.
+    ///
+    /// It is not in the first line of a panic, `thread '<unnamed>' panicked at ..`: std takes a thread's name only where it
+    /// starts the thread itself, so an isolated goroutine has none there, and a pinned one its worker's. A panic hook can ask
+    /// [`current`](crate::current()); `docs/porting-from-go.md` has one ("Which goroutine panicked").
     ///
     /// ```
     /// let ended = gorun::Builder::new().name("digest").go(|| -> () { gorun::goexit() })?;

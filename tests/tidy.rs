@@ -68,6 +68,7 @@ const SCHEDULER: &str = "
 /// The same for `src`. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
 /// which is made of locks; a `SingleFlight` answers through a channel.
 const GORUN: &str = "
+    unwinding:
     local:
     join:
     go: join ^runtime

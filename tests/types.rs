@@ -257,7 +257,7 @@ fn the_table_says_what_the_compiler_says() {
 }
 
 /// Those that only macros name: nothing of them is safe to call wrongly.
-const OF_MACROS: [&str; 6] = ["Arm", "RecvArm", "SendArm", "Wait", "Key", "Mirror"];
+const OF_MACROS: [&str; 7] = ["Arm", "Arms", "RecvArm", "SendArm", "Wait", "Key", "Mirror"];
 
 #[test]
 fn every_public_type_is_in_the_table() {

@@ -208,7 +208,8 @@ pub fn reset() {
 /// Drops everything the caller has stored, discards its handlers unrun, and takes it back to an exit that cleans
 /// nothing. go-tls's `Unload`.
 ///
-/// What destructors store meanwhile is dropped too. Storage and handlers may be used again afterwards.
+/// What destructors store meanwhile is dropped too. Storage and handlers may be used again afterwards. The caller's
+/// [`id`] stays what it was, as it is the goroutine's and not the storage's; in go-tls `ID` gives another one after `Unload`.
 ///
 /// # Panics
 /// As [`reset`].

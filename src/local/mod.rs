@@ -26,8 +26,8 @@
 //! | `Del(k)` | [`del`], [`take`] | drops (there: never closed) |
 //! | `AtExit(f)` | [`at_exit`] | handlers may add handlers (there: lost); panics are reported (there: vanish) |
 //! | `Reset()` | [`reset`] | in reverse order of initialisation (there: random) |
-//! | `Unload()` | [`unload`] | |
-//! | `ID()` | [`id`] | never 0, for the main goroutine either |
+//! | `Unload()` | [`unload`] | destructors and handlers may call it (there: does nothing in a handler) |
+//! | `ID()` | [`id`] | never 0, for the main goroutine either; the same after [`unload`] (there: another) |
 //! | `io.Closer` | `Drop` | may use storage (there: leaks for ever) |
 
 #[allow(unsafe_code, reason = "values in the record have no type there")]

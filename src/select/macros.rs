@@ -116,8 +116,8 @@ macro_rules! __select {
     (@list $biased:tt ($($arms:tt)*)) => {
         $crate::__select!(@add $biased (0) [] [] [] $($arms)*)
     };
-    (@list $biased:tt $arms:tt default => $($rest:tt)*) => {
-        $crate::__select!(@list $biased $arms default() => $($rest)*)
+    (@list $biased:tt $arms:tt $kind:tt => $($rest:tt)*) => {
+        $crate::__select!(@list $biased $arms $kind () => $($rest)*)
     };
     (@list $biased:tt $arms:tt default $(($($args:tt)*))? -> $($rest:tt)*) => {{
         $crate::__select_expects!(@double_arrow $($rest)*);

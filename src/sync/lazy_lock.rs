@@ -85,7 +85,9 @@ impl<T: fmt::Debug, F> fmt::Debug for LazyLock<T, F> {
 /// A function that calls `f` once, however often it is called and by however many: Go's `sync.OnceFunc`. A clone is the
 /// same function.
 ///
-/// All calls return after `f` has. If it panics so does each call.
+/// All calls return after `f` has. If it panics so does each call. If it is ended by an abort, by a
+/// [`timeout`](crate::time::timeout) or by [`goexit`](crate::goexit), that goroutine ends and the call counts as not begun: the
+/// next one calls `f` again. (In Go a function that has called `Goexit` is not called again, and each call panics.)
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -105,7 +107,8 @@ where
 }
 
 /// A function that returns what `f` returns, which is called once: Go's `sync.OnceValue`, and with a tuple its
-/// `sync.OnceValues`. A clone is the same function. If `f` panics so does each call.
+/// `sync.OnceValues`. A clone is the same function. If `f` panics so does each call; if it is ended in
+/// another way, see [`once_func`].
 ///
 /// ```
 /// let half = gorun::sync::once_value(|| (1.0 / 2.0, "a half"));

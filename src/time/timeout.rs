@@ -56,6 +56,10 @@ impl Error for Elapsed {}
 /// its thread, can't be ended before it does, and `timeout` is late by as much. Where that can't be had, start a
 /// goroutine and select between its channel and [`after`](super::after), as in Go; it then goes on by itself.
 ///
+/// To std an unwinding is a panic. A `std::sync::Mutex` or `RwLock` whose guard it drops is poisoned, and so is a `Once` or
+/// `LazyLock` of std's that `f` was initialising: each later use of it panics. (A `OnceLock` of std's is empty again.) The
+/// locks and cells of [`sync`](crate::sync) are not poisoned by an abort.
+///
 /// A result that is there when `f` has ended is given even if it is late. A panic in `f` goes on in the caller, and so
 /// does [`goexit`](crate::goexit). What `f` did happens before the return, whichever it is. A cancellation point: if the
 /// caller is aborted, so is `f`. When the runtime ends, caller and `f` are aborted both, and that is no time-out.
