@@ -404,7 +404,7 @@ impl<T> JoinHandle<T> {
 
     /// Asks the goroutine to end: where it waits, or at its next runtime call that may block, it unwinds and takes
     /// its exit path; one that has not begun never does. Too late for one that is in its exit path. Returns at
-    /// once; [`join`](JoinHandle::join) tells how it ended.
+    /// once; [`join`](JoinHandle::join) tells how it ended. To std it panics: see [`timeout`](crate::time::timeout()).
     ///
     /// With `panic = "abort"` only goroutines that have not begun can be aborted.
     ///

@@ -339,7 +339,7 @@ fn a_goroutine_may_inherit_nothing() {
             // And what it starts has nothing to inherit.
             assert_eq!(aloof().go(move || gorun::go(look).join().unwrap()).unwrap().join().unwrap(), (0, false));
         });
-        drop(HOOKED.remove());
+        let _removed = HOOKED.remove();
     };
     seen();
     gorun::go(seen).join().unwrap();
