@@ -351,8 +351,8 @@ fn a_key_is_not_removed_while_it_is_looked_at() {
     everywhere(&[], |_| {
         N.set(1);
         let refused = "LocalKey::remove() was called while a closure looks at a goroutine-local";
-        assert!(N.with(|_| panics(|| drop(N.remove()))).contains(refused));
-        assert!(N.scope(Cell::new(2), || panics(|| drop(N.remove()))).contains(refused));
+        assert!(N.with(|_| panics(|| _ = N.remove())).contains(refused));
+        assert!(N.scope(Cell::new(2), || panics(|| _ = N.remove())).contains(refused));
         assert_eq!(N.remove().map(Cell::into_inner), Some(1));
         // Of another key's destructor and of a handler it is.
         local::at_exit(|| assert_eq!(N.remove().map(Cell::into_inner), Some(3)));

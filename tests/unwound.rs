@@ -84,10 +84,10 @@ fn what_goexit_ended_has_not_been_done_once() {
         }
     });
     let first = init.clone();
-    assert!(gorun::go(move || first()).join().unwrap_err().is_goexit());
+    assert!(gorun::go(first).join().unwrap_err().is_goexit());
     for _ in 0..2 {
         let again = init.clone();
-        gorun::go(move || again()).join().unwrap();
+        gorun::go(again).join().unwrap();
     }
     init();
     assert_eq!(CALLS.load(Ordering::SeqCst), 2);
