@@ -494,10 +494,7 @@ impl<T> Drop for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("id", &self.id())
-            .field("name", &self.name())
-            .field("finished", &self.is_finished())
-            .finish()
+        let mut handle = f.debug_struct("JoinHandle");
+        handle.field("id", &self.id()).field("name", &self.name()).field("finished", &self.is_finished()).finish()
     }
 }
