@@ -247,7 +247,7 @@ fn the_table_says_what_the_compiler_says() {
     let document = std::fs::read_to_string(path).unwrap();
     let (before, rest) = document.split_once(BEGIN).unwrap();
     let (_, after) = rest.split_once(END).unwrap();
-    let text = format!("{}\nOf `gorun-scheduler`:\n\n{}", written(table()), written(table_of_the_scheduler()));
+    let text = format!("{}\nTypes of `gorun-scheduler`:\n\n{}", written(table()), written(table_of_the_scheduler()));
     let right = format!("{before}{BEGIN}\n{text}\n{END}{after}");
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(path, &right).unwrap();
