@@ -1,16 +1,17 @@
 //! `blocking(f)`: calls that hold their thread, on threads that may be held. The only use of crossbeam-channel.
 //!
-//! * **O1.** The caller waits, shielded from aborts, until its job has run or is given back to it, so the job may lie on the
-//!   caller's stack and borrow from it. Whoever has the job (a thread, the queue) ends that wait, once; nobody else does.
-//! * **O2.** There is an idle thread, or one being started, for each pending job: a pending job never waits behind one that
-//!   runs. A thread that took a job and has not said so yet counts as idle and its job as pending, so the comparison of the
-//!   two is exact.
-//! * **O3.** Jobs queue only while there are as many threads as there may be. Where one that may be can't be had, the job goes
-//!   back to its caller, and so do those in the queue: each may be what a job waits for that has a thread.
-//! * **O4.** A caller runs its own job only, and not while its wait is announced: a job may wait as any code may.
+//! * **O1.** The caller waits, shielded from aborts, until its job has run or is given back to it, so the job may lie on
+//!   the caller's stack and borrow from it. The current holder of the job (a thread, the queue) ends that wait, exactly
+//!   once.
+//! * **O2.** For each pending job there is a thread that is idle or being started: a pending job never waits behind a
+//!   running one. A thread that has taken a job but not yet recorded it counts as idle and its job as pending, so comparing
+//!   the two counts is exact.
+//! * **O3.** Jobs queue only while the pool has as many threads as it may have. If a permitted thread is refused, the job
+//!   goes back to its caller, and so do the queued jobs: a job that has a thread may be waiting for any of them.
+//! * **O4.** A caller runs only its own job, and not while its wait is announced: a job may wait, like any code.
 //!
-//! The bad interleaving without O4: the caller is armed, runs a job that waits for a lock, and that arms it anew; the lock's
-//! claim is then lost, or ends the wait for the job.
+//! The bad interleaving without O4: the caller's parker is armed, and the caller runs a job that waits for a lock, which
+//! arms the parker again; the lock's claim is then lost, or ends the wait for the job.
 //!
 //! The caller's storage stays with the caller: its values need not be Send. What a job stores is its thread's, and ends
 //! with the job, so that the next one finds nothing of it.
@@ -28,20 +29,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Result as Caught;
 use std::time::Duration;
 
-/// Threads at most, unless somebody says otherwise.
+/// The default limit on the number of threads.
 const MAX_THREADS: usize = 512;
 /// An idle thread ends after this long.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The job is its caller's again (O3).
 const GIVEN_BACK: Token = Token::TIMEOUT;
 
-/// What [`set_blocking_threads`] said last; 0: nothing. Also for the children of forks.
+/// The last argument of [`set_blocking_threads`], or 0 if it was not called. Children of a fork inherit it.
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
 /// A job on its caller's stack (O1).
 #[derive(Clone, Copy)]
 struct Job {
-    /// Says whether it has panicked.
+    /// Returns true if the job has panicked.
     run: unsafe fn(*const ()) -> bool,
     data: *const (),
     /// The caller's.
@@ -60,29 +61,29 @@ struct Task<F, R> {
 type Start = fn(&'static Pool) -> io::Result<()>;
 
 struct Pool {
-    /// `None`: whoever gets it ends.
+    /// `None` tells the thread that receives it to end.
     jobs: Sender<Option<Job>>,
     waiting: Receiver<Option<Job>>,
     counts: Mutex<Counts>,
     /// [`KEEP_ALIVE`], but in tests.
     keep_alive: Duration,
     start: Start,
-    /// Its process ends with the job that forks it, in the child.
+    /// The process ends with the job that forked it, in the child.
     process: u64,
 }
 
 struct Counts {
     /// Threads that wait for a job.
     idle: usize,
-    /// Jobs that no thread has said to have taken, and calls to end.
+    /// Jobs that no thread has yet recorded as taken, and requests to end.
     pending: usize,
-    /// Those that are called to end left out.
+    /// Excludes threads that have been asked to end.
     threads: usize,
-    /// How many threads there may be.
+    /// The limit on the number of threads.
     most: usize,
     /// O3.
     queue: VecDeque<Job>,
-    /// True while it is still to be said when there are as many as there may be.
+    /// True until the message about reaching the limit has been printed.
     tell: bool,
 }
 
@@ -99,22 +100,22 @@ fn pool() -> &'static Pool {
 
 /// Runs `f` on a thread made for blocking, while the goroutine waits parked and its worker runs others.
 ///
-/// For file I/O, C libraries, long computations. `f` may borrow from the caller. On a plain thread `f` just runs.
-/// Not a cancellation point while it waits: an aborted goroutine unwinds at its next one.
+/// Use it for file I/O, C libraries and long computations. `f` may borrow from the caller. On a plain thread, `f` runs in
+/// place. Not a cancellation point while it waits: an aborted goroutine unwinds at its next one.
 ///
-/// The threads are the process's, made when needed and ended after 10 s without work. There are up to 512
-/// (`GORUN_BLOCKING_THREADS`, [`set_blocking_threads`]). Calls beyond that wait for one of them in the order in which they
-/// came; so if all of them wait for such a call, they do so for ever. Unless that number was set by somebody, a line on
-/// standard error says so when it is met. The threads are as the process was when its first runtime started: what a goroutine
-/// has done to its thread (affinity, niceness, blocked signals) is not theirs.
+/// The process has one pool of threads, which are started when needed and end after 10 s without work. There are at most
+/// 512 (`GORUN_BLOCKING_THREADS`, [`set_blocking_threads`]). Further calls wait for a thread, first come, first served; so
+/// if every thread waits for such a call, they deadlock. When the default limit is reached, a line on standard error says
+/// so, once. The threads inherit the state of the process when its first runtime started, not what a goroutine has set on
+/// its own thread (affinity, niceness, blocked signals).
 ///
-/// Where the system refuses a thread, `f` runs on the goroutine that calls: it holds up its worker as any call in a goroutine
-/// does that blocks, and waits as a goroutine where it waits for something of gorun's. The next call tries again.
+/// If the system refuses a thread, `f` runs on the calling goroutine: it holds up its worker like any blocking call, and
+/// its calls of gorun wait as they do in a goroutine. The next call asks for a thread again.
 ///
-/// On a thread of the pool `f` is not in the goroutine: there [`current`](crate::current) is `None`, thread-locals are those
-/// of its thread, as its earlier users left them, and goroutine-local storage is its own: it begins with none, and what it
-/// stores ends with it, at-exit handlers and destructors included, before `blocking` returns. (Not so on a plain thread, and
-/// not where it runs on the goroutine: there it is the caller's.)
+/// On a thread of the pool, `f` is not in the goroutine: [`current`](crate::current) is `None`, thread-locals are the
+/// thread's, as earlier jobs left them, and goroutine-local storage is the job's own: it begins empty, and ends with the
+/// job, at-exit handlers and destructors included, before `blocking` returns. (On a plain thread, or if `f` runs on the
+/// goroutine, its storage is the caller's.)
 ///
 /// # Panics
 /// When `f` panics, with its payload.
@@ -141,7 +142,7 @@ where
         debug_assert!(token == Token::DONE || token == GIVEN_BACK, "O1");
         token == GIVEN_BACK
     } else {
-        // Nobody else has had the job.
+        // No thread has had the job.
         let disarmed = blocker.disarm();
         assert!(disarmed, "O1");
         true
@@ -156,14 +157,14 @@ where
     }
 }
 
-/// Sets how many threads for [`blocking`] the process may have, and returns the number before: `GORUN_BLOCKING_THREADS` or
-/// 512 if nobody has set it.
+/// Sets the maximum number of threads for [`blocking`] in this process, and returns the previous one: at first
+/// `GORUN_BLOCKING_THREADS`, or 512.
 ///
-/// It is the process's and no runtime's, as the threads are. With a larger number the calls that wait go on at once; with a
-/// smaller one, threads that are too many end as soon as their calls have.
+/// The limit is for the whole process, like the threads, not for one runtime. If it is raised, waiting calls go on at once;
+/// if it is lowered, surplus threads end as soon as their calls return.
 ///
 /// # Panics
-/// When it is 0.
+/// If `most` is 0.
 ///
 /// ```
 /// let before = gorun::set_blocking_threads(2000);
@@ -201,13 +202,13 @@ impl Job {
     }
 }
 
-/// What becomes of a job.
+/// The result of submitting a job.
 enum Place {
     /// There is an idle thread for it.
     Idle,
-    /// A thread is to be started for it.
+    /// A thread must be started for it.
     New,
-    /// It waits for one that is busy; whether that is to be said.
+    /// It waits for a busy thread. True if a message should say so.
     Queue(bool),
 }
 
@@ -223,7 +224,7 @@ impl Pool {
         gorun_scheduler::start_thread("gorun-blocking".to_owned(), Box::new(|| self.serve())).map(drop)
     }
 
-    /// Has the job run. `false`: there is no thread to be had, and the job is the caller's.
+    /// Submits the job. Returns false if no thread could be started; then the job is the caller's again.
     #[expect(clippy::disallowed_methods, reason = "the channel has no bound, so there is always room")]
     fn submit(&'static self, job: Job) -> bool {
         let place = lock(&self.counts).place(job);
@@ -246,8 +247,8 @@ impl Pool {
         true
     }
 
-    /// A thread that was counted can't be had. Gives the jobs that wait back (O3); whether there is an idle thread now for the
-    /// one that it was for, which is no longer pending if not.
+    /// Handles the refusal of a thread that was counted: returns the queued jobs to their callers (O3). Returns true if
+    /// there is an idle thread by now for the job that it was for; if not, that job is no longer pending.
     #[cold]
     fn was_refused(&self) -> bool {
         let (queue, has_one) = {
@@ -269,7 +270,7 @@ impl Pool {
             let idle = counts.idle.saturating_sub(counts.pending);
             let too_many = counts.threads.saturating_sub(most).min(idle);
             counts.pending += too_many;
-            // From now on, so that no other one leaves in their stead.
+            // Counted now, so that no other thread leaves in their place.
             counts.threads -= too_many;
             (std::mem::replace(&mut counts.most, most), too_many)
         };
@@ -312,7 +313,7 @@ impl Pool {
 
     fn serve(&self) {
         while let Some(job) = self.next() {
-            // SAFETY: O1; a job is run once, by who has it.
+            // SAFETY: O1; a job is run once, by its holder.
             let panicked = unsafe { (job.run)(job.data) };
             if gorun_scheduler::process() != self.process {
                 // The job has forked, and this is the child's only thread; the caller waits in the parent.
@@ -328,7 +329,7 @@ impl Pool {
         loop {
             {
                 let mut counts = lock(&self.counts);
-                // O2: those in the channel have the first claim on whoever is free.
+                // O2: jobs in the channel have the first claim on free threads.
                 if counts.pending <= counts.idle {
                     if counts.threads > counts.most {
                         counts.threads -= 1;
@@ -394,7 +395,7 @@ mod tests {
         Box::leak(Box::new(value))
     }
 
-    /// A job whose caller does not wait: nothing ends by its parker.
+    /// A job whose caller does not wait, so its parker is never claimed.
     fn job(data: &'static Message) -> Job {
         Job { run: tell, data: std::ptr::from_ref(data).cast(), parker: leaked(Blocker::current()).parker() }
     }
@@ -431,7 +432,7 @@ mod tests {
         assert_eq!(tells.recv_timeout(Duration::from_secs(60)), Ok(1));
     }
 
-    /// What is refused while another job is in the queue: that one goes back to its caller as well.
+    /// If a thread is refused while another job is in the queue, that job goes back to its caller as well.
     #[test]
     fn a_queue_behind_a_thread_that_can_not_be_had_goes_back() {
         static REFUSED: AtomicBool = AtomicBool::new(false);

@@ -29,7 +29,7 @@ pub(crate) enum End {
     Aborted,
 }
 
-/// What a goroutine panicked with, to which shared access gives nothing but its text.
+/// A panic's payload. A shared reference gives access only to its text.
 pub(crate) struct Payload(Box<dyn Any + Send>);
 
 // SAFETY: through `&Payload` the value is asked for its type, which touches none of it, and is looked at if it is a
@@ -358,7 +358,7 @@ impl<T> JoinHandle<T> {
     /// [`JoinError`] if it panicked, was aborted, or called [`goexit`](crate::goexit).
     ///
     /// # Panics
-    /// In the child of a `fork`, when the goroutine had not ended before it: it never will there.
+    /// In the child of a `fork`, if the goroutine had not ended before the fork: it never ends there.
     ///
     /// ```
     /// assert_eq!(gorun::go(|| 6 * 7).join().unwrap(), 42);
@@ -464,7 +464,7 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     /// # Panics
-    /// When polled again after it was ready; or as [`JoinHandle::join`].
+    /// If polled again after it was ready; and like [`JoinHandle::join`].
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.handle.expect_here();
         // SAFETY: C4: ours is the only handle with `take`.

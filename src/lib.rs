@@ -20,7 +20,7 @@
 //! * [`blocking`], [`grow`]: calls that hold a thread, calls that need a deep stack.
 //! * [`runtime`]: separate runtimes, start and shutdown.
 //!
-//! `docs/porting-from-go.md`, in this package, has every construct of Go's concurrency beside gorun's.
+//! `docs/porting-from-go.md`, in this package, lists every construct of Go's concurrency beside gorun's.
 //!
 //! # Thread-locals
 //!
@@ -107,10 +107,10 @@ pub fn try_grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError>
 /// Keeps the calling goroutine on the OS thread it runs on, and other goroutines off it, until the guard is dropped:
 /// Go's [`runtime.LockOSThread`](https://pkg.go.dev/runtime#LockOSThread), for GUI, GL and namespace code.
 ///
-/// Another worker takes over what the thread had to do, so the others do not notice. Locks nest. A goroutine that ends
-/// with a guard forgotten takes its thread along; a guard that somebody else drops (out of a std thread-local that pinned
-/// goroutines share) counts as forgotten. Pinned goroutines that had begun on this thread go on there, too: they
-/// can go nowhere else. On a plain thread this does nothing.
+/// Another worker takes over what the thread had to do, so the others do not notice. Locks nest. A goroutine that ends with
+/// a guard forgotten takes its thread along; a guard that another goroutine drops (from a std thread-local that pinned
+/// goroutines share) counts as forgotten. Pinned goroutines that had begun on this thread go on there, too: they can go
+/// nowhere else. On a plain thread this does nothing.
 ///
 /// # Panics
 /// When a goroutine holds 65,535 guards.

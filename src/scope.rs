@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 ///
 /// All that they did, their at-exit handlers and the drop of their storage included, happens before `scope` returns.
 ///
-/// Works from a goroutine and from a plain thread. If the calling goroutine is aborted while it waits, it goes
-/// on waiting for the goroutines of the scope and is unwound then: the end of a scope is a cancellation point. So a scope
-/// whose goroutines were aborted by the end of their runtime is not left as if they had done their work.
+/// Works from a goroutine and from a plain thread. If the calling goroutine is aborted while it waits, it goes on waiting
+/// for the goroutines of the scope and is unwound then: the end of a scope is a cancellation point. So a scope whose
+/// goroutines were aborted by the end of their runtime never returns as if they had finished.
 ///
 /// # Panics
-/// When `f` panics, with its payload; or when a goroutine of the scope panicked that was not joined; or in the child of a
-/// `fork` inside the scope, where its goroutines are not.
+/// If `f` panics, with its payload; if a goroutine of the scope panicked and was not joined; or in the child of a `fork`
+/// inside the scope, because its goroutines do not exist there.
 ///
 /// ```
 /// let words = vec!["to", "be", "or", "not"];

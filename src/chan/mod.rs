@@ -66,12 +66,12 @@ fn channel_of<T>(capacity: usize, sent_by: SentBy) -> (Sender<T>, Receiver<T>) {
     (Sender { core: core.clone() }, Receiver { core })
 }
 
-/// A channel that its receivers can't close.
+/// Makes a channel that its receivers can't close.
 pub(crate) fn channel_of_library<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     channel_of(capacity, SentBy::Library)
 }
 
-/// The channel of a timer: as [`channel_of_library`], and `timed` says what else.
+/// Makes the channel of a timer: like [`channel_of_library`], with the additions in `timed`.
 pub(crate) fn channel_of_timer<T>() -> (Sender<T>, Receiver<T>) {
     channel_of(1, SentBy::Timer)
 }
@@ -137,7 +137,7 @@ pub struct Receiver<T> {
     pub(crate) core: Arc<Core<T>>,
 }
 
-/// What a look at a channel says: `true` is what somebody waits for to change.
+/// The result of checking a channel.
 fn poll(in_vain: bool) -> bool {
     if in_vain {
         polled_in_vain();
@@ -154,9 +154,9 @@ macro_rules! both_sides {
             ///
             /// The close happens before a receive that fails because of it. Never waits.
             ///
-            /// A receiver that the library has handed out, of a context's end, a timer or [`never`](never()), closes
-            /// nothing: others receive from that channel too, and only the library sends on it. (In Go a `<-chan` can't
-            /// be closed.) Dropping it lets go of it.
+            /// It has no effect on a receiver that the library handed out (for a context's end, a timer or
+            /// [`never`](never())): others receive from that channel too, and only the library sends on it. (In Go, a
+            /// `<-chan` can't be closed.) Drop such a receiver instead.
             ///
             /// ```
             /// let (tx, rx) = gorun::channel(1);
@@ -220,8 +220,8 @@ macro_rules! both_sides {
                 poll(self.len() >= self.capacity())
             }
 
-            /// How many values the buffer takes; `usize::MAX` for an [`unbounded`] one, 0 for that of a timer, which is
-            /// as if it were without a buffer (as Go's since 1.23).
+            /// The number of values that the buffer holds; `usize::MAX` for an [`unbounded`] channel, and 0 for a timer's,
+            /// which behaves as if it were unbuffered (as in Go since 1.23).
             ///
             /// ```
             /// assert_eq!(gorun::channel::<u8>(7).0.capacity(), 7);

@@ -225,8 +225,8 @@ impl<T> Receiver<T> {
 
     /// Receives a value if that needs no waiting: one is in the buffer, or a sender waits. No cancellation point.
     ///
-    /// When the one who waits is a `select!` that would send, it is chosen, and this call waits for its value: for some 10 ms
-    /// at most. If the other side takes longer to make it, this is an error, and the value is for the next receive.
+    /// If the waiting sender is a `select!`, its arm is chosen and this call waits for the value, for at most some 10 ms.
+    /// If the sender takes longer to make it, this call returns an error, and the value goes to the next receive.
     ///
     /// # Errors
     /// When there is none now, or the channel is closed and empty.

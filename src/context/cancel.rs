@@ -39,13 +39,13 @@ impl CancelFunc {
         CancelFunc { node: Some(node) }
     }
 
-    /// Cancels the context and all that are derived from it; all of them are canceled when it returns, whoever else
-    /// cancels some of them at the same time. Does not wait for anybody to take notice. Any number of goroutines and
-    /// threads may call it, also at once; calls after the first change nothing.
-    /// Go's [`CancelFunc`](https://pkg.go.dev/context#CancelFunc).
+    /// Cancels the context and all contexts derived from it. When the call returns, all of them are canceled, even if other
+    /// calls cancel some of them at the same time. It does not wait for anyone to notice. Any number of goroutines and
+    /// threads may call it, also concurrently; calls after the first change nothing. Go's
+    /// [`CancelFunc`](https://pkg.go.dev/context#CancelFunc).
     ///
-    /// A waker of a future that waits for the end runs in here, when all have been canceled, and may cancel what it likes.
-    /// Its panic ends in it.
+    /// Wakers of futures that wait for the end run inside this call, after all contexts have been canceled, and may cancel
+    /// further contexts. Their panics are caught.
     ///
     /// What was done before the first call happens before what is done after the context was seen to be canceled.
     ///

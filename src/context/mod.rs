@@ -142,8 +142,8 @@ impl Context {
     /// A derived context that is also canceled when `deadline` has passed. If this one has an earlier deadline, that
     /// holds.
     ///
-    /// The deadline belongs to the runtime of the goroutine that calls, or to the default one, as timers do. When that
-    /// ends before, the deadline can't pass any more: then the context is canceled, and its [cause](Context::cause) says
+    /// The deadline belongs to the runtime of the goroutine that calls, or to the default one, as timers do. If that
+    /// runtime ends first, the deadline can no longer pass: the context is canceled, and its [cause](Context::cause) says
     /// that its runtime has ended.
     ///
     /// # Panics
@@ -268,8 +268,8 @@ impl Context {
         Context { node: None, values: self.values.clone() }
     }
 
-    /// A channel that is closed when the context is canceled, and never carries anything: Go's `Done`. Always the
-    /// same one. That of a context that can't be canceled is never closed. Those who receive can't close it.
+    /// A channel that is closed when the context is canceled, and never carries anything: Go's `Done`. Always the same one.
+    /// The channel of a context that can't be canceled is never closed. Receivers can't close it.
     ///
     /// It is closed if and only if [`err`](Context::err) is not `None`.
     ///
@@ -289,9 +289,8 @@ impl Context {
         }
     }
 
-    /// Why the context was canceled; `None` if it has not been. The same from the first time on. If it is there,
-    /// [`done`](Context::done) is closed, and the other way round. Go's `Err`; for the
-    /// reason that was given, see [`cause`](Context::cause).
+    /// Why the context was canceled; `None` if it has not been. Once set, it never changes. It is set if and only if
+    /// [`done`](Context::done) is closed. Go's `Err`; for the reason that was given, see [`cause`](Context::cause).
     ///
     /// ```
     /// use gorun::context::{ContextError, background};

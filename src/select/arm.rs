@@ -52,7 +52,7 @@ pub(super) trait Operations {
     fn side(&self) -> Side;
     /// The channel's hint (N1): `false` if there is no need to try.
     fn may_proceed(&self) -> bool;
-    /// Whether it would not have to wait. A snapshot.
+    /// Returns true if the operation would not have to wait. A snapshot.
     fn is_ready(&self) -> bool;
     fn random(&self) -> u32;
     /// Takes the lock, and says whether the arm may proceed. Not for an arm that is never ready.
@@ -84,10 +84,10 @@ pub(super) trait Operations {
     /// Takes the lock, and the waiter out of the queue, if it is still there.
     fn leave(&self);
     fn leave_watch(&self);
-    /// After a wait that ended with the token of a promise. `false`: the other side gave up, or takes too long, and all
-    /// begins anew.
+    /// Called after a wait that ended with the token of a promise. Returns false if the other side gave up, or takes too
+    /// long; then the select begins again.
     fn promised(&self, waits: &Waits) -> bool;
-    /// After a committed wait, which has ended with `token`: whether the value came.
+    /// Called after a committed wait that ended with `token`. Returns true if the value came.
     fn fulfilled(&self, token: Token) -> bool;
     /// Moves what was received to `to`, an `Option` of the channel's type.
     ///

@@ -24,12 +24,12 @@
 /// [`never()`](crate::never()) is never chosen.
 ///
 /// The channels' expressions are evaluated once, in the order in which they are written, and the timeout after them. A
-/// value to send is evaluated when its arm has been chosen; until then it stays with the caller. (In Go it is evaluated
-/// at once, whether it is sent or not.) While it is evaluated, a receiver that was found waiting goes on waiting for it, and
-/// if the evaluation panics or leaves with `return`, nothing was sent. But a receiver's own time counts: if the value is not
-/// there after some 10 ms the receiver again looks at its deadline, at an abort and at its other arms, and may leave. The
-/// value then goes to whoever receives next: it stays in the channel until then, also in one without capacity, and the
-/// send has succeeded. So what takes long to make is better made before the `select!`.
+/// value to send is evaluated when its arm has been chosen; until then it stays with the caller. (In Go it is evaluated at
+/// once, whether it is sent or not.) While it is evaluated, a receiver that was found waiting goes on waiting for it, and
+/// if the evaluation panics or leaves with `return`, nothing was sent. But the receiver does not wait without limit: if the
+/// value is not there after some 10 ms, the receiver checks its deadline, aborts and its other arms again, and may leave.
+/// The send then still succeeds: the value stays in the channel for the next receive, even if the channel has no capacity.
+/// So compute an expensive value before the `select!`.
 ///
 /// A cancellation point, unless it has a plain `default`: when the goroutine is aborted while it waits, no operation was
 /// carried out. The orderings are those of the operations: see [`chan`](crate::chan).

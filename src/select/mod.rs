@@ -12,9 +12,10 @@
 //! The grammar is crossbeam-channel's. One difference to Go: the value of a `send` arm is made when the arm has been
 //! chosen, and not before, so an arm that is not taken has no effect at all.
 //!
-//! An operation on a closed channel can go on: it fails. A select none of whose arms can ever go on (all are `None` or
-//! [`never()`](crate::never()), or wait for what nobody else can do) waits for ever, as in Go: until it is aborted, or its
-//! `default(timeout)` is reached. One that is to end with a context names [`ctx.done()`](crate::context::Context::done).
+//! An operation on a closed channel is ready: it fails. A select none of whose arms can ever become ready (all are `None`
+//! or [`never()`](crate::never()), or no other party is left) waits for ever, as in Go, unless it is aborted or its
+//! `default(timeout)` is reached. To end a select with a context, add an arm for
+//! [`ctx.done()`](crate::context::Context::done).
 //!
 //! The operation that is chosen happens as if it had been called by itself: what a channel's send and receive promise of
 //! ordering holds for it. Those that are not chosen order nothing.
@@ -187,7 +188,7 @@ pub mod internal {
         Wait::Until(Instant::now().checked_add(timeout))
     }
 
-    /// Each arm borrows its operation for itself (A4 in `arm`), and the table is the caller's alone while it waits: so no
+    /// Each arm borrows its operation exclusively (A4 in `arm`), and only the caller has the table while it waits, so no
     /// waiter gets into two queues.
     pub fn run(arms: &mut [Arm<'_>], biased: bool, wait: Wait) -> Option<usize> {
         super::run::run(arms, biased, wait)

@@ -32,8 +32,8 @@
 //! and with no look after the first (A enqueued in 1, then in 2) a partner that came to 1 in between is not seen.
 //!
 //! An exception to "no step takes back a decision" is not ours: the other side's select was chosen to send and its value
-//! expression panicked, or takes so long that our deadline, an abort and the other arms are to be looked after (`patience`
-//! in `chan`). Then we begin again, with the old deadline (`promised`).
+//! expression panicked, or takes so long that we must check our deadline, an abort and the other arms (`patience` in
+//! `chan`). Then we begin again, with the old deadline (`promised`).
 
 use super::arm::{Arm, Erased, Operations, Tried, Waits};
 use super::dynamic::Renew;
@@ -124,7 +124,7 @@ const MANY: usize = 4;
 
 enum Settled {
     Chosen(usize),
-    /// The other side gave up, or takes too long: from the beginning.
+    /// The other side gave up, or takes too long: begin again.
     Anew,
     Nothing,
 }

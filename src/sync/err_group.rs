@@ -3,11 +3,12 @@
 //! Counter, limit and first failure are under one lock with two queues: of those who wait for room, and of those who
 //! wait for the end. A goroutine that ends hands its room to the first of the former, under the lock.
 //!
-//! * **E1.** `active` counts the goroutines that have room: running, or about to be started by one who was given room; and
-//!   those that are started without, because the context has ended.
+//! * **E1.** `active` counts the goroutines that have room: running, or about to be started by a caller that was given
+//!   room; and those that are started without room because the context has ended.
 //! * **E2.** Nobody waits for room while there is some.
 //! * **E3.** The first failure is kept, error or panic; it is there, and the context canceled, before its goroutine gives
-//!   back its room. To be aborted is a failure: nobody has a handle of a member, so its runtime has ended.
+//!   back its room. An aborted goroutine counts as a failure: no handle of a member exists, so only the end of its runtime
+//!   aborts it.
 
 use super::lock;
 use crate::Builder;
@@ -39,7 +40,7 @@ pub struct ErrGroup<E> {
     inner: Arc<Inner<E>>,
 }
 
-// No code of a user's runs while it is being changed.
+// No user code runs while it is being changed.
 impl<E> UnwindSafe for ErrGroup<E> {}
 impl<E> RefUnwindSafe for ErrGroup<E> {}
 
@@ -68,7 +69,7 @@ struct State<E> {
 enum Failure<E> {
     Error(E),
     Panic(Box<dyn Any + Send>),
-    /// By the end of its runtime.
+    /// Aborted by the end of its runtime.
     Aborted,
     /// It has been reported.
     Told,
@@ -171,17 +172,17 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// Calls `f` in a goroutine of the group, when there is room: waits while as many as the limit allows are active,
     /// first come, first served.
     ///
-    /// The first error is what [`wait`](ErrGroup::wait) returns, and cancels the group's context. So does the first
-    /// panic, with which `wait` goes on. (Go's errgroup lets a panic end the process.) A goroutine that ends by
-    /// [`goexit`](crate::goexit) has not failed; one that is aborted, by the end of its runtime, has.
+    /// The first error is what [`wait`](ErrGroup::wait) returns, and cancels the group's context. So does the first panic,
+    /// with which `wait` goes on. (Go's errgroup lets a panic end the process.) A goroutine that ends by
+    /// [`goexit`](crate::goexit) has not failed; one that the end of its runtime aborts has.
     ///
     /// A goroutine of the group that calls `go` while the limit is reached may wait for room that only its own end can
-    /// give: as in Go it then waits for ever, where [`try_go`](ErrGroup::try_go) would not. Unless the group has a context
-    /// ([`with_context`](ErrGroup::with_context)): once that has ended, `go` does not wait for room. It calls `f` all the
-    /// same, which should take notice of the context, in a goroutine beyond the limit, and waits for its end; so of those
-    /// who call there is at most one more each.
+    /// give: as in Go, it then waits for ever; use [`try_go`](ErrGroup::try_go) there. If the group has a context
+    /// ([`with_context`](ErrGroup::with_context)) and that has ended, `go` does not wait for room: it starts `f`, which
+    /// should check the context, in a goroutine beyond the limit, and waits for its end. So each caller adds at most one
+    /// goroutine beyond the limit.
     ///
-    /// A cancellation point: if the caller is aborted while it waits for room, `f` is dropped.
+    /// This is a cancellation point: if the caller is aborted while it waits for room, `f` is dropped.
     ///
     /// # Panics
     /// As [`gorun::go`](crate::go); `f` counts as ended then.
@@ -240,16 +241,15 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// the first error, once: to the first who waits for it. Later waits are `Ok`, whatever failed since. Go's
     /// [`Group.Wait`](https://pkg.go.dev/golang.org/x/sync/errgroup#Group.Wait).
     ///
-    /// All that the goroutines did happens before `wait` returns. A cancellation point, at its end too: a goroutine whose
-    /// runtime ends, and with it the group, is unwound.
+    /// Everything that the goroutines did happens before `wait` returns. This is a cancellation point, also as it returns:
+    /// if the group ended because the caller's runtime ends, the caller is unwound.
     ///
     /// # Errors
     /// The first that a goroutine of the group returned.
     ///
     /// # Panics
-    /// If the first failure was a panic, with its payload. If it was that the end of its runtime has aborted a goroutine of
-    /// the group, and the caller outlives that. (In a destructor during a panic the latter is `Ok`: a second panic there
-    /// would end the process.)
+    /// If the first failure was a panic, with its payload; or if it was an abort by the end of a runtime that the caller
+    /// outlives. (In a destructor during a panic, the latter returns `Ok`: a second panic there would end the process.)
     ///
     /// ```
     /// let group = gorun::sync::ErrGroup::new();
@@ -275,7 +275,7 @@ impl<E: Send + 'static> ErrGroup<E> {
         }
     }
 
-    /// Waits for room. `false`: the context has ended, and E1 is seen to without.
+    /// Waits for room. Returns false if the context has ended; then the goroutine is counted without room (E1).
     fn take_room(&self) -> bool {
         let blocker = Blocker::current();
         let waiter = Waiter::new(&blocker, Token::DONE, ());
@@ -368,8 +368,8 @@ impl<E> State<E> {
 impl<E> Inner<E> {
     /// E3.
     fn fail(&self, failure: Failure<E>) {
-        // The texts of errors are made by users' code, without the lock; most groups have one error or none. A panic in there
-        // has been told by the hook, and must not hide that something has failed.
+        // User code formats the error, so the lock is not held; most groups have one error or none. The hook has reported a
+        // panic in it, which must not hide the failure.
         let cause = match (&failure, &self.cancel) {
             (Failure::Error(error), Some(cancel)) => {
                 let mut text = None;
@@ -405,13 +405,13 @@ impl<E> Inner<E> {
 
 const ABORTED: &str = "a goroutine of the group was aborted by the end of its runtime";
 
-/// Who calls: a goroutine, by its number, or a plain thread.
+/// The caller: a goroutine, by its number, or a plain thread.
 fn here() -> Option<GoroutineId> {
     gorun_scheduler::current_goroutine().map(|g| g.id())
 }
 
-/// A member that has not begun. If it never does its goroutine was aborted before, which is a failure, or could not be had,
-/// which its spawner is told by a panic.
+/// A member that has not begun. If it never begins, its goroutine was aborted before, which is a failure, or could not be
+/// spawned, which a panic reports to the spawner.
 struct Unbegun<E> {
     group: Arc<Inner<E>>,
     spawner: Option<GoroutineId>,

@@ -14,7 +14,7 @@ pub(crate) use std::sync::atomic::Ordering;
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicU8};
 
-/// Made where they are used: of contexts.
+/// Created where they are used, by contexts.
 #[cfg(loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic::AtomicU8};
 

@@ -151,7 +151,8 @@ impl WaitGroup {
     /// Waits until the counter is zero; does not if it is. A goroutine waits parked, a plain thread blocks. Any number
     /// may wait, and the group may be used again afterwards.
     ///
-    /// Each [`done`](WaitGroup::done) that counted happens before `wait` returns. A cancellation point, at its end too.
+    /// Each [`done`](WaitGroup::done) that counted happens before `wait` returns. This is a cancellation point, also as it
+    /// returns.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU32, Ordering};

@@ -155,7 +155,7 @@ fn following(due: Moment, now: Moment, period: u64) -> Moment {
 /// Starts a goroutine.
 pub(crate) struct StartFunc {
     f: Box<dyn Fn() + Send + Sync>,
-    /// What is called instead if the runtime ends before, on the thread that ends it.
+    /// Called instead, on the thread that ends the runtime, if the runtime ends first.
     at_the_end: Option<Box<dyn Fn() + Send + Sync>>,
     site: &'static Location<'static>,
 }
@@ -173,7 +173,7 @@ impl FuncTimer {
         FuncTimer::with(f, None)
     }
 
-    /// As `new`; `at_the_end` is called if the timer's runtime ends while it is pending.
+    /// Like `new`; calls `at_the_end` if the timer's runtime ends while it is pending.
     #[track_caller]
     pub(crate) fn or_at_the_end(
         f: impl Fn() + Send + Sync + 'static,

@@ -13,7 +13,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// The time was up; or the runtime has ended, where that can't be told by unwinding.
+/// The error of a call that did not end in time; or, where unwinding is not possible, of a call whose runtime has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Elapsed {
@@ -21,8 +21,8 @@ pub struct Elapsed {
 }
 
 impl Elapsed {
-    /// Whether the call was not ended by its deadline, but because its runtime ends. A caller that is to end too is
-    /// unwound instead; so it is told this only while it unwinds already, in a destructor, or in its exit path.
+    /// Returns true if the end of its runtime ended the call, not the deadline. A caller of the same runtime is normally
+    /// unwound instead, and sees this value only in a destructor, while it unwinds already, or in its exit path.
     ///
     /// ```
     /// use gorun::time::{Duration, sleep, timeout};
@@ -56,13 +56,13 @@ impl Error for Elapsed {}
 /// its thread, can't be ended before it does, and `timeout` is late by as much. Where that can't be had, start a
 /// goroutine and select between its channel and [`after`](super::after), as in Go; it then goes on by itself.
 ///
-/// To std an unwinding is a panic. A `std::sync::Mutex` or `RwLock` whose guard it drops is poisoned, and so is a `Once` or
-/// `LazyLock` of std's that `f` was initialising: each later use of it panics. (A `OnceLock` of std's is empty again.) The
-/// locks and cells of [`sync`](crate::sync) are not poisoned by an abort.
+/// To std, an unwinding is a panic. It poisons a `std::sync::Mutex` or `RwLock` whose guard it drops, and a `Once` or
+/// `LazyLock` of std's that `f` was initialising: each later use of it panics. (A `OnceLock` of std's is empty again.) An
+/// abort does not poison the locks and cells of [`sync`](crate::sync).
 ///
-/// A result that is there when `f` has ended is given even if it is late. A panic in `f` goes on in the caller, and so
-/// does [`goexit`](crate::goexit). What `f` did happens before the return, whichever it is. A cancellation point: if the
-/// caller is aborted, so is `f`. When the runtime ends, caller and `f` are aborted both, and that is no time-out.
+/// A result that is there when `f` has ended is given even if it is late. A panic in `f` goes on in the caller, and so does
+/// [`goexit`](crate::goexit). What `f` did happens before the return, whichever it is. A cancellation point: if the caller
+/// is aborted, so is `f`. When the runtime ends, both the caller and `f` are aborted, which does not count as a timeout.
 ///
 /// # Errors
 /// [`Elapsed`] when the time was up first. `f` may not even have begun.
@@ -118,7 +118,7 @@ where
     }
     let result = call.end();
     unwind_if_ending();
-    // Nobody else can abort `f` but its runtime's end.
+    // Only the end of its runtime can abort `f`.
     let elapsed = Elapsed { runtime_ended: in_time };
     match result {
         None => Err(elapsed),

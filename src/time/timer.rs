@@ -77,9 +77,9 @@ impl Timer {
     /// A timer made by [`after_func`] has a channel that never gets anything, as Go's is nil. The channel is closed
     /// only when the timer's runtime ends while it is pending.
     ///
-    /// Behind the channel is a buffer for one value, which [`stop`](Timer::stop) and [`reset`](Timer::reset) empty. It can't be
-    /// seen: [`len`](Receiver::len) and [`capacity`](Receiver::capacity) are 0, as Go's since 1.23. Once the time has passed a
-    /// receive need not wait, be it that no worker has got round to the timer yet.
+    /// The channel has a hidden buffer for one value, which [`stop`](Timer::stop) and [`reset`](Timer::reset) empty:
+    /// [`len`](Receiver::len) and [`capacity`](Receiver::capacity) are 0, as in Go since 1.23. Once the time has passed, a
+    /// receive does not wait, even if no worker has fired the timer yet.
     ///
     /// ```
     /// use gorun::time::{Duration, Instant, Timer};
