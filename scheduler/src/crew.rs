@@ -1,14 +1,15 @@
-//! How many workers attend, and how many are stuck.
+//! The counts of workers that attend and of workers that are stuck.
 //!
-//! Used by `spares` (V1), which says when; what it says of one worker goes by that worker's flag in its seat, `unattended`.
+//! Used by `spares` (V1), which decides when to change them. Each change belongs to the flag of one worker in its seat,
+//! `unattended`.
 //!
-//! * **C1.** Whoever changes a flag by its exchange changes the counts for it. A worker comes back, or is set aside, first by
-//!   the flag, then in the counts; the monitor finds it stuck first in the counts, then by the flag, and takes it back if it
-//!   has come too late. So those that attend are counted too low for a moment, and never too high: nobody retires because
-//!   of such a moment.
+//! * **C1.** The thread whose exchange changes a flag also changes the counts. A worker that comes back, or is set aside,
+//!   changes the flag first and the counts second; the monitor marks a worker as stuck in the counts first and by the flag
+//!   second, and undoes the former if it was too late. So the count of attending workers may be too low for a moment, but
+//!   never too high: no worker retires because of such a moment.
 //!
-//! The bad interleaving with the monitor's two steps exchanged: it sets the flag; the worker comes back, and counts itself as
-//! one more that attends; it sees one too many, and retires; then the monitor counts it off. Nobody attends.
+//! The bad interleaving with the monitor's two steps exchanged: it sets the flag; the worker comes back, and counts itself
+//! as attending; it sees one too many, and retires; then the monitor subtracts it from the count. No worker attends.
 
 use crate::shim::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! Queues of one owner that others may steal from. No operation runs anybody else's code, the global allocator's aside.
+//! Queues of one owner that others may steal from. No operation runs foreign code, except the global allocator.
 //!
 //! Used by `run_queue`. The owner pushes at the back. From an [`Owner`] of kind [`Fifo`] it takes the oldest element, from one
 //! of kind [`Lifo`] the newest; thieves always take the oldest. The latter is the deque of Chase and Lev (*Dynamic circular
@@ -31,7 +31,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-/// How many elements a new queue has room for.
+/// The capacity of a new queue, in elements.
 const ROOM: usize = 64;
 /// Elements stolen at a time, at most.
 const MOST: u64 = 32;
@@ -46,12 +46,12 @@ pub(crate) enum Lifo {}
 
 struct Buffer<T> {
     slots: Box<[AtomicPtr<T>]>,
-    /// The one that it has replaced, or null (B4).
+    /// The buffer that it has replaced, or null (B4).
     before: *mut Buffer<T>,
 }
 
 impl<T> Buffer<T> {
-    /// An empty one of `room` slots, a power of two. It is owned by whoever gets the pointer.
+    /// Makes an empty buffer of `room` slots, a power of two. The caller owns it.
     fn allocate(room: usize, before: *mut Buffer<T>) -> NonNull<Buffer<T>> {
         let slots = (0..room).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
         NonNull::from(Box::leak(Box::new(Buffer { slots, before })))
@@ -76,7 +76,7 @@ struct Inner<T> {
 }
 
 impl<T> Inner<T> {
-    /// How many elements there are. A snapshot, exact for the owner but for thefts.
+    /// The number of elements. A snapshot; for the owner it is exact, except for thefts since.
     #[inline]
     fn len(&self) -> u64 {
         // Relaxed: a snapshot. Those who must not miss what was pushed pass a fence before (`idle`).
@@ -149,7 +149,7 @@ impl<T, K> Owner<T, K> {
         Stealer { inner: self.inner.clone(), kind: PhantomData }
     }
 
-    /// How many elements there are, as far as thieves have left them.
+    /// The number of elements, less those that thieves have taken so far.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.inner.len() as usize
@@ -166,7 +166,7 @@ impl<T, K> Owner<T, K> {
         unsafe { self.slots.get().add((index & self.mask.get()) as usize).as_ref() }
     }
 
-    /// What the owner has written for element `index`, which it has taken.
+    /// Reads element `index`, which the owner has taken.
     #[inline]
     fn read(&self, index: u64) -> NonNull<T> {
         // Relaxed: this thread wrote it.
@@ -290,7 +290,7 @@ impl<T, K> fmt::Debug for Owner<T, K> {
     }
 }
 
-/// Anybody's half.
+/// The thieves' half.
 pub(crate) struct Stealer<T, K> {
     inner: Arc<CachePadded<Inner<T>>>,
     kind: PhantomData<K>,
@@ -311,8 +311,8 @@ impl<T, K> Stealer<T, K> {
         self.inner.len() == 0
     }
 
-    /// Takes the elements from `front` on for which `count` says how many they are to be, of how many there are. They are
-    /// handed to `read`; those of the last call are the thief's. How many these are.
+    /// Takes elements from `front` on; `count` computes how many from the number available. They are passed to `read`;
+    /// those of its last call belong to the thief. Returns their number.
     ///
     /// More than one at a time only where all elements are taken at `front`. `fenced` unless that is so (B5).
     #[inline]

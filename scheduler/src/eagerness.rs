@@ -1,11 +1,11 @@
-//! Whether a push onto the own queue should wake a sleeper.
+//! Decides whether a push onto a worker's own queue should wake a sleeping worker.
 //!
-//! Asked by `processor`, which owns it.
+//! Used by `processor`, which owns it.
 //!
-//! A worker that is woken for a goroutine which its owner then runs itself, a moment later, was woken in vain, and that
-//! costs more than the goroutine. So after each wake-up in vain twice as many pushes as before go by without one, up to
-//! [`Eagerness::MOST`]; a queue that grows wakes in any case. (A push needs no wake-up to be run: the owner will come to
-//! it. The monitor looks after what waits for longer.)
+//! If the owner runs a goroutine itself a moment after it woke a worker for it, the wake-up was in vain and cost more than
+//! the goroutine. So after each wake-up in vain, twice as many pushes as before do without one, up to [`Eagerness::MOST`];
+//! a growing queue always wakes one. (A pushed goroutine runs without a wake-up: the owner will come to it. The monitor
+//! takes care of goroutines that wait longer.)
 
 use std::cell::Cell;
 

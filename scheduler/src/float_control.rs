@@ -1,15 +1,15 @@
 //! The floating-point control state of a goroutine: rounding mode, exception masks, flush-to-zero.
 //!
 //! The ABI counts these bits among the registers that a call preserves (System V AMD64, 3.2.3: the control bits of MXCSR
-//! and the x87 control word), so a wait has to bring them back, and nobody else may compute with them meanwhile. Used by
+//! and the x87 control word), so a wait must restore them, and no other goroutine may compute with them meanwhile. Used by
 //! `carrier` at each suspension, and by threads of the runtime when they begin.
 //!
-//! * **N1.** A worker's thread is in the default state whenever it is on its own stack: [`FloatControl::set_default`] when it
-//!   begins, and a goroutine leaves its stack in the default state only. So a goroutine begins in the default state, and one
-//!   that never changes it pays for two stores and a comparison at each suspension, and for nothing when it resumes.
+//! * **N1.** A worker's thread is in the default state whenever it is on its own stack: [`FloatControl::set_default`] when
+//!   it begins, and a goroutine restores it before leaving its own stack. So a goroutine begins in the default state, and
+//!   if it never changes the state it pays for two stores and a comparison at each suspension, and nothing at resumption.
 //!
-//! The status bits, which say what exceptions have occurred, are not kept: by the ABI a call need not preserve them.
-//! Processors other than x86-64 keep nothing here.
+//! The status bits, which say what exceptions have occurred, are not kept: the ABI does not require calls to preserve them.
+//! On processors other than x86-64 nothing is kept.
 
 /// The control bits in force on a thread at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ mod x86_64 {
     use std::arch::asm;
     use std::mem::MaybeUninit;
 
-    /// All of MXCSR but the six status bits.
+    /// All bits of MXCSR except the six status bits.
     const MXCSR_CONTROL: u32 = !0x3f;
 
     impl FloatControl {
@@ -50,7 +50,7 @@ mod x86_64 {
             FloatControl { mxcsr: mxcsr & MXCSR_CONTROL, x87 }
         }
 
-        /// Takes effect for whatever the thread computes from here on.
+        /// Takes effect for everything that the thread computes from here on.
         #[cold]
         #[inline(never)]
         pub(crate) fn set(self) {
@@ -88,7 +88,7 @@ impl FloatControl {
         self == FloatControl::DEFAULT
     }
 
-    /// For a thread that begins: a new thread has the state of the one that made it.
+    /// Called on a new thread, which inherits the state of the thread that started it.
     pub(crate) fn set_default() {
         if !FloatControl::current().is_default() {
             FloatControl::DEFAULT.set();

@@ -1,14 +1,13 @@
-//! What happens around a `fork`: locks of the process are held over it, and a goroutine that forks is a plain thread in the
-//! child.
+//! The handlers around a `fork`: the process's locks are held over it, and a goroutine that forks becomes a plain thread in
+//! the child.
 //!
-//! Called by libc, by way of `process`, on the thread that forks. What each global of the process is in the child stands in
-//! docs/fork.md.
+//! libc calls them, through `process`, on the thread that forks. docs/fork.md lists the state of each global in the child.
 //!
-//! * **R3.** The locks are taken in one order ([`Locks::take`]), which is that of all code that takes two of them, and none is
-//!   held by anybody who waits for user code. So the fork waits for a few lines of other threads at most.
-//! * **R4.** In the child the worker's loop is never returned to: its queues are copies of the parent's, and what is in them
-//!   runs there. A goroutine that forked is no goroutine any more ([`current::become_plain`]), so that it waits as a plain
-//!   thread does; when it ends, the process does ([`end_process`]), as a process does whose last thread ends.
+//! * **R3.** The locks are taken in one order ([`Locks::take`]), which all code that takes two of them follows, and no
+//!   thread waits for user code while it holds one. So a fork waits at most for short critical sections of other threads.
+//! * **R4.** In the child the worker's loop is never returned to: its queues are copies of the parent's, whose goroutines
+//!   run in the parent. A goroutine that forked is no goroutine any more ([`current::become_plain`]), so it waits as a
+//!   plain thread does; when it ends, so does the process ([`end_process`]), as when the last thread of a process ends.
 
 use crate::current;
 use crate::goroutine::{Entry, Goroutine, SlabLock, lock_slab};
@@ -21,12 +20,12 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 static AROUND: Around = Around { before, after };
 static HELD: AtomicPtr<Locks> = AtomicPtr::new(ptr::null_mut());
-/// The goroutine that the thread was which forked; in the child.
+/// In the child: the goroutine that the forking thread was running.
 static WAS: AtomicPtr<Goroutine> = AtomicPtr::new(ptr::null_mut());
 /// Set if it has panicked.
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
-/// What is held over a fork (R3), in the order in which it is let go.
+/// The locks held over a fork (R3), in the order in which they are released.
 struct Locks {
     _beds: crate::short_lock::BedLocks,
     _bias: crate::bias::TableLock,
@@ -35,7 +34,7 @@ struct Locks {
 }
 
 impl Locks {
-    /// R3: an order in which nobody else takes two of them the other way round. (Nobody does but for the arenas' own.)
+    /// R3: no other code takes two of them in the opposite order. (Only the arenas take two at all, their own.)
     fn take() -> Locks {
         let stacks = stack::lock_arenas();
         let slab = lock_slab();
@@ -44,10 +43,10 @@ impl Locks {
     }
 }
 
-/// Has all this done from now on. The first thing that a runtime does when it starts.
+/// Registers the handlers. A runtime does this first when it starts.
 ///
 /// # Errors
-/// When there is no memory to register that.
+/// If there is no memory to register them.
 pub(crate) fn watch() -> io::Result<()> {
     process::watch(&AROUND)
 }
@@ -81,8 +80,8 @@ fn let_go_of_locks() {
     drop(unsafe { Box::from_raw(locks) });
 }
 
-/// What the goroutine ends by in the child, once its closure, storage and thread-locals are over: the exit path asks for it
-/// anyway, so that others do not pay for this.
+/// Ends a goroutine in the child, after its closure, storage and thread-locals. The exit path asks for its continuation
+/// anyway, so other goroutines pay nothing for this.
 static FORKED: Entry = Entry { run: end, cancel: end, ended: Some(end_and_say), drop_result: end_and_say };
 
 unsafe fn end(_: *mut u8) {
@@ -101,13 +100,14 @@ pub(crate) fn ended(g: &Goroutine) {
     }
 }
 
-/// What the child of a goroutine's fork ends with, as a program's main thread would.
+/// Ends the child of a goroutine's fork, as the end of a program's main thread would.
 fn end_process() -> ! {
     // Relaxed: see `ended`.
     std::process::exit(if PANICKED.load(Ordering::Relaxed) { 101 } else { 0 })
 }
 
-/// Notes that the calling goroutine has panicked, if it has forked and this is the child: its process ends with 101 then.
+/// Records that the calling goroutine has panicked. If it has forked and this is the child, the process will exit with
+/// status 101.
 ///
 /// ```
 /// gorun_scheduler::note_panic(); // a plain thread calls, which is none that was a goroutine

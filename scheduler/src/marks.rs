@@ -1,15 +1,15 @@
-//! Which seats are worth a look: those that a worker looks after, and of the others those that have something.
+//! A bit for each seat that is worth a look: one that a worker attends, or that has something queued.
 //!
-//! Used by `seats`, for `worker` and `monitor`. With thousands of stuck workers their seats, which have nothing mostly, would
-//! be most of what a worker looks at whenever it seeks work; so it goes by one bit for each.
+//! Used by `seats`, for `worker` and `monitor`. When thousands of workers are stuck, their seats are mostly empty, and a
+//! worker that searches for work would spend most of its time on them; so it checks one bit for each.
 //!
-//! * **E1.** The bit of a seat that is looked after is set: it is set after `unattended` has become false.
-//! * **E2.** Only the monitor clears a bit, and looks once more after it has: if by then the seat has something, or is looked
-//!   after again, the bit is set again. Whoever puts something on an unattended seat sets the bit afterwards.
+//! * **E1.** The bit of an attended seat is set: it is set after `unattended` has become false.
+//! * **E2.** Only the monitor clears a bit, and checks the seat again afterwards: if by then the seat has something or is
+//!   attended, the monitor sets the bit again. Code that puts something on an unattended seat sets the bit afterwards.
 //!
-//! The bad interleaving without the second look: the monitor finds the seat empty; its worker pushes, and sets the bit, which
-//! is set still; the monitor clears it. With it: both change the same word by exchanges. If the setter's comes last, the bit is
-//! set; if the monitor's does, it has read what the setter wrote, and sees the push.
+//! The bad interleaving without the second check: the monitor finds the seat empty; its worker pushes, and sets the bit,
+//! which is still set; the monitor clears it. With the second check, both change the same word by exchanges. If the
+//! setter's comes last, the bit is set; if the monitor's does, it has read what the setter wrote, and sees the push.
 
 use crate::shim::{AtomicU64, Ordering};
 

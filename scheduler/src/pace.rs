@@ -1,15 +1,17 @@
-//! When a worker next looks beyond its own queues: at timers, its inbox, the injector, and the seats that nobody looks after.
+//! Decides when a worker next polls beyond its own queues: timers, its inbox, the injector, and unattended seats.
 //!
-//! Kept by each worker for itself and asked at each look; what it says is in the worker's seat, where the loop compares it
-//! with the round. A turn may take 25 ns or 25 ms, so a number of rounds is no bound in time, and the clock, read between any
-//! two turns, would cost as much as a turn. So the number adapts to the turns: it is what fits into [`AIM`], by their length
-//! since the last measurement, and [`MOST`] at most; while that is what fits, the clock is read at every fourth look only.
+//! Each worker has its own, and updates it at each look; the result is in the worker's seat, where the loop compares it
+//! with the round. A turn may take 25 ns or 25 ms, so a number of rounds is no bound in time, and the clock, read between
+//! any two turns, would cost as much as a turn. So the number adapts to the turns: it is what fits into [`AIM`], by their
+//! length since the last measurement, and [`MOST`] at most; while that is what fits, the clock is read at every fourth look
+//! only.
 //!
 //! * **L1.** The round of the next look (`Seat::look_at`) is written by the worker at each look, and by the monitor, which
 //!   moves it to the past. Either may overwrite the other's: then the worker is about to look, or the monitor comes again.
-//! * **L2.** A longer turn counts at once, and is forgotten by halves: so one long turn among short ones keeps the next looks
-//!   near. Where nothing is known, after a sleep and after a look that the monitor wanted, the next look is at the next turn.
-//! * **L3.** Turns that become longer all of a sudden are seen at the next look, which may be [`MOST`] of them away. The
+//! * **L2.** A longer turn counts at once, and its weight decays by halves: so one long turn among short ones keeps the
+//!   next looks near. If no length is known, after a sleep or a look that the monitor requested, the next look is at the
+//!   next turn.
+//! * **L3.** Turns that suddenly become longer are noticed at the next look, which may be [`MOST`] of them away. The
 //!   monitor moves the look of a worker that has made few rounds since it was last seen (`monitor`).
 
 /// Rounds from one look to the next at most (a prime, as in Go's `schedule`).

@@ -1,7 +1,7 @@
-//! Goroutines that poll: operations that would have had to wait, and say so instead.
+//! Counts failed polls: operations that return instead of waiting.
 //!
-//! Called by `gorun`, where a `try_` operation fails, a `default` arm is taken, a look says "not yet". Whoever repeats them
-//! waits for somebody, and that one may stand in the next slot or the queue of the same worker.
+//! `gorun` calls it when a `try_` operation fails, a `default` arm is taken, or a query returns "not yet". A goroutine that
+//! repeats them waits for another one, which may be in the next slot or the queue of the same worker.
 
 use crate::carrier::{self, Suspended};
 use crate::config::ThreadLocals;

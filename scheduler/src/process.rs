@@ -1,14 +1,14 @@
-//! Which process this is: what `fork` leaves behind, and what is made anew in the child.
+//! Detects forks: which process this is, and what is made anew in the child.
 //!
-//! In the child of a `fork` only the thread that called it exists. The workers, the monitors and the blocking pool's threads
-//! are the parent's, so whatever counts on them is of no use: each such thing notes in which process it was made ([`now`]),
-//! and the process-wide ones are made anew at their first use ([`PerProcess`]). What has to be whole in the child though
-//! other threads change it is held over the fork (`fork`). Only `fork` itself is seen, not a bare `clone` system call.
+//! In the child of a `fork` only the thread that called it exists. The workers, the monitors and the blocking pool's
+//! threads exist in the parent only, so objects that depend on them are useless: each such object records the process that
+//! made it ([`now`]), and process-wide ones are made anew at their first use ([`PerProcess`]). Locks of state that must be
+//! consistent in the child are held over the fork (`fork`). Only `fork` itself is detected, not a bare `clone` system call.
 //!
 //! * **R1.** [`FORKS`] changes in the child's only thread, before `fork` returns there.
-//! * **R2.** No fork happens while somebody holds it off: what is initialised once for the process is so in the parent and
-//!   in the child, or in neither. Holding off nests, also across threads that wait for each other; nothing is done under it
-//!   that waits for anybody else's code.
+//! * **R2.** No fork happens while a thread holds it off: a process-wide initialisation has happened in both parent and
+//!   child, or in neither. Holding off nests, also across threads that wait for each other; code that holds it off never
+//!   waits for foreign code.
 
 use std::io;
 use std::ptr;

@@ -1,17 +1,18 @@
-//! How many workers more are brought in for those that are stuck, how fast, and what is said when there are none to be had.
+//! Decides how many workers replace stuck ones and how fast, and reports when none can be had.
 //!
-//! Used by `monitor`, which tells after each of its looks what it has seen; `spares` has the workers.
+//! Used by `monitor`, which passes on what it has seen after each of its looks; `spares` has the workers.
 //!
-//! * **Pace.** As many workers as were configured are to attend. If as many as that are found stuck, one look after the
-//!   other, and have not run at all meanwhile, then most likely hundreds will block, one behind the other, and what waits
-//!   behind them would wait for twenty milliseconds for each pair of them. So beyond [`MANY`] twice as many are wanted each
-//!   time, up to [`MOST_AHEAD`] more, until for some looks they are not needed. What blocks for a few milliseconds again and
-//!   again is not what that is for: its thread runs now and then.
-//! * **A worker more** attends while dozens are stuck, for what has begun (V3 in `spares`).
-//! * **A refusal** is met again after a while, twice as long each time up to [`RETRY`]: a limit may be lifted, threads may end.
-//! * **Once each** is told on standard error, at the first refusal by the system or when the cap has been in the way for
-//!   [`PATIENCE`]: why there are no threads, what helps, and where the goroutines were spawned that hold up most workers; and the
-//!   same when [`HUNDREDS`] are stuck.
+//! * **Pace.** The configured number of workers should attend. If at one look after another that many are found stuck, and
+//!   have not run at all meanwhile, then most likely hundreds of goroutines will block in turn, and those queued behind
+//!   them would wait for twenty milliseconds for each pair. So beyond [`MANY`], the number wanted doubles each time, up to
+//!   [`MOST_AHEAD`] more, until for some looks they are not needed. This does not apply to goroutines that block repeatedly
+//!   for a few milliseconds: their threads run now and then.
+//! * **One more worker** attends while dozens are stuck, for goroutines that have begun (V3 in `spares`).
+//! * **A refusal** is retried after a delay that doubles each time, up to [`RETRY`]: a limit may be lifted, and threads may
+//!   end.
+//! * **Each report** is printed once on standard error. The first refusal by the system, or a cap that has been reached for
+//!   [`PATIENCE`], reports why there are no threads, what helps, and where the goroutines that hold up most workers were
+//!   spawned; so does the moment when [`HUNDREDS`] are stuck.
 
 use crate::shared::Shared;
 use crate::spares::Refused;

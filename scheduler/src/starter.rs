@@ -1,12 +1,13 @@
-//! A thread that starts threads: what runs goroutines and their jobs is as the process was when its first runtime started.
+//! A thread that starts threads, so that workers and pool threads inherit the state of the process when its first runtime
+//! started.
 //!
-//! A new thread inherits from the one that starts it: affinity, niceness and scheduling policy, blocked signals, capabilities,
-//! namespaces, seccomp filters. A goroutine that has locked its thread may have changed them, for good in some cases (a
-//! niceness can't be lowered again without a privilege), so nobody can set them right afterwards. So threads that a
-//! goroutine has need of are started by this one, which runs nothing else. Go's template thread is the same.
+//! A new thread inherits from the one that starts it: affinity, niceness and scheduling policy, blocked signals,
+//! capabilities, namespaces, seccomp filters. A goroutine that has locked its thread may have changed them, for good in
+//! some cases (a niceness can't be lowered again without a privilege), so they can't be restored afterwards. So this
+//! thread, which does nothing else, starts the threads that goroutines need. It corresponds to Go's template thread.
 //!
-//! A plain thread's own threads are as it is: who builds a runtime on a thread that is bound to some processors has workers
-//! that are.
+//! Threads started for a plain thread inherit from it: a runtime that is built on a thread bound to some processors has
+//! workers bound to them.
 //!
 //! Used by `scheduler` (workers) and by `gorun::blocking`.
 
@@ -20,7 +21,7 @@ use std::thread::{Builder, JoinHandle};
 
 type Body = Box<dyn FnOnce() + Send>;
 
-/// A thread that is wanted, and where the answer goes.
+/// A request for a thread, and where the answer goes.
 struct Request {
     name: String,
     body: Body,
@@ -46,7 +47,7 @@ fn starter() -> &'static Starter {
     STARTER.get(Starter::default)
 }
 
-/// Makes the thread, once for the process; it inherits from the caller's.
+/// Starts the starter thread, once for the process; it inherits from the calling thread.
 ///
 /// # Errors
 /// When the kernel refuses it.
@@ -59,7 +60,8 @@ pub(crate) fn begin() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts a thread that is as the process's first runtime was when it started; by a thread of no goroutine, as that is.
+/// Starts a thread that inherits the state of the process when its first runtime started; if a plain thread calls, the new
+/// thread inherits from the caller.
 ///
 /// # Errors
 /// When the kernel refuses it; `body` is dropped then.

@@ -1,11 +1,11 @@
-//! A line on standard error from where nobody may be made to wait: the monitor, and a worker.
+//! Prints a line on standard error without waiting: for the monitor and for workers.
 //!
-//! std's handle has a lock, which a goroutine may hold over a wait, with the monitor needed to let it go on; and a pipe that
-//! nobody reads fills up. So this writes past the lock, and leaves it out where it would wait.
+//! std's handle has a lock, which a goroutine may hold over a wait that only the monitor can end; and a pipe without a
+//! reader fills up. So this writes without the lock, and drops the line if the write would wait.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Something that is told once.
+/// A message that is printed once.
 #[derive(Debug, Default)]
 pub(crate) struct Once(AtomicBool);
 
@@ -16,7 +16,7 @@ impl Once {
     }
 }
 
-/// One line, cut where a pipe could not take it at once.
+/// Prints one line, truncated to what a pipe takes at once.
 pub(crate) fn tell(text: &str) {
     let mut line = text.as_bytes()[..text.len().min(libc::PIPE_BUF - 1)].to_vec();
     line.push(b'\n');

@@ -1,7 +1,7 @@
-//! How long a thread has run on a processor: one that blocks in the kernel does not get on.
+//! The processor time of a thread, which does not advance while the thread blocks in the kernel.
 //!
-//! Read by `monitor`, of the threads of workers that seem stuck. A guess, for the pace at which threads are started: a
-//! thread that the kernel has not let run looks the same.
+//! `monitor` reads it for workers that seem stuck. It is a heuristic for the pace at which threads are started: a thread
+//! that the kernel has not scheduled looks the same.
 
 /// The calling thread's clock, for [`read`]; 0 where there is none.
 #[cfg(target_os = "linux")]
@@ -14,7 +14,7 @@ pub(crate) fn mine() -> i32 {
     }
 }
 
-/// What a thread's clock shows, in nanoseconds. `None` when there is no such thread, or no clock.
+/// Reads a thread's clock, in nanoseconds. Returns `None` if there is no such thread or no clock.
 #[cfg(target_os = "linux")]
 pub(crate) fn read(clock: i32) -> Option<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -1,8 +1,8 @@
 //! Models of the deque: an owner that pushes and takes, and thieves. Rings of two and indices about to wrap around, so that
 //! slots are written to again and buffers are replaced under the thieves.
 //!
-//! Each element is an index into plain data, written before the push and again by whoever has got it: loom finds out if two
-//! have, or if one has not seen the other's. The sum of all that comes out says that nothing is lost.
+//! Each element is an index into plain data, written before the push and again by the thread that took it: loom detects if
+//! two threads took it, or if one did not see the other's write. The sum of all elements taken shows that none is lost.
 
 use super::*;
 use loom::cell::UnsafeCell;

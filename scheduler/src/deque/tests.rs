@@ -1,4 +1,4 @@
-//! The deque beside a plain `VecDeque`, with indices about to wrap around; and under thieves, with real threads.
+//! Tests of the deque against a plain `VecDeque`, with indices about to wrap around, and with thieves on real threads.
 
 use super::*;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Models of pushes against workers that search, fall asleep, and wake: no work is left with nobody to find it.
+//! Models of pushes against workers that search, fall asleep, and wake: no work is left that no worker will find.
 
 use super::*;
 use crate::shim::models::model;

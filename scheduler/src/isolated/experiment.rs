@@ -1,13 +1,13 @@
-//! What the running glibc does not tell by name, found out by a helper thread that looks at itself.
+//! Finds, by experiments on a helper thread, the parts of the running glibc's layout that no symbol names.
 //!
-//! Its stack has an address and a size that are known to us. In its control block we look for them, for its kernel thread id,
-//! for words that point into the block itself. And it calls functions of libc for the first time, between *shots* of its
-//! control block and of libc's segment: which words does malloc fill in, which `uselocale`, a failed `dlsym`, `getrandom`,
-//! `pthread_setcancelstate`? The program's allocator need not be libc's, and may use thread-locals and pthread keys of its own at
-//! any time.
+//! The address and size of its stack are known. The thread searches its control block for them, for its kernel thread id,
+//! and for words that point into the block itself. Then it calls functions of libc for the first time, between *snapshots*
+//! of its control block and of libc's segment, to see which words change: by malloc, `uselocale`, a failed `dlsym`,
+//! `getrandom` and `pthread_setcancelstate`. The program's allocator need not be libc's, and may use thread-locals and
+//! pthread keys of its own at any time.
 //!
-//! Without some of it there is no isolation; the rest ([`Layout::load_error`], `cancel`, `random_state`, `hash_keys`) makes
-//! goroutines tidier threads than they would be.
+//! Some of these words are necessary for isolation; the others ([`Layout::load_error`], `cancel`, `random_state`,
+//! `hash_keys`) only let goroutines start in the state of a new thread.
 
 use super::block::forget_load_error;
 use super::glibc::{Bits, Layout, MOST_CARRIED, Numbers, RSEQ_SIZE, Symbols, WORD, rseq, symbol};

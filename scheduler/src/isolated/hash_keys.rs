@@ -1,13 +1,13 @@
-//! Where the standard library has the keys of its hash maps: a thread-local that a block keeps when it is used again.
+//! The standard library's keys for hash maps: a thread-local that a block keeps when it is reused.
 //!
-//! `RandomState::new` asks the kernel for two keys when a thread first calls it, and counts one of them up for each further
-//! map. A goroutine that began without them would pay a system call for its first map. They have no destructor and belong
-//! to nobody; so as on a thread that does one job after another, the next goroutine goes on with the count of the last one:
-//! the keys stay random, unknown to others, and different for each map.
+//! `RandomState::new` asks the kernel for two keys when a thread first calls it, and increments one of them for each
+//! further map. A goroutine that began without them would pay a system call for its first map. They have no destructor and
+//! no owner; so, as on a thread that runs one job after another, the next goroutine goes on with the count of the last one:
+//! the keys stay random, secret, and different for each map.
 //!
-//! Which words they are nobody tells, so it is found out, by the helper thread of the exploration: its first
-//! `RandomState::new` fills in three words next to each other (that they are there, and the keys), the second counts one of
-//! them up, and nothing else changes beside them. What looks otherwise is let alone, and each goroutine has keys of its own.
+//! No symbol names these words, so the helper thread of `experiment` finds them: its first `RandomState::new` fills in
+//! three adjacent words (a flag and the two keys), the second increments one of them, and no neighbouring word changes. If
+//! the result differs from this, the words are left alone, and each goroutine has keys of its own.
 
 use super::modules::Segment;
 use std::hash::RandomState;

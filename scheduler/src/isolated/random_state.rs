@@ -1,14 +1,13 @@
-//! The states by which `getrandom` answers without a system call (glibc 2.41 and newer, Linux 6.11): passed on from a block
-//! that goes to one that is made.
+//! The states with which `getrandom` avoids system calls (glibc 2.41 and newer, Linux 6.11): passed on from a freed block
+//! to a new one.
 //!
-//! A thread gets one when it first asks for random bytes: a piece of memory that it shares with the kernel, known to nobody but
-//! its control block, from which glibc takes it back when the thread ends. It does not see a block end. So it is taken out
-//! before the block goes, and put into the next new one, which would make one otherwise. A state is nobody's but the block's in
-//! whose word it is, and has no tie to a thread.
+//! A thread gets one when it first asks for random bytes: memory that it shares with the kernel, referenced only by its
+//! control block, from which glibc takes it back when the thread ends. glibc does not see a block end. So the state is
+//! taken out before the block is freed, and put into the next new block, which would otherwise make one. A state belongs to
+//! the block whose word refers to it, and has no tie to a thread.
 //!
-//! `fork` ends that: in the child glibc takes back the states of threads that are not there, and it is not taken for granted that
-//! those which wait here are not among them. Nobody waits for the lock, because in a child it may be held by a thread that is
-//! not there.
+//! A `fork` ends that: in the child, glibc takes back the states of threads that do not exist there, and the states stored
+//! here may be among them. No thread waits for the lock, because in a child a thread that does not exist there may hold it.
 
 use crate::process;
 use std::sync::Mutex;

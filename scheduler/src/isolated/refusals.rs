@@ -1,7 +1,7 @@
-//! What the system can refuse while isolation is found out, or a block is made: each refusal, injected, has its own error,
-//! leaves nothing behind, and the next attempt succeeds.
+//! Tests that inject each refusal of the system during the start of isolation or the making of a block: each has its own
+//! error, leaves nothing behind, and the next attempt succeeds.
 //!
-//! System calls are refused to one thread by a seccomp filter, which ends with that thread.
+//! A seccomp filter refuses system calls to one thread, and ends with that thread.
 
 #![expect(clippy::print_stderr, reason = "for who reads the log of a test")]
 

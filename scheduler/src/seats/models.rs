@@ -1,4 +1,4 @@
-//! Models of a worker that falls asleep against those who have something for it: what is sent home, and timers.
+//! Models of a worker that falls asleep while others send it work: goroutines sent home, and timers.
 
 use super::*;
 use crate::goroutine::Goroutine;

@@ -1,5 +1,5 @@
-//! Models of a runtime's end and of its monitor's sleep: a drain waits for all who were counted, and is woken; whoever comes
-//! late is seen, or sees; the monitor does not sleep while a worker is at work.
+//! Models of a runtime's end and of its monitor's sleep: a drain waits for all goroutines that were counted, and is woken;
+//! a late spawn is seen by the drain, or sees the end; the monitor does not sleep while a worker is at work.
 
 use super::*;
 use crate::run_queue::RunQueue;

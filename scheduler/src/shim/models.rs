@@ -1,17 +1,17 @@
-//! What stands in for std's atomics and for `asymmetric`'s fences in a loom model.
+//! Substitutes for std's atomics and for `asymmetric`'s fences in loom models.
 //!
-//! loom takes a SeqCst access for an AcqRel one, but knows SeqCst fences. So here a fence stands between a SeqCst store of a
+//! loom treats a SeqCst access as AcqRel, but supports SeqCst fences. So a fence is placed between a SeqCst store of a
 //! thread and its next SeqCst load, which is what a Dekker pair of accesses relies on: it is there only if both accesses
-//! are SeqCst, so that a model sees if one of them is not. (It also orders the thread's other accesses around it, which the
+//! are SeqCst, so a model fails if one of them is not. (It also orders the thread's other accesses around it, which the
 //! language does not promise: a protocol may not rely on that.)
 //!
-//! The fences of `asymmetric` are points on which a light and a heavy one meet: each thread has one of its own, a light
-//! fence passes its thread's, and a heavy one everybody's. So of a light and a heavy fence one comes first, and what was
-//! before it is seen after the other; two light fences order nothing, as they are no instructions.
+//! The fences of `asymmetric` are accesses to one location for each thread: a light fence accesses its own thread's, and a
+//! heavy fence every thread's. So of a light and a heavy fence one comes first, and writes before it are visible after the
+//! other; two light fences order nothing, as they are no instructions.
 //!
-//! What loom's search does not come to: it keeps one last access for each atomic, so where a thread loads and another one
-//! guesses by a load and then exchanges, it does not try the exchange before the first load. Models in which that matters say
-//! `yield_now` there, which lets the other one come first. And an exchange finds the newest store, always.
+//! What loom's search does not reach: it keeps only one last access for each atomic, so if one thread loads and another one
+//! guesses by a load and then exchanges, it does not try the exchange before the first load. Models in which that matters
+//! call `yield_now` there, which lets the other thread go first. And an exchange always finds the newest store.
 
 use loom::sync::atomic::{self as inner, Ordering, fence};
 use std::cell::Cell;

@@ -1,10 +1,11 @@
-//! Whether stacks must be executable: they are as the process's own.
+//! Decides whether stacks must be executable: they are if the process's own stack is.
 //!
 //! GCC's nested functions run code that lies on the stack. A program or library that needs it says so in its header
-//! `PT_GNU_STACK`, or has no such header, and then libc makes the main stack and those of threads executable. A C library that
-//! works on a thread has to work in a goroutine; where nobody needs it, which is nearly everywhere, no stack is executable.
+//! `PT_GNU_STACK`, or has no such header, and then libc makes the main stack and those of threads executable. A C library
+//! that works on a thread must also work in a goroutine; in nearly all programs, where no code needs it, no stack is
+//! executable.
 //!
-//! Called by `arena`, for each chunk that is mapped. A library that is loaded later does not change the chunks that are there.
+//! Called by `arena`, for each chunk that is mapped. A library that is loaded later does not change existing chunks.
 
 /// The protection of a chunk.
 pub(super) fn protection() -> libc::c_int {

@@ -1,4 +1,4 @@
-//! How a timer starts a goroutine when it is called.
+//! Lets a timer start a goroutine when it fires.
 //!
 //! Made by `owned` for an [`Alarm::call`](super::Alarm::call), on the worker that fires the timer.
 
@@ -7,7 +7,7 @@ use crate::goroutine::Handle;
 use crate::processor::Processor;
 use crate::spawn::{Spec, spawn_on};
 
-/// The worker on which a timer is called: starts goroutines there.
+/// A handle to the worker on which a timer is called; starts goroutines there.
 #[derive(Debug)]
 pub struct Spawner<'a>(&'a Processor);
 
@@ -16,13 +16,13 @@ impl<'a> Spawner<'a> {
         Spawner(processor)
     }
 
-    /// Starts a goroutine, which inherits nothing: no goroutine starts it.
+    /// Starts a goroutine, which inherits nothing, because no goroutine starts it.
     ///
     /// # Safety
     /// As [`crate::spawn_here`].
     ///
     /// # Errors
-    /// When the goroutine can't be had: see [`SpawnError`].
+    /// If the goroutine can't be started: see [`SpawnError`].
     ///
     /// ```
     #[doc = include_str!("../examples.txt")]

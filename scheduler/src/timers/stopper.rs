@@ -1,13 +1,13 @@
-//! A shared timer seen from what it sends to: it can be stopped, and asked whether it is due.
+//! A shared timer as its channel sees it: it can be stopped, and asked whether it is due.
 //!
-//! Made by `owned`; kept by the channel of a timer, which does not know what the timer is.
+//! Made by `owned`; kept by the channel of a timer, which does not know the timer's type.
 
 use super::owned::Call;
 use super::{NEVER, now};
 use std::fmt;
 use std::sync::Arc;
 
-/// A timer whatever it does, by reference: for one who can only stop it.
+/// A type-erased reference to a timer.
 pub struct Stopper(Arc<dyn Call>);
 
 impl Stopper {
@@ -15,7 +15,8 @@ impl Stopper {
         Stopper(timer)
     }
 
-    /// It won't ring unless it is set again. Takes the timers' lock; does not wait for an [`Alarm::call`].
+    /// Stops the timer: it does not fire unless it is set again. Takes the timers' lock; does not wait for an
+    /// [`Alarm::call`].
     ///
     /// ```
     #[doc = include_str!("../examples.txt")]
@@ -29,9 +30,9 @@ impl Stopper {
         self.0.clone().stop();
     }
 
-    /// Lets it ring now, if its time has come and no worker has got to it: for one who asks what the timer has done, and
-    /// does not wait. Wakes whom it rang for. `true` if what [`Alarm::call`] would do is left to the caller. Takes the
-    /// timers' lock, unless the time has not come.
+    /// Fires the timer now if it is due and no worker has fired it yet, so that an operation that does not wait sees its
+    /// effect. Wakes the goroutines that it fires for. Returns true if the caller must do what [`Alarm::call`] would do.
+    /// Takes the timers' lock, unless the timer is not due.
     ///
     /// ```
     #[doc = include_str!("../examples.txt")]
@@ -51,7 +52,7 @@ impl Stopper {
         self.is_due() && self.0.clone().ring_now()
     }
 
-    /// Whether its time has come and it has not rung yet. A snapshot.
+    /// Returns true if the timer is due and has not fired yet. A snapshot.
     ///
     /// ```
     #[doc = include_str!("../examples.txt")]

@@ -1,9 +1,10 @@
-//! Whether a worker stays awake for a moment before it sleeps: where pinned goroutines hand over from thread to thread.
+//! Decides whether a worker stays awake for a moment before it sleeps, for pinned goroutines that hand over between
+//! threads.
 //!
-//! A pinned goroutine can't be brought to whom it works with. If the two have begun on different workers, each hand-over
-//! finds the other's thread asleep, and waking it takes ten times as long as the rest. So a worker with pinned goroutines
-//! looks into its inbox for [`LONG`] before it sleeps, if that has been of use: after each time in vain it leaves it out twice
-//! as often, up to [`RAREST`]. So it costs a process that waits for something slower next to nothing.
+//! A pinned goroutine can't be moved to the worker of its partner. If the two have begun on different workers, each
+//! hand-over finds the other's thread asleep, and waking it takes ten times as long as the rest. So a worker with pinned
+//! goroutines watches its inbox for [`LONG`] before it sleeps, as long as that pays off: after each failure it skips this
+//! twice as often, up to [`RAREST`]. So it costs next to nothing in a process that waits for something slower.
 
 use crate::timers;
 

@@ -1,4 +1,4 @@
-//! Models of a tree of contexts, of which several nodes end at once.
+//! Models of a tree of contexts in which several nodes end concurrently.
 
 use super::*;
 use crate::chan::TryRecvError;
