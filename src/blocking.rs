@@ -171,7 +171,7 @@ where
 /// assert_eq!(gorun::set_blocking_threads(before), 2000);
 /// ```
 pub fn set_blocking_threads(most: usize) -> usize {
-    assert!(most > 0, "gorun::set_blocking_threads: there has to be one thread at least");
+    assert!(most > 0, "gorun::set_blocking_threads: the limit must be at least 1");
     let before = pool().set_most(most);
     // Relaxed: a number.
     MOST.store(most, Ordering::Relaxed);
@@ -306,8 +306,8 @@ impl Pool {
     fn tell(&self) {
         let _ = writeln!(
             io::stderr(),
-            "gorun: {MAX_THREADS} threads are busy with calls of `blocking`, and more calls wait for one of them; there may be \
-             more threads with GORUN_BLOCKING_THREADS or `gorun::set_blocking_threads`"
+            "gorun: all {MAX_THREADS} threads of `blocking` are busy, and more calls wait for one of them; raise the limit \
+             with GORUN_BLOCKING_THREADS or `gorun::set_blocking_threads`"
         );
     }
 

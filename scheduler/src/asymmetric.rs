@@ -97,9 +97,9 @@ fn heavy_by_membarrier() {
 fn by_hand() {
     if keeping_errno(visit_processors).is_none() {
         crate::unwind::fatal(
-            "membarrier(2) is refused now, and was not when the runtime started; sched_setaffinity(2), sched_getaffinity(2) \
-             or /proc/self/task, which would do instead, are refused as well. Set the seccomp filter before the first \
-             goroutine, or let it allow membarrier",
+            "membarrier(2) is refused now, but was allowed when the runtime started; the substitute for it failed, because \
+             sched_setaffinity(2), sched_getaffinity(2) or /proc/self/task is refused as well. Set the seccomp filter \
+             before the first goroutine, or let it allow membarrier",
         );
     }
     fence(Ordering::SeqCst);

@@ -31,7 +31,7 @@ impl fmt::Display for ThreadLocals {
 pub struct Config {
     /// Worker threads.
     pub workers: usize,
-    /// How many threads more there may be while workers are stuck in goroutines that compute or block.
+    /// The maximum number of additional threads while workers are stuck in goroutines that compute or block.
     pub spare_workers: usize,
     /// Default stack size of a goroutine, in bytes.
     pub stack_size: usize,
@@ -39,10 +39,10 @@ pub struct Config {
     pub warm_stacks: usize,
     /// How long free stacks beyond those stay warm while nobody needs them.
     pub idle_stacks: Duration,
-    /// Whose thread-locals goroutines see; `None`: their own where that can be had ([`isolation`](crate::isolation)), and a
-    /// line on standard error where it can't.
+    /// Which thread-locals goroutines see. `None`: their own where that is available ([`isolation`](crate::isolation));
+    /// otherwise they are pinned, with a line on standard error.
     pub thread_locals: Option<ThreadLocals>,
-    /// If true, there is no such line.
+    /// If true, that line is not printed.
     pub pinned_will_do: bool,
     /// How long a shutdown waits for goroutines to end.
     pub grace: Duration,
@@ -57,7 +57,7 @@ pub struct Config {
 const STACK_SIZE: usize = 240 << 10;
 const WARM_STACKS: usize = 256;
 const IDLE_STACKS: Duration = Duration::from_secs(1);
-/// As many as Go has: against madness, and not a number that programs come to.
+/// Go's limit: a safety limit that sound programs do not reach.
 const SPARE_WORKERS: usize = 10_000;
 /// Workers at most: each is a thread, and each looks at all the others when it finds nothing to do. Go's own bound until
 /// 1.10; a typing error should be an error, and not a million threads.
@@ -68,10 +68,10 @@ const STACK_SIZE_NAME: &str = "GORUN_STACK_SIZE";
 const MAX_SPARE_WORKERS: usize = 1 << 16;
 const SPARE_WORKERS_NAME: &str = "GORUN_SPARE_WORKERS";
 const THREAD_LOCALS: &str = "GORUN_THREAD_LOCALS";
-/// Its value for: isolated where that can be had, pinned else.
+/// The value that selects isolated goroutines where available, and pinned ones otherwise.
 const AUTO: &str = "auto";
 const BLOCKING_THREADS: &str = "GORUN_BLOCKING_THREADS";
-/// Threads for blocking calls at most, for the same reason.
+/// The largest accepted limit on threads for blocking calls, for the same reason.
 const MAX_BLOCKING_THREADS: usize = 1 << 16;
 /// For tests, and so not documented.
 const ALWAYS_MIGRATE: &str = "GORUN_TEST_MIGRATE";
@@ -169,10 +169,11 @@ fn variable(
     }
 }
 
-/// `GORUN_BLOCKING_THREADS`: how many threads the process may have for blocking calls, if it is set.
+/// Returns the value of `GORUN_BLOCKING_THREADS`, the maximum number of threads for blocking calls in the process, if it is
+/// set.
 ///
 /// # Errors
-/// [`ConfigError::Environment`] when it is set to something it does not take.
+/// [`ConfigError::Environment`] if it is set to an invalid value.
 ///
 /// ```
 /// assert!(gorun_scheduler::blocking_threads()?.is_none_or(|n| n > 0));
@@ -184,8 +185,8 @@ pub fn blocking_threads() -> Result<Option<usize>, ConfigError> {
 
 impl Config {
     /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes), `GORUN_SPARE_WORKERS`,
-    /// `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`). `GORUN_BLOCKING_THREADS` is the process's and not a scheduler's
-    /// ([`blocking_threads`]); it is checked here with the others.
+    /// `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`). `GORUN_BLOCKING_THREADS` applies to the process, not to a
+    /// scheduler ([`blocking_threads`]); it is checked here with the others.
     ///
     /// The default number of workers is [`std::thread::available_parallelism`], which knows of CPU affinity and
     /// of cgroup quotas.
@@ -250,7 +251,7 @@ impl Config {
             return Err(ConfigError::ThreadName(self.thread_name.clone()));
         }
         let mode = match (self.thread_locals, isolated::layout()) {
-            // Also where pinned was asked for: a goroutine may be isolated all the same, and workers must know how.
+            // Also if pinned was asked for: single goroutines may still be isolated, and workers must be able to run them.
             (_, Err(Refusal::NotNow(error))) => return Err(ConfigError::Thread(error)),
             (Some(ThreadLocals::Isolated), Err(Refusal::Never(reason))) => {
                 return Err(ConfigError::Isolation(reason.clone()));
@@ -288,7 +289,7 @@ fn tell_of_unknown() {
     }
 }
 
-/// Says on standard error, once, that the default is not what it usually is, and why.
+/// Reports on standard error, once, that goroutines are pinned by default, and why.
 fn tell_once(reason: &Unsupported) {
     use std::io::Write;
     static ONCE: Once = Once::new();
@@ -296,7 +297,8 @@ fn tell_once(reason: &Unsupported) {
         let _ = writeln!(
             std::io::stderr(),
             "gorun: goroutines are pinned to their worker's thread, because they can't have thread-locals of their own here: \
-             {reason}; what they hold over a wait meets their neighbours ({THREAD_LOCALS}={AUTO} says that this will do)"
+             {reason}; what they borrow or lock over a wait stays so for other goroutines of that thread \
+             ({THREAD_LOCALS}={AUTO} accepts this silently)"
         );
     });
 }

@@ -128,7 +128,7 @@ impl Replacing {
                     if !patient && shared.told_of_refusal.is_first() {
                         tell_of(
                             shared,
-                            &format!("no thread more for goroutines that wait: {refused}"),
+                            &format!("no further thread for waiting goroutines: {refused}"),
                             remedy(&refused),
                         );
                     }
@@ -152,20 +152,21 @@ fn want(shared: &Shared, workers: usize) {
 /// For a goroutine that is to have a thread of its own and can't: said once for the runtime.
 pub(crate) fn tell_of_lock(shared: &Shared, refused: &Refused) {
     if shared.told_of_refusal.is_first() {
-        let what =
-            format!("a goroutine waits in lock_os_thread: another thread would be needed for the others: {refused}");
+        let what = format!(
+            "a goroutine waits in lock_os_thread, because the other goroutines would need another thread: {refused}"
+        );
         tell_of(shared, &what, remedy(refused));
     }
 }
 
-const HINT: &str = "Each has a thread of its own until it comes to a call of gorun's. GORUN_SPARE_WORKERS limits them";
+const HINT: &str = "Each keeps its thread until it calls gorun. GORUN_SPARE_WORKERS limits these threads";
 
 fn remedy(refused: &Refused) -> &'static str {
     match refused {
-        Refused::Cap => "GORUN_SPARE_WORKERS or runtime::Builder::spare_workers allows more",
-        Refused::Seats => "Use several runtimes, or fewer locked threads",
+        Refused::Cap => "Raise GORUN_SPARE_WORKERS or runtime::Builder::spare_workers",
+        Refused::Seats => "Use several runtimes, or lock fewer threads",
         Refused::Kernel(_) => {
-            "See ulimit -u and -v, the pids.max of the cgroup, kernel.threads-max. It is tried again, and what needs no thread goes on"
+            "See ulimit -u and -v, the cgroup's pids.max and kernel.threads-max. gorun keeps trying; goroutines that need no further thread go on"
         }
     }
 }

@@ -1,21 +1,21 @@
-//! Workers beyond the configured number: who takes over while one is stuck, and how the number goes back.
+//! Spare workers, beyond the configured number: they take over while a worker is stuck, and retire afterwards.
 //!
-//! A worker is stuck when the goroutine it runs computes or blocks in the kernel and comes to no runtime call. Nothing
-//! can be done about that goroutine, but all the rest of its seat can be had by others (S4 in `seats`); so that as many
-//! run goroutines as are wanted, the monitor brings in workers (`replacing`). When a stuck one comes back there may be more
-//! than are wanted. Whichever worker sees that first and may (it is the home of no pinned goroutine) gives its queue away
-//! and waits in line, for [`KEEP`]; after that its thread ends, and its seat is left for a later one.
+//! A worker is stuck when the goroutine it runs computes or blocks in the kernel and comes to no runtime call. Nothing can
+//! be done about that goroutine, but others can take all the rest of its seat (S4 in `seats`); the monitor brings in
+//! workers (`replacing`) so that the wanted number runs goroutines. When a stuck worker comes back there may be more than
+//! are wanted. The first worker that notices this and may retire (it is the home of no pinned goroutine) gives its queue
+//! away and waits in line, for [`KEEP`]; after that its thread ends, and its seat is left for a later one.
 //!
 //! Used by `monitor` and `replacing` (bring in), `worker` (come back, retire), `lock_thread` (a goroutine with a thread of
 //! its own).
 //!
-//! * **V1.** The crew (`crew`) counts each worker once: as one that *attends* (it runs goroutines, looks for some, or sleeps
-//!   until there are any), or as one that is *stuck*. A worker in line, and a locked goroutine's, is in neither count. They
-//!   change with the seats' `unattended`.
-//! * **V2.** A worker in line is taken out under the lock, by whoever brings it in or by itself when it leaves.
-//! * **V3.** Those that have not begun must not use up all threads: one of those that have may hold what all the others are
-//!   blocked by. So when dozens are stuck, a goroutine begins only where another worker is free: one that attends, and is not
-//!   in a goroutine's first turn. The rest is held back until there is one, and the monitor sees to it that there is, as
+//! * **V1.** The crew (`crew`) counts each worker once: as one that *attends* (it runs goroutines, looks for some, or
+//!   sleeps until there are any), or as one that is *stuck*. A worker in line, and a locked goroutine's worker, are in
+//!   neither count. The counts change with the seats' `unattended`.
+//! * **V2.** A worker in line is taken out under the lock, by the thread that brings it in or by itself when it leaves.
+//! * **V3.** New goroutines must not use up all threads: a goroutine that has begun may hold what all the others are
+//!   blocked by. So when dozens of workers are stuck, a goroutine begins only if another worker is free: one that attends,
+//!   and is not in a goroutine's first turn. The others are held back until there is one, and the monitor brings one in as
 //!   long as threads can be had.
 //! * **V4.** A refusal leaves nothing behind: the seat and its queue go back to the line.
 
@@ -33,11 +33,12 @@ use std::{fmt, io, ptr};
 
 /// How long a worker that is not needed waits to be needed again.
 const KEEP: Duration = Duration::from_secs(2);
-/// So many stuck ones beyond the configured number are dozens (V3). Not fewer: goroutines that block for milliseconds at a
-/// time, each with a connection of its own, do with some 25 threads, and would be slowed down.
+/// V3 applies when this many workers beyond the configured number are stuck. Not fewer: goroutines that block for
+/// milliseconds at a time, each with a connection of its own, do with some 25 threads, and would be slowed down.
 const DOZENS: usize = 32;
 
-/// Starts the thread of the worker on a seat, with the owner's end of its queue, which comes back if there is none.
+/// Starts the thread of the worker on a seat, with the owner's end of its queue, which is returned if no thread can be
+/// started.
 pub(crate) type Start = fn(&Arc<Shared>, usize, RunQueue) -> Result<JoinHandle<()>, (io::Error, RunQueue)>;
 
 #[derive(Debug)]
@@ -48,20 +49,20 @@ pub(crate) struct Spares {
     crew: Crew,
     /// How many are to attend.
     wanted: AtomicUsize,
-    /// Workers that locked goroutines have, and their threads are not counted as spare ones.
+    /// Locked goroutines' workers, whose threads do not count as spare ones.
     aside: AtomicUsize,
-    /// Threads, except those, at most.
+    /// The limit on threads, not counting those of locked goroutines.
     most: usize,
     careful_at: usize,
-    /// V3: dozens are stuck.
+    /// V3: true while dozens are stuck.
     dozens: AtomicBool,
-    /// That, or there may be no stack for a goroutine that is to begin.
+    /// True while dozens are stuck, or there may be no stack for a new goroutine.
     careful: AtomicBool,
     beginning: Lock<()>,
     /// Whether the last attempt was refused, and whether any ever was.
     refusing: AtomicBool,
     refused: AtomicBool,
-    /// Threads that have ended, or are about to, and are in the list still.
+    /// Threads that have ended, or are about to, and are still in the list.
     ended: AtomicUsize,
     peak: AtomicUsize,
     can_bring_in: bool,
@@ -76,23 +77,23 @@ struct Line {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Why there is no worker more.
+/// Why no further worker can be had.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// There are as many as there may be.
+    /// The configured limit is reached.
     Cap,
     /// There is no room for another seat.
     Seats,
-    /// The kernel starts no thread.
+    /// The kernel refused a thread.
     Kernel(io::Error),
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Cap => f.write_str("there are as many threads as there may be"),
-            Refused::Seats => write!(f, "a runtime has {MOST} threads at most"),
-            Refused::Kernel(error) => write!(f, "the system starts no thread: {error}"),
+            Refused::Cap => f.write_str("the limit on threads is reached"),
+            Refused::Seats => write!(f, "a runtime can have at most {MOST} threads"),
+            Refused::Kernel(error) => write!(f, "the system refused a thread: {error}"),
         }
     }
 }
@@ -102,7 +103,7 @@ impl fmt::Display for Refused {
 pub(crate) enum Waited {
     /// The worker is needed again.
     BroughtIn,
-    /// It is not: its thread ends.
+    /// The worker is not needed: its thread ends.
     TooLong,
 }
 
@@ -155,27 +156,27 @@ impl Spares {
         self.wanted.store(workers, Ordering::Relaxed);
     }
 
-    /// Whether there is a worker to bring in for one that is stuck. If not, a goroutine may not be made to wait where it does
-    /// not expect to (`spawn`): it may hold a lock of std's that those want who go first.
+    /// Returns true if a worker can be brought in for one that is stuck. If not, a goroutine must not be made to wait where
+    /// it does not expect to (`spawn`): it may hold a lock of std's that the goroutines that go first want.
     pub(crate) fn can_be_had(&self) -> bool {
         // Relaxed: a hint.
         self.can_bring_in && !self.refusing.load(Ordering::Relaxed)
     }
 
-    /// Whether it is to be asked where a goroutine begins (V3; G3 in `stack/guard`).
+    /// Returns true if the checks before a goroutine begins are on (V3; G3 in `stack/guard`).
     #[inline]
     pub(crate) fn is_careful(&self) -> bool {
         // Relaxed: a hint; what is held back is looked at by the monitor.
         self.careful.load(Ordering::Relaxed)
     }
 
-    /// V3: whether a goroutine begins only where another worker is free.
+    /// V3: returns true if a goroutine begins only if another worker is free.
     pub(crate) fn dozens_are_stuck(&self) -> bool {
         // Relaxed: as in `is_careful`.
         self.dozens.load(Ordering::Relaxed)
     }
 
-    /// By the monitor: whether dozens are stuck (V3). `late`: there may be no stack for what begins.
+    /// Called by the monitor: records whether dozens are stuck (V3). `late`: there may be no stack for a new goroutine.
     pub(crate) fn see_to_care(&self, late: bool) -> bool {
         let dozens = self.stuck() >= self.careful_at;
         // Relaxed, both: see `is_careful`.
@@ -184,8 +185,8 @@ impl Spares {
         dozens
     }
 
-    /// V3: whether a goroutine may begin on `seat`, by its worker: then this is its first turn. One at a time, so that two
-    /// workers do not count on each other.
+    /// V3: called by the worker of `seat`; returns true if a goroutine may begin there, and records its first turn. One
+    /// caller at a time, so that two workers do not count on each other.
     #[cold]
     pub(crate) fn may_begin(&self, seats: &Seats, seat: &Seat) -> bool {
         let _one = self.beginning.lock();
@@ -196,13 +197,14 @@ impl Spares {
         may
     }
 
-    /// V3: whether another worker than that of `seat` is free.
+    /// V3: returns true if a worker other than that of `seat` is free.
     pub(crate) fn another_is_free(seats: &Seats, seat: &Seat) -> bool {
         let mut others = seats.worth_a_look().filter(|other| !ptr::eq(*other, seat));
         others.any(|other| !other.is_unattended() && !other.is_in_first_turn())
     }
 
-    /// By the monitor, of a seat that nothing has moved on for long: its worker is stuck. Whether it was not known to be.
+    /// Called by the monitor for a seat on which nothing has moved for long: marks its worker as stuck. Returns true if it
+    /// was not marked before.
     pub(crate) fn found_stuck(&self, seat: &Seat) -> bool {
         if seat.is_unattended() {
             return false;
@@ -210,14 +212,14 @@ impl Spares {
         self.crew.found_stuck(|| seat.set_unattended(true))
     }
 
-    /// By a worker, about its own seat: if it was found stuck meanwhile it looks after the seat again.
+    /// Called by a worker for its own seat: if it was marked as stuck meanwhile, it attends again.
     pub(crate) fn come_back(&self, seat: &Seat) {
         if seat.is_unattended() && seat.set_unattended(false) {
             self.crew.not_stuck();
         }
     }
 
-    /// By a worker that is not stuck, and not counted as one that attends any more: its seat is for others to look after.
+    /// Called by a worker that is not stuck and no longer counted as attending: leaves its seat unattended.
     pub(crate) fn set_aside(&self, seat: &Seat) {
         // If the monitor has just found it stuck, that was a moment ago.
         if seat.set_unattended(true) {
@@ -225,33 +227,33 @@ impl Spares {
         }
     }
 
-    /// Whether the caller, which attends, is one too many: then it does not count any more, and retires.
+    /// Returns true if the caller, which attends, is one too many: then it is no longer counted, and must retire.
     #[inline]
     pub(crate) fn take_excess(&self) -> bool {
         self.crew.take_excess(self.wanted())
     }
 
-    /// The caller's worker, which attended, becomes a locked goroutine's own.
+    /// Turns the caller's worker, which attended, into a locked goroutine's own.
     pub(crate) fn lend(&self) {
         // Relaxed: a count, that of the threads which may be started.
         self.aside.fetch_add(1, Ordering::Relaxed);
         self.crew.go();
     }
 
-    /// The locked goroutine's worker is one like the others again.
+    /// Turns the locked goroutine's worker back into an ordinary one.
     pub(crate) fn take_back(&self) {
         self.crew.come();
         // Relaxed: as in `lend`.
         self.aside.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The locked goroutine has taken its thread along, which ends now.
+    /// Records that a locked goroutine's thread ends with it.
     pub(crate) fn write_off(&self) {
         // Relaxed: as in `lend`.
         self.aside.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether a worker more was asked for and could not be had, at any time.
+    /// Returns true if a further worker was ever asked for and refused.
     pub(crate) fn were_refused(&self) -> bool {
         // Relaxed: a snapshot.
         self.refused.load(Ordering::Relaxed)
@@ -264,13 +266,13 @@ impl Spares {
         line.threads.len()
     }
 
-    /// How many there were at most.
+    /// The highest number of threads so far.
     pub(crate) fn peak(&self) -> usize {
         // Relaxed: a statistic.
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// Forgets the threads that have ended. Not at each look: there may be thousands.
+    /// Removes the threads that have ended from the list. Not called at each look: there may be thousands.
     fn sweep(&self, line: &mut Line) {
         // Relaxed, both: a count, and what it stands for is looked at. A thread that has counted itself may not have ended.
         if self.ended.load(Ordering::Relaxed) > 0 {
@@ -280,16 +282,16 @@ impl Spares {
         }
     }
 
-    /// One worker more: the last in line, or a new thread.
+    /// Brings in one worker more: the last in line, or a new thread.
     ///
     /// # Errors
-    /// When there are as many as there may be, or the kernel refuses a thread. It may be tried again (V4).
+    /// If the limit is reached, or the kernel refuses a thread. The caller may try again (V4).
     pub(crate) fn bring_in(&self, shared: &Arc<Shared>) -> Result<(), Refused> {
         self.bring_in_up_to(shared, self.most)
     }
 
-    /// One worker more for one that a locked goroutine is about to have for its own: that was asked for, and is no spare one.
-    /// None if there is one too many.
+    /// Brings in a worker to replace one that a locked goroutine is about to own: it is not a spare one. Does nothing if
+    /// there is one too many.
     ///
     /// # Errors
     /// As [`Spares::bring_in`].
@@ -366,14 +368,14 @@ impl Spares {
         }
     }
 
-    /// The seat of a worker whose thread ends.
+    /// Gives back the seat of a worker whose thread ends.
     pub(crate) fn leave(&self, index: usize, queue: RunQueue) {
         self.line.lock().left.push((index, queue));
         // Relaxed: see `sweep`.
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits for the threads to end; `false` leaves them alone.
+    /// Waits for the threads to end; with `false`, leaves them alone.
     pub(crate) fn end(&self, wait: bool) {
         let threads = std::mem::take(&mut self.line.lock().threads);
         for thread in threads.into_iter().filter(|_| wait) {
@@ -420,7 +422,7 @@ mod tests {
         spares.bring_in(&shared).unwrap();
         spares.bring_in(&shared).unwrap();
         assert!(matches!(spares.bring_in(&shared), Err(Refused::Cap)));
-        // One too many attends: nobody more is needed for one that is locked.
+        // One too many attends: no further worker is needed for one that is locked.
         spares.bring_in_for_lock(&shared).unwrap();
         assert_eq!((spares.threads(), spares.crew()), (2, (2, 0)));
         spares.lend();

@@ -168,7 +168,9 @@ impl Handle {
     #[cold]
     fn refuse(&self) -> ! {
         let (id, site) = (self.id(), self.spawned_at());
-        panic!("gorun: goroutine {id}, spawned at {site}, is in the parent of this process, which was forked since")
+        panic!(
+            "gorun: goroutine {id}, spawned at {site}, exists only in the parent process, from which this one was forked later"
+        )
     }
 
     #[inline]

@@ -88,7 +88,10 @@ pub(super) fn look(numbers: &Numbers, libc: &Segment) -> Result<Seen, Failure> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         let stack = libc::mmap(ptr::null_mut(), seen.stack_size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
         if stack == libc::MAP_FAILED {
-            return Err(Failure::refused("no memory to look at thread-locals in", &Error::last_os_error()));
+            return Err(Failure::refused(
+                "no memory for the thread that examines thread-locals",
+                &Error::last_os_error(),
+            ));
         }
         seen.stack = stack as usize;
         let mut attributes = MaybeUninit::uninit();
@@ -105,7 +108,7 @@ pub(super) fn look(numbers: &Numbers, libc: &Segment) -> Result<Seen, Failure> {
         libc::pthread_attr_destroy(attributes.as_mut_ptr());
         libc::munmap(stack, seen.stack_size);
         if code != 0 {
-            return Err(Failure::refused("no thread to look at thread-locals with", &Error::from_raw_os_error(code)));
+            return Err(Failure::refused("no thread to examine thread-locals", &Error::from_raw_os_error(code)));
         }
     }
     Ok(seen)
@@ -254,7 +257,7 @@ impl Seen {
         let changed = self
             .find(self.segment.clone(), |at| self.word(AT_FIRST, at) != self.word(AFTER_MALLOC, at) && !is_error(at));
         match changed.len() {
-            0 if malloc_is_libcs()? => Err(Unsupported::new("malloc leaves no trace")),
+            0 if malloc_is_libcs()? => Err(Unsupported::new("malloc changes no thread-local")),
             0..=MOST_CARRIED => Ok(changed),
             n => Err(Unsupported::new(format!("malloc changes {n} words of its thread-locals"))),
         }
@@ -268,7 +271,7 @@ impl Seen {
         let self_pointers =
             self_pointers.into_iter().map(|at| (at, self.word(AT_FIRST, at) - self.tcb)).collect::<Vec<_>>();
         if !self_pointers.contains(&(0, 0)) || !self_pointers.contains(&(16, 0)) {
-            return Err(Unsupported::new("the control block does not begin as the x86-64 ABI says"));
+            return Err(Unsupported::new("the control block does not begin as the x86-64 ABI requires"));
         }
         let control = self.shots[AT_FIRST].control.as_ptr().cast::<u8>();
         // SAFETY: the field lies in the control block, of which we have a copy in words.
@@ -288,7 +291,7 @@ impl Seen {
         let changed = |at: &isize| self.word(AFTER_MALLOC, *at) != self.word(AFTER_LOCALE, *at);
         let locale = self.find(self.segment.clone(), |at| self.word(AFTER_LOCALE, at) == self.locale);
         let [locale] = locale.into_iter().filter(changed).collect::<Vec<_>>()[..] else {
-            return Err(Unsupported::new("uselocale leaves no trace"));
+            return Err(Unsupported::new("uselocale changes no thread-local"));
         };
         let (carried, load_error) = (self.carried()?, self.load_error());
         let stack_address = self.field(self.stack, "the stack's address")?;

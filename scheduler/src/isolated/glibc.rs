@@ -133,7 +133,7 @@ unsafe fn function<F: Copy>(name: &'static CStr) -> Result<F, Unsupported> {
 pub(super) fn explore() -> Result<Layout, Failure> {
     if cfg!(target_feature = "crt-static") {
         return Err(Unsupported::new(
-            "the program is linked statically (crt-static), so that libc's thread-locals are not apart from its own",
+            "the program is linked statically (crt-static), so libc's thread-locals are in one segment with its own",
         )
         .into());
     }
@@ -202,7 +202,7 @@ pub(super) fn rseq(tcb_size: usize, static_size: usize) -> Result<Option<isize>,
     // The first words of a control block are the ABI's.
     let fits = (-below..=-RSEQ_SIZE).contains(&at) || (128..=tcb_size.cast_signed() - RSEQ_SIZE).contains(&at);
     if !fits {
-        return Err(Unsupported::new(format!("the area for restartable sequences is at {at}, outside of the block")));
+        return Err(Unsupported::new(format!("the area for restartable sequences is at {at}, outside the block")));
     }
     Ok(Some(at))
 }

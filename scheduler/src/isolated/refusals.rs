@@ -98,9 +98,9 @@ fn memory_and_threads_for_the_exploration() {
     if real().is_none() {
         return;
     }
-    let what = "no memory to look at thread-locals in";
+    let what = "no memory for the thread that examines thread-locals";
     is_refusal(refused(&[OUR_STACK], glibc::explore), what, ErrorKind::OutOfMemory);
-    let what = "no thread to look at thread-locals with";
+    let what = "no thread to examine thread-locals";
     is_refusal(refused(&[CLONE, CLONE3], glibc::explore), what, ErrorKind::WouldBlock);
     assert!(glibc::explore().is_ok());
 }
