@@ -50,8 +50,7 @@ pub(crate) fn running_default() -> Option<Remote> {
 ///
 /// When `main` has ended, the goroutines that are left are aborted: they unwind where they wait, run their at-exit handlers
 /// and drop their storage. Goroutines that have not ended within the grace period (10 s; [`Builder::grace`]) are left
-/// behind and named on standard error. Goroutines that plain threads spawn with [`go`](crate::go) meanwhile belong to the
-/// default runtime, not to this one.
+/// behind and named on standard error. What plain threads spawn with [`go`](crate::go) runs in the default runtime.
 ///
 /// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_SPARE_WORKERS` (threads more, while workers are
 /// stuck), `GORUN_STACK_SIZE` (bytes), `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`).
@@ -119,10 +118,9 @@ impl Builder {
         self
     }
 
-    /// The maximum number of additional threads that stand in for workers stuck in goroutines that compute or block in the
-    /// kernel. Default: `GORUN_SPARE_WORKERS`, else 10,000, a safety limit. With 0, such a goroutine holds up its worker.
-    /// Each thread takes 2 MiB of address space (`RUST_MIN_STACK`). The last one is reserved for goroutines that have
-    /// begun. Locked threads do not count.
+    /// The maximum number of threads that stand in for workers stuck in goroutines that compute or block. Default:
+    /// `GORUN_SPARE_WORKERS`, else 10,000, a safety limit. With 0, such a goroutine holds up its worker. Each takes 2 MiB
+    /// of address space (`RUST_MIN_STACK`). The last one is for goroutines that have begun. Locked threads do not count.
     ///
     /// ```
     /// let runtime = gorun::runtime::Builder::new().workers(1).spare_workers(8).build()?;
@@ -179,10 +177,9 @@ impl Builder {
         self
     }
 
-    /// Selects the thread-locals that goroutines see, unless
-    /// [`gorun::Builder::thread_locals`](crate::Builder::thread_locals) overrides it. Default: `GORUN_THREAD_LOCALS`
-    /// (`isolated`, `pinned` or `auto`); else their own where that is available ([`isolation`]), and otherwise those of
-    /// their worker's thread. In the last case a line on standard error says so, once, unless the variable is `auto`.
+    /// The thread-locals that goroutines see, unless their own builder overrides it. Default: `GORUN_THREAD_LOCALS`
+    /// (`isolated`, `pinned` or `auto`); else their own where that is available ([`isolation`]), and otherwise their
+    /// worker's. In the last case a line on standard error says so, once, unless the variable is `auto`.
     ///
     /// ```
     /// use gorun::runtime::{Builder, ThreadLocals};
