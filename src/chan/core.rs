@@ -41,10 +41,10 @@ pub(crate) fn arm_of(token: Token) -> Option<usize> {
     token.index().map(|index| index / 2)
 }
 
-/// Until when a receiver waits for a value that was promised before it looks after its deadline, its abort and its other
-/// arms again: see `state`. Not in models, where time passes at once; there a promise is waited for.
+/// The time until which a receiver waits for a promised value before it checks its deadline, its abort and its other arms
+/// again: see `state`. `None` in models, where time passes at once; there the wait has no limit.
 pub(crate) fn patience() -> Option<Instant> {
-    /// Long for an expression, and for the turn of the goroutine that makes it; short for who has a deadline.
+    /// Long for an expression, and for the turn of the goroutine that computes it; short for a caller with a deadline.
     const PATIENCE: Duration = Duration::from_millis(10);
     (!cfg!(any(loom, shuttle))).then(|| Instant::now() + PATIENCE)
 }
@@ -66,26 +66,26 @@ pub(crate) struct Core<T> {
 impl<T> UnwindSafe for Core<T> {}
 impl<T> RefUnwindSafe for Core<T> {}
 
-/// Whose the sending side is, and with it the right to close.
+/// The owner of the sending side, which has the right to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SentBy {
     /// Users have handles of both sides, and each may close.
     Users,
-    /// The library sends, or nobody does: only it may close. Receivers have handles that were handed out to others too.
+    /// Only the library sends, if anyone, and only it may close. Other parties have handles of the same receiving side.
     Library,
-    /// As the library's; and what is due is looked at by those who receive (`timed`).
+    /// Like the library's; in addition, receiving operations check whether the timer is due (`timed`).
     Timer,
 }
 
-/// A close that has happened, and of which nobody has been told yet: see [`Core::begin_close`].
+/// A close that has happened, but whose waiters have not been woken yet: see [`Core::begin_close`].
 #[must_use = "those who wait are to be told"]
 pub(crate) struct Closing {
     first: bool,
     watched: bool,
 }
 
-/// Another one for each channel that is selected from, not 0. (Where a channel lies would not do: of those that live for one
-/// select, one after the other, each lies where the last one did.)
+/// A number other than 0, different for each channel that is selected from. (Its address would not do: channels that each
+/// live for one select often have the same address.)
 #[cold]
 fn first_seed() -> u32 {
     static LAST: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -129,7 +129,7 @@ impl<T> Core<T> {
         self.state.note() & side.bit() != 0
     }
 
-    /// As [`Core::may_proceed`], or it may turn out so when it is tried ([`Side::bits`]).
+    /// Like [`Core::may_proceed`], but also true if only a try can tell ([`Side::bits`]).
     #[inline]
     pub(crate) fn is_worth_trying(&self, side: Side) -> bool {
         self.state.note() & side.bits() != 0
@@ -141,7 +141,7 @@ impl<T> Core<T> {
         self.state.note() & TIMED != 0
     }
 
-    /// What [`Core::is_worth_trying`] looks at: of which one of the side's bits ([`Side::bits`]) says it.
+    /// The bits that [`Core::is_worth_trying`] checks: any of the side's bits ([`Side::bits`]).
     #[inline]
     pub(crate) fn as_note(&self) -> Note<'_> {
         self.state.as_note()
@@ -251,21 +251,22 @@ impl<T> Core<T> {
         self.finish_close(closing);
     }
 
-    /// By who receives: does nothing if it is not theirs to close.
+    /// Called by a receiver: does nothing if receivers may not close the channel.
     pub(super) fn close_by_receiver(&self) {
         if self.sent_by == SentBy::Users {
             self.close();
         }
     }
 
-    /// The close alone, for one who holds a lock: wakes nobody. [`Core::finish_close`] follows without the lock.
+    /// Only closes, for a caller that holds a lock: it wakes no waiter. [`Core::finish_close`] must follow without the
+    /// lock.
     pub(crate) fn begin_close(&self) -> Closing {
         let mut state = self.lock();
         let first = state.close();
         Closing { first, watched: state.release() }
     }
 
-    /// Tells all who wait. Wakers are anybody's code.
+    /// Wakes all waiters. Wakers are foreign code.
     pub(crate) fn finish_close(&self, closing: Closing) {
         if closing.watched {
             self.tell_watchers();

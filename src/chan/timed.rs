@@ -1,13 +1,14 @@
 //! The channel of a timer: the end that the timer has, and what it does to the other.
 //!
-//! Used by `time::alarm`, under the lock of the scheduler's timers: so nobody is woken here, and nothing yields. The
-//! timer's end does not keep the channel, and its going does not close it; the channel keeps the timer.
+//! Used by `time::alarm`, under the lock of the scheduler's timers: so no goroutine is woken here, and nothing yields. The
+//! timer's end does not keep the channel alive, and dropping it does not close the channel; the channel keeps the timer
+//! alive.
 //!
-//! A timer rings when a worker gets round to it. Those who wait have to wait for that; those who ask, by an operation that
-//! does not wait or that is still to decide whether it waits, look at the time themselves: [`Core::fresh`] and
-//! [`Core::freshen`] let the timer ring if it is due. (So does Go, since 1.23, for timers in whose channels nobody waits.)
-//! The note of such a channel always says TIMED, and never PLAIN or QUIET, so that an operation on another channel pays
-//! nothing for it. As the timers' lock comes before a channel's, that is done with no channel's lock held.
+//! A timer fires when a worker gets round to it, and waiting goroutines have to wait for that. Operations that do not wait,
+//! or have yet to decide whether to wait, check the time themselves: [`Core::fresh`] and [`Core::freshen`] fire the timer
+//! if it is due. (Go does so since 1.23 for timers on whose channels no goroutine waits.) The note of such a channel always
+//! says TIMED, and never PLAIN or QUIET, so that an operation on another channel pays nothing for it. As the timers' lock
+//! comes before a channel's, no channel's lock is held meanwhile.
 
 use super::core::Core;
 use super::locked::Locked;
@@ -96,7 +97,7 @@ impl TimerEnd {
 }
 
 impl<T> Core<T> {
-    /// Sees to it that what is due is in the channel of a timer. With no channel's lock held.
+    /// Fires the channel's timer if it is due. No channel's lock may be held.
     #[inline]
     pub(crate) fn freshen(&self) {
         if self.is_timed() {
@@ -111,7 +112,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// The same, for an operation that has the lock: it is released meanwhile.
+    /// Like `fresh`, for an operation that holds the lock: it is released meanwhile.
     #[inline]
     pub(super) fn fresh<'a>(&'a self, state: Locked<'a, T>) -> Locked<'a, T> {
         if state.is_timed() && state.len() == 0 && self.timer().is_some_and(SendingTimer::is_due) {

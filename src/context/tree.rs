@@ -4,33 +4,32 @@
 //! a lock of its own, for a few lines.
 //!
 //! * **T1.** A node ends once: the first to set `ended`, under its lock, also closes its channel, under the same lock, and
-//!   wakes those who waited there, later. Whoever reads an `ended` with [`CLOSING`] passes the lock before it answers. So an
-//!   error that was told implies a closed channel, and a closed channel an error.
-//! * **T2.** Whoever wants to hang something below a node does it under the node's lock and only while the node has not
-//!   ended. So nothing is added to a node that has ended.
+//!   wakes those who waited there, later. A reader that finds `ended` with [`CLOSING`] passes the lock before it returns.
+//!   So an error implies a closed channel, and a closed channel an error.
+//! * **T2.** Something is added below a node only under the node's lock and only while the node has not ended.
 //! * **T3.** No two nodes' locks are held at once, and under none of them anything of a user's is dropped, anybody woken
 //!   or a timer set. (A user's closures hang in `children`: what is taken out there is dropped after unlocking.) A
 //!   channel's lock is taken under a node's, and never the other way round.
 //! * **T4.** Nothing here calls itself along the tree, whose depth the stack need not have.
-//! * **T5.** What hangs below a node that has ended is taken out only by one who has seen to it that all below has ended.
-//!   So one who comes to a node that another has ended finds there whatever may be alive still, and ends it too.
+//! * **T5.** The entries below a node that has ended are taken out only by a thread that has ended all nodes below. So a
+//!   thread that comes to a node that another has ended still finds there every node that may be alive, and ends it too.
 //!
-//! A cancel goes through the tree twice. First it ends all nodes below, those below nodes that others have ended included
-//! (T5); nothing but our own code runs meanwhile. Then nothing is alive any more, whatever happens next: it takes the
-//! tables away, stops timers, calls functions, and wakes those who wait, whose wakers are users' code.
+//! A cancel goes through the tree twice. First it ends all nodes below, including those below nodes that others have ended
+//! (T5); no user code runs meanwhile. After that, nothing below is alive, and it takes the tables away, stops timers, calls
+//! functions, and wakes the waiters, whose wakers are user code.
 //!
 //! # The bad interleavings
 //!
 //! * A child is made while its parent ends. T2: it is in the table and is found there, or it sees the end and ends.
-//! * The channel is asked for while the node ends: it is made under the lock, closed if `ended` is set; who ends the
-//!   node sets `ended` and looks for the channel under the same lock.
+//! * The channel is asked for while the node ends: it is made under the lock, closed if `ended` is set; ending the node
+//!   sets `ended` and looks for the channel under the same lock.
 //! * A child is dropped while its parent ends: the parent has a weak reference, which it can turn into a strong one or
 //!   can't; in the first case the child ends and is dropped by the parent's canceler, in the second nobody has it.
 //! * The deadline passes while its timer is being set up: see [`Node::end_at`].
 //! * A deadline ends a node in the middle and is held up; a cancel from above comes, finds the node ended, and returns while
 //!   what is below lives on. Not with T5: the node has its table still.
 //! * A cancel of the root wakes a waker that cancels the root, which has ended: that second cancel returns at once, and may
-//!   rely on what the first has not got to yet. Hence nobody is woken before all has ended.
+//!   rely on what the first has not got to yet. Hence no waiter is woken before all nodes have ended.
 
 use super::children::{Child, Children, Place};
 use super::error::{Cause, ContextError};
@@ -49,7 +48,7 @@ pub(super) type Done = Infallible;
 const ALIVE: u8 = 0;
 const CANCELED: u8 = 1;
 const DEADLINE_EXCEEDED: u8 = 2;
-/// T1: beside one of those two, until the channel is closed.
+/// T1: set together with one of those two, until the channel is closed.
 const CLOSING: u8 = 4;
 
 pub(super) struct Node {
@@ -72,13 +71,13 @@ struct State {
     place: Option<Place>,
 }
 
-/// The cause of a context's end whose deadline can't pass any more.
+/// The cause of the end of a context whose deadline can no longer pass.
 const LOST: &str = "the runtime that kept the context's deadline has ended";
 
-/// A node that is still to be ended, and why.
+/// A node that must still be ended, and the reason.
 type ToEnd = (Arc<Node>, ContextError, Option<Cause>);
 
-/// What is to be done for a node that has ended, with no lock held, when all below has ended.
+/// What remains to be done, without a lock, for a node that has ended, after all nodes below have ended.
 struct Duty {
     node: Arc<Node>,
     closing: Option<Closing>,
@@ -179,7 +178,7 @@ impl Node {
         done
     }
 
-    /// Ends this node and all below it, before it returns, whoever else is about it.
+    /// Ends this node and all nodes below it before it returns, even if other threads are ending some of them.
     pub(super) fn cancel(self: &Arc<Node>, error: ContextError, cause: Option<Cause>) {
         // Dropped last, as that may panic: `end` has no use for it where another has ended the node.
         let _last = cause.clone();
@@ -201,8 +200,8 @@ impl Node {
         duties.into_iter().for_each(Duty::fulfil);
     }
 
-    /// T1; puts what hangs below into `left`, to be ended for the same reason as this node. `None` if another has ended it
-    /// and nothing may be alive below.
+    /// T1. Puts the nodes below into `left`, to be ended for the same reason as this node. Returns `None` if another thread
+    /// has ended it and nothing below may be alive.
     fn end(self: Arc<Node>, error: ContextError, cause: Option<Cause>, left: &mut Vec<ToEnd>) -> Option<Duty> {
         let (closing, timer) = {
             let mut state = lock(&self.state);

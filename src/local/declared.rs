@@ -2,8 +2,8 @@
 //! goroutines with thread-locals of their own find its value.
 //!
 //! * **K1.** A key's index is given once, from 1, and no other key has it: what the record holds under it is a `T`.
-//! * **K4.** A key is invariant in `T`: whoever reads its value believes what whoever stored it believed. (A covariant one
-//!   would let a scope of `fn(&'static str)` be read as `fn(&str)`, which may be called with what soon dangles.)
+//! * **K4.** A key is invariant in `T`: a value is read with the type with which it was stored. (With a covariant key, a
+//!   scope of `fn(&'static str)` could be read as `fn(&str)`, and called with a reference that soon dangles.)
 
 use super::AccessError;
 use gorun_scheduler::{Kind, Locals, Unavailable};
@@ -43,8 +43,8 @@ impl<T: 'static> Mirror<T> {
     }
 
     /// # Safety
-    /// By the key's kind only: what is written is what [`Kind::mirrored`] says. (The macro's mirror has a name, which the
-    /// initialiser that the macro is given can say as well.)
+    /// Only the key's kind may call this, and must write what [`Kind::mirrored`] returns. (The macro's mirror has a name,
+    /// which the initialiser that is passed to the macro can also use.)
     #[doc(hidden)]
     #[inline]
     pub unsafe fn set(&self, value: *mut u8) {
