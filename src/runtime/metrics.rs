@@ -15,7 +15,7 @@ pub struct Metrics {
     pub spare_workers: usize,
     /// Worker threads that there are now, whatever they do.
     pub threads: usize,
-    /// The most there were.
+    /// The highest number of threads so far.
     pub peak_threads: usize,
     /// Workers whose goroutine has come to no runtime call for 20 ms or more.
     pub stuck_workers: usize,
