@@ -50,7 +50,8 @@ pub(crate) fn running_default() -> Option<Remote> {
 ///
 /// When `main` has ended, the goroutines that are left are aborted: they unwind where they wait, run their at-exit handlers
 /// and drop their storage. Goroutines that have not ended within the grace period (10 s; [`Builder::grace`]) are left
-/// behind and named on standard error. What plain threads spawn with [`go`](crate::go) runs in the default runtime.
+/// behind and named on standard error. (With `panic = "abort"` nothing can unwind: goroutines that have begun just stop, as
+/// in Go.) What plain threads spawn with [`go`](crate::go) runs in the default runtime.
 ///
 /// Settings come from the environment: `GORUN_MAXPROCS` (workers), `GORUN_SPARE_WORKERS` (threads more, while workers are
 /// stuck), `GORUN_STACK_SIZE` (bytes), `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`).
@@ -355,7 +356,10 @@ impl Runtime {
             Err(error) => panic!("gorun::run: {error}"),
         };
         let grace = self.scheduler.grace();
-        if let Err(left) = self.shutdown(grace) {
+        // Without unwinding they just stop, as Go's do.
+        if let Err(left) = self.shutdown(grace)
+            && cfg!(panic = "unwind")
+        {
             let _ = write!(std::io::stderr(), "gorun: {left}");
         }
         match result {

@@ -80,7 +80,8 @@ const PREFIX: &str = "GORUN_";
 /// What users may set. What begins with one of [`NOT_TOLD`] is for tests and workarounds, and passes in silence.
 const KNOWN: [&str; 6] = [MAXPROCS, STACK_SIZE_NAME, SPARE_WORKERS_NAME, THREAD_LOCALS, BLOCKING_THREADS, SCHEDTRACE];
 const NOT_TOLD: [&str; 2] = ["GORUN_TEST_", "GORUN_NO_"];
-const GRACE: Duration = Duration::from_secs(10);
+/// Without unwinding, goroutines that have begun can't be asked to end, so that it would be in vain to wait for them.
+const GRACE: Duration = Duration::from_secs(if cfg!(panic = "unwind") { 10 } else { 0 });
 
 /// Why a runtime could not be made.
 #[derive(Debug)]

@@ -353,7 +353,8 @@ pub fn checkpoint() {
 /// ```
 #[inline]
 pub fn unwind_if_ending() {
-    if let Some(g) = current::goroutine()
+    if cfg!(panic = "unwind")
+        && let Some(g) = current::goroutine()
         // Relaxed: if another's end was seen that this runtime's end has caused, that came after ENDING, and after the
         // Acquire of the one who has acted on its ABORT.
         && g.requests.load(Ordering::Relaxed) & (ABORT | ENDING) != 0
@@ -414,7 +415,9 @@ fn heed(g: &Goroutine, cancels: bool) {
     if !cancels && g.mode.get() == ThreadLocals::Pinned {
         return;
     }
+    // Without unwinding (`panic = "abort"`) a goroutine that has begun can't be ended from inside.
     if cancels
+        && cfg!(panic = "unwind")
         // Acquire: what came before an ABORT, for those who see our end (`unwind_if_ending`).
         && g.requests.load(Ordering::Acquire) & ABORT != 0
         && !g.exiting.get()

@@ -98,6 +98,9 @@ pub fn is_panic(payload: &(dyn Any + Send)) -> bool {
 /// So it says on standard error which goroutine it was, and unwinds: to a `catch_unwind` in the destructor, if there is one,
 /// and else to the end of the process.
 ///
+/// # Aborts
+/// In a program built with `panic = "abort"`, where nothing can unwind: with a message, and the process.
+///
 /// ```
 #[doc = include_str!("examples.txt")]
 /// let (tx, rx) = std::sync::mpsc::channel();
@@ -117,6 +120,9 @@ pub fn goexit() -> ! {
         crate::current::goroutine().is_some(),
         "gorun: goexit called outside a goroutine; only what `go` or `run` started can be ended by it: return instead"
     );
+    if !cfg!(panic = "unwind") {
+        fatal("goexit unwinds, and this program is built with panic = \"abort\": return instead");
+    }
     if std::thread::panicking() {
         report_exit_in_unwinding(std::panic::Location::caller());
     }

@@ -12,8 +12,19 @@ thread_local! {
 }
 
 fn main() {
+    if std::env::args().nth(1).is_some_and(|what| what == "goexit") {
+        gorun::run(|| drop(gorun::go(|| gorun::goexit()).join()));
+        return;
+    }
     let mode = Builder::new().build().expect("a runtime").thread_locals();
     gorun::run(|| {
+        // Left when `run` ends: one that waits, and one that does not.
+        let (keep, wait) = gorun::channel::<()>(0);
+        gorun::go(move || wait.recv());
+        gorun::go(|| loop {
+            gorun::yield_now();
+        });
+        std::mem::forget(keep);
         for _ in 0..3 {
             let handles: Vec<_> = (1..=1000).map(|n| gorun::go(move || work(n, mode))).collect();
             for (n, handle) in (1..).zip(handles) {
