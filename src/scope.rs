@@ -167,6 +167,10 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
+        if self.process != gorun_scheduler::process() {
+            // B1: the scope does not wait in a child that was forked inside it, so nothing may begin there.
+            return Err(SpawnError::Forked);
+        }
         self.running.add(1);
         let slot: Slot<T> = Arc::new(Mutex::new(None));
         let body = Body { f, slot: slot.clone(), panicked: self.panicked.clone() };

@@ -137,6 +137,14 @@ fn a_scope_forked_inside_ends_with_a_panic() {
             gorun::scope(|s| {
                 s.go(|| never.recv().is_err());
                 forked = Some(fork());
+                if forked == Some(None) {
+                    // It could outlive what it borrows: here the scope does not wait.
+                    let outlives = s.spawn(gorun::Builder::new(), || ());
+                    assert!(
+                        matches!(outlives, Err(gorun::SpawnError::Forked)),
+                        "a goroutine of the child's in the parent's scope"
+                    );
+                }
                 drop(keep);
             });
         }));

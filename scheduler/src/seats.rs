@@ -180,6 +180,7 @@ impl Seat {
         self.rounds.store(0, Ordering::Relaxed);
         self.look_at.store(0, Ordering::Relaxed);
         self.long_turn.store(0, Ordering::Relaxed);
+        self.first_turn.store(u32::MAX, Ordering::Relaxed);
         // A worker had left it unattended (S4); that one was not counted as stuck.
         let _was = self.set_unattended(false);
     }
@@ -247,9 +248,9 @@ impl Seat {
 
     /// Whether its worker is in the first turn of a goroutine, as far as that was watched.
     pub(crate) fn is_in_first_turn(&self) -> bool {
-        // Relaxed, all: V3 in `spares` is a guess.
-        !self.running.load(Ordering::Relaxed).is_null()
-            && self.first_turn.load(Ordering::Relaxed) == self.rounds.load(Ordering::Relaxed)
+        // Relaxed, both: V3 in `spares` is a guess. The end of each turn begins another round. What is running is not asked for:
+        // that is noted when the goroutine has its stack, and meanwhile another worker would count on this one.
+        self.first_turn.load(Ordering::Relaxed) == self.rounds.load(Ordering::Relaxed)
     }
 
     /// A started goroutine goes back to its worker. Dekker pair with [`Seat::announce_sleep`]: push (SeqCst), then

@@ -233,11 +233,11 @@ impl Spares {
         self.crew.take_excess(self.wanted())
     }
 
-    /// Turns the caller's worker, which attended, into a locked goroutine's own.
+    /// Turns the caller's worker, whose place among those that attend has been handed over
+    /// ([`Spares::bring_in_for_lock`]), into a locked goroutine's own.
     pub(crate) fn lend(&self) {
         // Relaxed: a count, that of the threads which may be started.
         self.aside.fetch_add(1, Ordering::Relaxed);
-        self.crew.go();
     }
 
     /// Turns the locked goroutine's worker back into an ordinary one.
@@ -287,34 +287,39 @@ impl Spares {
     /// # Errors
     /// If the limit is reached, or the kernel refuses a thread. The caller may try again (V4).
     pub(crate) fn bring_in(&self, shared: &Arc<Shared>) -> Result<(), Refused> {
-        self.bring_in_up_to(shared, self.most)
+        let mut line = self.line.lock();
+        // Before it begins: it may retire at once.
+        self.crew.come();
+        self.bring_in_up_to(&mut line, shared, self.most).inspect_err(|_| self.crew.go())
     }
 
-    /// Brings in a worker to replace one that a locked goroutine is about to own: it is not a spare one. Does nothing if
-    /// there is one too many.
+    /// Brings in a worker in the place of the caller's, which attends, and which a locked goroutine is about to own
+    /// ([`Spares::lend`] follows): it is not a spare one. Brings in none if there is one too many. If it is refused, the
+    /// caller's worker attends as before.
+    ///
+    /// The caller's place in the counts is handed over: from here on its successor is counted, and it is not. If the successor
+    /// were counted first, and the caller's worker left afterwards, any worker (the successor too) could find one too many in
+    /// between and retire, and nobody might be left.
     ///
     /// # Errors
     /// As [`Spares::bring_in`].
     pub(crate) fn bring_in_for_lock(&self, shared: &Arc<Shared>) -> Result<(), Refused> {
-        if self.crew().0 > self.wanted() {
+        if self.take_excess() {
             return Ok(());
         }
-        self.bring_in_up_to(shared, usize::MAX)
+        self.bring_in_up_to(&mut self.line.lock(), shared, usize::MAX)
     }
 
-    fn bring_in_up_to(&self, shared: &Arc<Shared>, most: usize) -> Result<(), Refused> {
-        let mut line = self.line.lock();
-        // Before it begins: it may retire at once.
-        self.crew.come();
+    /// One that is counted already.
+    fn bring_in_up_to(&self, line: &mut Line, shared: &Arc<Shared>, most: usize) -> Result<(), Refused> {
         if let Some(index) = line.waiting.pop() {
             shared.seats.get(index).unpark();
             return Ok(());
         }
-        let outcome = self.start_one(&mut line, shared, most);
+        let outcome = self.start_one(line, shared, most);
         // Relaxed, all: hints and statistics.
         self.refusing.store(outcome.is_err(), Ordering::Relaxed);
         if outcome.is_err() {
-            self.crew.go();
             self.refused.store(true, Ordering::Relaxed);
         } else {
             self.peak.fetch_max(line.threads.len(), Ordering::Relaxed);
@@ -424,12 +429,37 @@ mod tests {
         assert!(matches!(spares.bring_in(&shared), Err(Refused::Cap)));
         // One too many attends: no further worker is needed for one that is locked.
         spares.bring_in_for_lock(&shared).unwrap();
-        assert_eq!((spares.threads(), spares.crew()), (2, (2, 0)));
+        assert_eq!((spares.threads(), spares.crew()), (2, (1, 0)));
         spares.lend();
         spares.bring_in_for_lock(&shared).unwrap();
-        assert_eq!((spares.threads(), spares.crew()), (3, (2, 0)));
-        assert!(matches!(spares.bring_in(&shared), Err(Refused::Cap)), "the locked one does not count");
+        assert_eq!((spares.threads(), spares.crew()), (3, (1, 0)));
+        spares.lend();
+        // The two that are locked do not count.
+        spares.bring_in(&shared).unwrap();
+        assert!(matches!(spares.bring_in(&shared), Err(Refused::Cap)));
         assert!(spares.take_excess() && !spares.take_excess());
+    }
+
+    #[test]
+    fn nobody_is_one_too_many_while_a_thread_is_being_locked() {
+        let shared = shared(1, 1, start);
+        let spares = &shared.spares;
+        spares.bring_in(&shared).unwrap();
+        spares.bring_in_for_lock(&shared).unwrap();
+        assert!(
+            !spares.take_excess(),
+            "the successor would retire, and then the locked one be counted off: nobody is left"
+        );
+        spares.lend();
+        assert_eq!(spares.crew(), (1, 0));
+    }
+
+    #[test]
+    fn a_lock_that_is_refused_leaves_the_worker_as_it_was() {
+        let shared = shared(1, 1, refuse);
+        shared.spares.crew.come();
+        assert!(shared.spares.bring_in_for_lock(&shared).is_err());
+        assert_eq!(shared.spares.crew(), (1, 0));
     }
 
     #[test]
@@ -463,11 +493,8 @@ mod tests {
         assert!(spares.see_to_care(false) && spares.is_careful());
         let (a, b) = (seat(2 + DOZENS), seat(3 + DOZENS));
         assert!(spares.may_begin(&shared.seats, a));
-        // It runs that goroutine now.
-        a.running.store(ptr::dangling_mut(), Ordering::Relaxed);
         assert!(!spares.may_begin(&shared.seats, b), "the last free one is for those that have begun");
         a.rounds.store(1, Ordering::Relaxed);
         assert!(spares.may_begin(&shared.seats, b), "that turn is over");
-        a.running.store(ptr::null_mut(), Ordering::Relaxed);
     }
 }

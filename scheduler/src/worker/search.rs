@@ -318,8 +318,15 @@ impl Worker {
             let seats = shared.seats.worth_a_look();
             seats.filter(|seat| seat.is_neglected() && !std::ptr::eq(*seat, mine))
         };
-        for seat in neglected().filter(|seat| seat.timers.earliest() != NEVER) {
-            fire_timers(&seat.timers, &self.processor, &mut self.due, TIMERS);
+        let mut any = false;
+        for seat in neglected() {
+            any = true;
+            if seat.timers.earliest() != NEVER {
+                fire_timers(&seat.timers, &self.processor, &mut self.due, TIMERS);
+            }
+        }
+        if !any {
+            return None;
         }
         let woken = neglected().find_map(|seat| seat.next.steal());
         let begun = woken.or_else(|| neglected().find_map(|seat| seat.stealer.steal_ready()));
