@@ -490,3 +490,86 @@ fn a_goroutine_may_fork_on_its_way_out() {
     }
     passes("a_goroutine_may_fork_on_its_way_out", &[]);
 }
+
+#[test]
+fn what_waits_for_a_timer_of_the_parent_does_not_hang() {
+    if is_child() {
+        let long = Duration::from_secs(3600);
+        let never = || gorun::time::after(long);
+        let (a, b, c, d, e) = (never(), never(), never(), never(), never());
+        let ticker = gorun::time::Ticker::new(long);
+        let timer = gorun::time::Timer::new(long);
+        let _made = timer.channel();
+        let rung = gorun::time::after(Duration::ZERO);
+        until(|| !rung.is_empty());
+        in_fork(|| {
+            // As from a timer whose runtime has ended.
+            assert!(a.recv().is_err());
+            assert_eq!(b.recv_timeout(long), Err(gorun::chan::RecvTimeoutError::Closed));
+            assert_eq!(c.try_recv(), Err(gorun::chan::TryRecvError::Closed));
+            gorun::select! { recv(d) -> at => assert!(at.is_err()) }
+            let mut select = gorun::select::Select::new();
+            select.recv(&e);
+            assert_eq!(select.ready(), 0);
+            assert!(ticker.channel().recv().is_err());
+            assert!(timer.channel().recv().is_err());
+            // What had rung is there.
+            assert!(rung.recv().is_ok());
+            everything();
+        });
+        // In the parent nothing has changed.
+        assert_eq!(a.try_recv(), Err(gorun::chan::TryRecvError::Empty));
+        return;
+    }
+    passes("what_waits_for_a_timer_of_the_parent_does_not_hang", &[]);
+}
+
+#[test]
+fn a_deadline_of_the_parents_holds_in_the_child() {
+    if is_child() {
+        let soon = Duration::from_millis(50);
+        let (ctx, _cancel) = gorun::context::background().with_timeout_cause(soon, "too slow");
+        let (derived, _cancel) = ctx.with_cancel();
+        let (polled, _cancel) = ctx.with_cancel();
+        let (kept, cancel) = gorun::context::background().with_timeout(Duration::from_secs(3600));
+        in_fork(|| {
+            assert!(derived.done().recv().is_err());
+            assert_eq!(derived.cause().unwrap().to_string(), "too slow");
+            until(|| polled.err().is_some());
+            assert!(kept.err().is_none());
+            cancel.cancel();
+            assert!(kept.done().recv().is_err());
+        });
+        assert!(derived.done().recv().is_err());
+        return;
+    }
+    passes("a_deadline_of_the_parents_holds_in_the_child", &[]);
+}
+
+/// Forks when it is woken, and tells how the child ended.
+struct ForkOnWake(std::sync::mpsc::SyncSender<Option<i32>>);
+
+impl std::task::Wake for ForkOnWake {
+    fn wake(self: Arc<Self>) {
+        if let Some(pid) = fork() {
+            self.0.send(wait_for(pid).code()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_child_forked_by_a_waker_on_a_worker_ends_when_it_returns() {
+    if is_child() {
+        let (tells, told) = std::sync::mpsc::sync_channel(1);
+        // A neighbour whose turn the child must not have a second time.
+        let turns = gorun::go(|| (0..100).map(|_| gorun::time::sleep(Duration::from_millis(1))).count());
+        let rung = gorun::time::after(Duration::from_millis(20));
+        let mut waits = std::pin::pin!(rung.recv_async());
+        let waker = std::task::Waker::from(Arc::new(ForkOnWake(tells)));
+        assert!(waits.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        assert_eq!(told.recv(), Ok(Some(0)));
+        assert_eq!(turns.join().unwrap(), 100);
+        return everything();
+    }
+    passes("a_child_forked_by_a_waker_on_a_worker_ends_when_it_returns", &[]);
+}

@@ -105,6 +105,43 @@ fn what_was_refused_is_had_when_the_limit_is_lifted() {
 }
 
 #[test]
+fn a_start_that_is_refused_at_any_step_leaves_no_thread_behind() {
+    const NAME: &str = "a_start_that_is_refused_at_any_step_leaves_no_thread_behind";
+    let said = alone(NAME, || {
+        let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+        let allow = |n: u64| {
+            let limit = libc::rlimit { rlim_cur: n, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: valid for the duration of the call.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }, 0);
+        };
+        let build = || Builder::new().workers(3).build();
+        // The starter's thread stays.
+        drop(build().unwrap());
+        let before = threads();
+        // One thread more each time. Others of the same user only make more steps of it.
+        let mut refused = 0;
+        let runtime = loop {
+            allow(before as u64 + refused);
+            match build() {
+                Ok(runtime) => break runtime,
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.contains("ulimit -u"), "{text}");
+                    // They are joined, and gone from the kernel's list in a moment.
+                    until(|| threads() == before);
+                }
+            }
+            refused += 1;
+            assert!(refused < 10_000, "the limit is lifted by so much");
+        };
+        assert!(refused >= 4, "three workers and the monitor: {refused}");
+        assert_eq!(runtime.run(|| gorun::go(|| 4).join().unwrap()), 4);
+        until(|| threads() == before);
+    });
+    assert!(said.is_none_or(|stderr| lines(&stderr).is_empty()));
+}
+
+#[test]
 fn at_the_end_those_that_have_begun_go_on() {
     const NAME: &str = "at_the_end_those_that_have_begun_go_on";
     let said = alone(NAME, || {

@@ -142,7 +142,11 @@ impl fmt::Display for ConfigError {
                 write!(f, "goroutines can't have thread-locals of their own here: {reason}")
             }
             ConfigError::Stack(error) => write!(f, "the default stack size: {error}"),
-            ConfigError::Thread(error) => write!(f, "a thread could not be started: {error}"),
+            ConfigError::Thread(error) => write!(
+                f,
+                "a thread could not be started: {error}; see ulimit -u and -v, the pids.max of the cgroup, \
+                 kernel.threads-max, or build the runtime with fewer workers"
+            ),
         }
     }
 }

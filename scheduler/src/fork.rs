@@ -101,7 +101,8 @@ pub(crate) fn ended(g: &Goroutine) {
 }
 
 /// Ends the child of a goroutine's fork, as the end of a program's main thread would.
-fn end_process() -> ! {
+#[cold]
+pub(crate) fn end_process() -> ! {
     // Relaxed: see `ended`.
     std::process::exit(if PANICKED.load(Ordering::Relaxed) { 101 } else { 0 })
 }

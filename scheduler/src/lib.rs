@@ -122,6 +122,7 @@ pub use spawn::{Spec, spawn_here};
 pub use stack::StackError;
 pub use starter::start_thread;
 pub use task::Task;
+pub use tell::tell;
 pub use timers::{Alarm, Moment, Rung, Spawner, Started, Stopper, Timer, TimerHome, WeakTimer};
 pub use unwind::{Unwound, classify, contained, drop_contained, goexit, is_abort, is_goexit, is_panic, unwind_aborted};
 pub use wait_queue::{WaitQueue, Waiter};

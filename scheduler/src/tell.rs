@@ -16,8 +16,12 @@ impl Once {
     }
 }
 
-/// Prints one line, truncated to what a pipe takes at once.
-pub(crate) fn tell(text: &str) {
+/// Prints one line, truncated to what a pipe takes at once; leaves it out where the caller would have to wait.
+///
+/// ```
+/// gorun_scheduler::tell("gorun: this is only an example");
+/// ```
+pub fn tell(text: &str) {
     let mut line = text.as_bytes()[..text.len().min(libc::PIPE_BUF - 1)].to_vec();
     line.push(b'\n');
     let mut ready = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };

@@ -14,7 +14,7 @@ use super::core::Core;
 use super::locked::Locked;
 use super::state::{Received, Sent};
 use super::{Receiver, Sender};
-use gorun_scheduler::{Moment, Stopper, Wake};
+use gorun_scheduler::{Moment, Stopper, Wake, process};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -26,6 +26,8 @@ pub(crate) struct TimerEnd(Weak<Core<Instant>>);
 /// The timer that sends to a channel, as the channel knows it.
 pub(super) struct SendingTimer<T> {
     stopper: Stopper,
+    /// The process in which it fires.
+    process: u64,
     /// The number of the last value that must not be received any more. Under the channel's lock.
     stale: AtomicU64,
     /// The number of a value.
@@ -38,7 +40,12 @@ impl<T> SendingTimer<T> {
     }
 
     fn is_due(&self) -> bool {
-        self.stopper.is_due()
+        self.is_parents() || self.stopper.is_due()
+    }
+
+    /// Returns true in the child of a fork, if the timer was made before: it fires in the parent only.
+    fn is_parents(&self) -> bool {
+        self.process != process()
     }
 
     /// Whether a value that comes back was sent before the timer was stopped, or set anew. Under the channel's lock.
@@ -107,7 +114,11 @@ impl<T> Core<T> {
 
     #[cold]
     fn ring_if_due(&self) {
-        if self.timer().is_some_and(|timer| timer.stopper.ring_if_due()) {
+        let Some(timer) = self.timer() else { return };
+        if timer.is_parents() {
+            // Nothing would ever come. What is in the buffer is received all the same.
+            self.close();
+        } else if timer.stopper.ring_if_due() {
             self.tell_watchers();
         }
     }
@@ -127,7 +138,7 @@ impl<T> Core<T> {
 impl Receiver<Instant> {
     /// `timer` sends here: the channel keeps it, and stops it when the last receiver goes.
     pub(crate) fn sent_by(&self, timer: Stopper) {
-        self.core.set_timer(SendingTimer { stopper: timer, stale: AtomicU64::new(0), number });
+        self.core.set_timer(SendingTimer { stopper: timer, process: process(), stale: AtomicU64::new(0), number });
     }
 
     /// Takes a value back that nobody has received: whether there was one. Whoever has got one up to the one with the

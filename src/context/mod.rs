@@ -144,7 +144,8 @@ impl Context {
     ///
     /// The deadline belongs to the runtime of the goroutine that calls, or to the default one, as timers do. If that
     /// runtime ends first, the deadline can no longer pass: the context is canceled, and its [cause](Context::cause) says
-    /// that its runtime has ended.
+    /// that its runtime has ended. It needs no stack: if there is none for another goroutine, a thread
+    /// cancels the context.
     ///
     /// # Panics
     /// When a plain thread calls and the default runtime has to start and can't: the text says why.
@@ -283,7 +284,7 @@ impl Context {
     pub fn done(&self) -> &Receiver<Done> {
         // Closed by nobody: `Receiver::close` leaves it alone.
         static NEVER: LazyLock<Receiver<Done>> = LazyLock::new(never);
-        match &self.node {
+        match self.node() {
             None => &NEVER,
             Some(node) => node.done(),
         }
@@ -304,7 +305,7 @@ impl Context {
     /// ```
     #[must_use]
     pub fn err(&self) -> Option<ContextError> {
-        self.node.as_ref().and_then(|node| node.error())
+        self.node().and_then(|node| node.error())
     }
 
     /// [`err`](Context::err) for use with `?`.
@@ -339,7 +340,7 @@ impl Context {
     /// ```
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
-        self.node.as_ref().and_then(|node| node.cause())
+        self.node().and_then(|node| node.cause())
     }
 
     /// When it will be canceled at the latest: the earliest deadline of those on the way to this context. `None` if there
@@ -397,6 +398,16 @@ impl Context {
     /// ```
     pub fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
         CURRENT.scope(self.clone(), f)
+    }
+
+    /// The node, for one who asks whether it has ended: in the child of a fork with deadlines that hold there.
+    #[inline]
+    fn node(&self) -> Option<&Arc<Node>> {
+        let node = self.node.as_ref()?;
+        if gorun_scheduler::process() != 0 {
+            node.renew_deadlines();
+        }
+        Some(node)
     }
 
     fn at(&self, node: &Arc<Node>) -> Context {

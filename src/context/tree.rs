@@ -255,6 +255,34 @@ impl Node {
         }
     }
 
+    /// In the child of a fork: lets the deadlines of before hold there, this node's and those above it. What other threads of
+    /// the parent were about to do at the fork is not done here.
+    #[cold]
+    #[track_caller]
+    pub(super) fn renew_deadlines(&self) {
+        let mut next = Some(self);
+        while let Some(node) = next {
+            let parents = {
+                let state = lock(&node.state);
+                let timer = state.timer.as_ref().filter(|_| node.error().is_none());
+                timer.and_then(WeakFuncTimer::upgrade).filter(FuncTimer::is_parents)
+            };
+            if let (Some(timer), Some(deadline)) = (parents, node.deadline) {
+                let timer = timer.renew_deadline();
+                // As in `end_at`.
+                let ended = {
+                    let mut state = lock(&node.state);
+                    state.timer = Some(timer.downgrade());
+                    node.error().is_some()
+                };
+                if !ended {
+                    timer.set(deadline);
+                }
+            }
+            next = node.parent.as_deref();
+        }
+    }
+
     /// Has `f` called when the node ends, or now if it has. Where it hangs; `None` if it is being called.
     #[track_caller]
     pub(super) fn call_after(&self, f: impl FnOnce() + Send + 'static) -> Option<Place> {

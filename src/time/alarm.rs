@@ -17,7 +17,9 @@
 use crate::chan::{Receiver, Tick, TimerEnd, channel_of_timer};
 use crate::join::{JoinHandle, erase};
 use crate::runtime::default_remote;
-use gorun_scheduler::{Alarm, Moment, Rung, Spawner, Spec, Started, Timer, TimerHome, WeakTimer};
+use gorun_scheduler::{
+    Alarm, Moment, Rung, SpawnError, Spawner, Spec, Started, Timer, TimerHome, WeakTimer, process, start_thread, tell,
+};
 use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -158,6 +160,8 @@ pub(crate) struct StartFunc {
     /// Called instead, on the thread that ends the runtime, if the runtime ends first.
     at_the_end: Option<Box<dyn Fn() + Send + Sync>>,
     site: &'static Location<'static>,
+    /// Where it is called.
+    process: u64,
 }
 
 /// A timer that starts a goroutine.
@@ -173,7 +177,9 @@ impl FuncTimer {
         FuncTimer::with(f, None)
     }
 
-    /// Like `new`; calls `at_the_end` if the timer's runtime ends while it is pending.
+    /// Like `new`, for a deadline, with functions that wait for nobody; calls `at_the_end` if the timer's runtime ends while it
+    /// is pending. The goroutines that have all the stacks may be waiting for the deadline, so it must not need one: where none
+    /// can be had, a thread calls the function.
     #[track_caller]
     pub(crate) fn or_at_the_end(
         f: impl Fn() + Send + Sync + 'static,
@@ -184,7 +190,20 @@ impl FuncTimer {
 
     #[track_caller]
     fn with(f: impl Fn() + Send + Sync + 'static, at_the_end: Option<Box<dyn Fn() + Send + Sync>>) -> FuncTimer {
-        FuncTimer(Timer::new(home(), StartFunc { f: Box::new(f), at_the_end, site: Location::caller() }))
+        let alarm = StartFunc { f: Box::new(f), at_the_end, site: Location::caller(), process: process() };
+        FuncTimer(Timer::new(home(), alarm))
+    }
+
+    /// In the child of a fork, which has nobody to look after a deadline of before: the same anew.
+    #[track_caller]
+    pub(crate) fn renew_deadline(self) -> FuncTimer {
+        let end = self.clone();
+        FuncTimer::or_at_the_end(move || (self.0.alarm().f)(), move || end.0.alarm().end())
+    }
+
+    /// Returns true in the child of a fork, if the timer was made before.
+    pub(crate) fn is_parents(&self) -> bool {
+        self.0.alarm().process != process()
     }
 
     /// Whether it was pending.
@@ -203,6 +222,10 @@ impl FuncTimer {
 }
 
 impl WeakFuncTimer {
+    pub(crate) fn upgrade(&self) -> Option<FuncTimer> {
+        self.0.upgrade().map(FuncTimer)
+    }
+
     pub(crate) fn stop(&self) {
         if let Some(timer) = self.0.upgrade() {
             timer.stop(|_, _| ());
@@ -239,15 +262,32 @@ impl Alarm for StartFunc {
         };
         match spawned {
             Ok(handle) => drop(JoinHandle::new(handle, take)),
-            // No stack now. Nobody could be told, so the call is late instead of lost. If the timer was set meanwhile the
-            // two calls become one.
-            Err(_) => {
-                if let Some(timer) = again.upgrade() {
+            // No stack now. Whoever set the timer can't be told any more, so the call is late instead of lost. If the timer
+            // was set meanwhile the two calls become one.
+            Err(error) => {
+                if let Some(timer) = again.upgrade()
+                    && !(timer.alarm().at_the_end.is_some() && on_thread(&timer))
+                {
+                    tell_once(&error);
                     timer.set_unless_pending(Moment::now().after(AGAIN));
                 }
                 drop(write);
             }
         }
+    }
+}
+
+/// Has the function called by a thread of its own. False if there is none to be had.
+fn on_thread(timer: &Timer<StartFunc>) -> bool {
+    let timer = timer.clone();
+    start_thread("gorun-deadline".to_owned(), Box::new(move || (timer.alarm().f)())).is_ok()
+}
+
+fn tell_once(error: &SpawnError) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    // Relaxed: nothing is published with it.
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        tell(&format!("gorun: the function of a timer is called late, when there is a stack for it: {error}"));
     }
 }
 

@@ -199,5 +199,8 @@ pub(crate) fn known() -> &'static Layout {
 /// # Ok::<(), gorun_scheduler::ConfigError>(())
 /// ```
 pub fn isolation() -> Result<(), Unsupported> {
+    // What is found out here must not be left half done by a fork of another thread (R2 in `process`), and no runtime may have
+    // started yet. If there is no memory to register that, the first runtime to start says so.
+    let _watched = crate::fork::watch();
     layout().map(drop).map_err(Refusal::into_reason)
 }

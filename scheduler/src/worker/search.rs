@@ -5,8 +5,10 @@
 //! be called here.
 
 use super::Worker;
+use crate::fork;
 use crate::goroutine::Ref;
 use crate::pace;
+use crate::process;
 use crate::processor::Processor;
 use crate::run_queue::{Injector, RunQueue};
 use crate::seats::Seat;
@@ -371,10 +373,21 @@ pub(super) fn see_to(processor: &Processor, due: &mut Due) {
                 }
             }
             Ok(g) => crate::ready::ready(g),
-            Err(other) => other.wake(),
+            Err(other) => foreign(|| other.wake()),
         }
     }
     for timer in due.called.drain(..) {
-        contained(|| timer.call(processor));
+        foreign(|| timer.call(processor));
+    }
+}
+
+/// Calls what may run wakers of users, on a worker without a goroutine. In the child of a fork in there the loop must not go on:
+/// what is in its queues runs in the parent (R4 in `fork`).
+#[inline]
+fn foreign(f: impl FnOnce()) {
+    let here = process::process();
+    contained(f);
+    if process::process() != here {
+        fork::end_process();
     }
 }
