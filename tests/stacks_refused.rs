@@ -11,8 +11,8 @@ use gorun::context::{ContextError, background};
 use gorun::runtime::Builder;
 use gorun::sync::{ErrGroup, SingleFlight, WaitGroup};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 /// Longer than any test takes.
@@ -69,7 +69,9 @@ fn alone(name: &str, f: impl FnOnce() + Send) -> Vec<String> {
         Builder::new().workers(1).build().unwrap().run(f);
         return Vec::new();
     }
-    ["isolated", "pinned"].map(|mode| passes(name, &[("GORUN_THREAD_LOCALS", mode), ("GORUN_STACK_SIZE", "900000")])).into()
+    ["isolated", "pinned"]
+        .map(|mode| passes(name, &[("GORUN_THREAD_LOCALS", mode), ("GORUN_STACK_SIZE", "900000")]))
+        .into()
 }
 
 /// Calls what has to panic for want of a stack, and say what to do.
@@ -174,6 +176,7 @@ fn a_call_with_a_time_limit_says_so() {
         refused("gorun::time::timeout: ", move || gorun::time::timeout(LONG, move || drop(own)));
         assert_eq!(Arc::strong_count(&owned), 1);
         assert!(gorun::try_grow(64 << 20, || ()).is_err());
+        refused("gorun::grow: ", || gorun::grow(64 << 20, || ()));
         none.end();
         assert_eq!(gorun::time::timeout(LONG, || 3), Ok(3));
         assert!(gorun::try_grow(64 << 20, || ()).is_ok());
@@ -225,4 +228,29 @@ fn a_timers_function_is_late_and_not_lost() {
         assert_eq!(told.matches("gorun: ").count(), 1, "{told}");
         assert!(told.contains("timer") && told.contains("RLIMIT_AS"), "{told}");
     }
+}
+
+#[test]
+fn a_deadline_is_late_where_there_is_no_thread_either() {
+    alone("a_deadline_is_late_where_there_is_no_thread_either", || {
+        let none = NoStacks::begin();
+        let mut threads = Vec::new();
+        let (end, ends) = mpsc::channel::<()>();
+        let ends = Arc::new(Mutex::new(ends));
+        loop {
+            let ends = ends.clone();
+            match std::thread::Builder::new().spawn(move || ends.lock().unwrap().recv().is_err()) {
+                Ok(thread) => threads.push(thread),
+                Err(_) => break,
+            }
+            assert!(threads.len() < 1000, "the limit does not limit");
+        }
+        let (ctx, _cancel) = background().with_timeout(SOON);
+        gorun::time::sleep(25 * SOON);
+        assert!(ctx.err().is_none());
+        drop(end);
+        threads.into_iter().for_each(|thread| assert!(thread.join().unwrap()));
+        assert!(ctx.done().recv().is_err());
+        none.end();
+    });
 }

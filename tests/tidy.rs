@@ -18,7 +18,7 @@ const SCHEDULER: &str = "
     process:
     fetch:
     float_control:
-    current: ^bias ^goroutine ^processor
+    current: process ^bias ^goroutine ^processor
     starter: shim process current
     stack: process
     isolated: shim process fetch stack
@@ -61,8 +61,8 @@ const SCHEDULER: &str = "
     lock_thread: current config unwind processor parker park replacing
     wait_queue: parker park
     spawn: process current stack isolated config asymmetric goroutine carrier shared processor park
-    worker: float_control current stack isolated config unwind goroutine exit carrier run_queue seats spares shared processor ready parker timers pace
-    scheduler: shim process current starter stack config asymmetric goroutine fork carrier run_queue seats spares shared processor timers metrics monitor spawn worker
+    worker: process float_control current stack isolated config unwind goroutine fork exit carrier run_queue seats spares shared processor ready parker timers pace
+    scheduler: shim process current starter stack isolated config asymmetric goroutine fork carrier run_queue seats spares shared processor timers metrics monitor spawn worker
 ";
 
 /// The same for `src`. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
@@ -119,7 +119,6 @@ const WITHOUT_EXAMPLES: &[&str] = &[
     // Not documented either: what `select!` expands to.
     "src/select/arm.rs",
     // Stands for `isolated/mod.rs`, which has them, where that can't be had.
-    "scheduler/src/isolated/absent.rs",
 ];
 
 fn root() -> &'static Path {

@@ -13,6 +13,7 @@
 
 use crate::bias::Owner;
 use crate::goroutine::{Goroutine, Locals};
+use crate::process::{self, HoldOff};
 use crate::processor::Processor;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -29,6 +30,7 @@ thread_local! {
         Current { goroutine: Cell::new(ptr::null()), record: Cell::new(ptr::null()), own: Cell::new(false) }
     };
     static THREAD_RECORD: ThreadRecord = ThreadRecord::new();
+    static ENDING: Cell<Option<HoldOff>> = const { Cell::new(None) };
 }
 
 /// Ids are given out in batches from here; 0 is nobody's.
@@ -131,6 +133,12 @@ pub(crate) fn owner() -> Option<&'static Owner> {
 #[inline]
 pub(crate) fn own(record: &Locals) -> bool {
     CURRENT.with(|c| c.own.get() && ptr::eq(c.record.get(), record))
+}
+
+/// Holds forks off until std is done with this thread. The last thing that its body does: what is used for the first time last
+/// is dropped first, so no user code runs before that is over.
+pub(crate) fn hold_off_until_end() {
+    ENDING.set(Some(process::hold_off()));
 }
 
 /// In the child of a fork: who called it is no goroutine any more (R4 in `fork`); which one it was. Its storage stays with it.

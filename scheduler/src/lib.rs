@@ -109,14 +109,14 @@ pub use config::{Config, ConfigError, SpawnError, ThreadLocals, blocking_threads
 pub use current::{known_record, record};
 pub use fork::note_panic;
 pub use goroutine::*;
-pub use isolated::{Unsupported, isolation};
+pub use isolated::Unsupported;
 pub use lock_thread::{OsThreadLock, lock_os_thread};
 pub use metrics::{LongRunning, Metrics};
 pub use park::{Blocker, WaitReason, breathe, checkpoint, give_way, let_fine_ones_go, unwind_if_ending, yield_now};
 pub use parker::{Parker, Token, Wake};
 pub use polls::polled_in_vain;
 pub use process::{PerProcess, process};
-pub use scheduler::{LeftBehind, Remote, Scheduler};
+pub use scheduler::{LeftBehind, Remote, Scheduler, isolation};
 pub use short_lock::{Note, ShortGuard, ShortLock};
 pub use spawn::{Spec, spawn_here};
 pub use stack::StackError;

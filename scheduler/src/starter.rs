@@ -12,7 +12,7 @@
 //! Used by `scheduler` (workers) and by `gorun::blocking`.
 
 use crate::current;
-use crate::process::PerProcess;
+use crate::process::{self, PerProcess};
 use crate::shim::Lock;
 use std::collections::VecDeque;
 use std::io;
@@ -54,7 +54,7 @@ fn starter() -> &'static Starter {
 pub(crate) fn begin() -> io::Result<()> {
     let mut begun = starter().begun.lock();
     if !*begun {
-        Builder::new().name("gorun-starter".to_owned()).spawn(|| starter().serve())?;
+        spawn("gorun-starter".to_owned(), Box::new(|| starter().serve()))?;
         *begun = true;
     }
     Ok(())
@@ -75,9 +75,26 @@ pub(crate) fn begin() -> io::Result<()> {
 /// ```
 pub fn start_thread(name: String, body: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
     if current::goroutine().is_none() {
-        return Builder::new().name(name).spawn(body);
+        return spawn(name, body);
     }
     starter().ask(name, body)
+}
+
+/// Starts a thread. Forks wait while it begins and while it ends: std takes a lock of its own there, which would be held for
+/// ever in the child, where no thread of std's would ever begin.
+fn spawn(name: String, body: Body) -> io::Result<JoinHandle<()>> {
+    struct Ends;
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            current::hold_off_until_end();
+        }
+    }
+    let beginning = process::hold_off();
+    Builder::new().name(name).spawn(move || {
+        drop(beginning);
+        let _ends = Ends;
+        body();
+    })
 }
 
 impl Starter {
@@ -101,7 +118,7 @@ impl Starter {
             else {
                 continue;
             };
-            let started = Builder::new().name(name).spawn(body);
+            let started = spawn(name, body);
             *answer.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
             answer.signal.notify_one();
         }

@@ -51,14 +51,6 @@ pub(crate) fn known() -> &'static Layout {
     unreachable!("there are no blocks")
 }
 
-/// Whether goroutines can have thread-locals of their own in this process, or why not.
-///
-/// # Errors
-/// The reason, when they can't.
-pub fn isolation() -> Result<(), Unsupported> {
-    Err(Unsupported(()))
-}
-
 pub(crate) fn before_fork() {}
 
 pub(crate) fn after_fork(_: bool) {}

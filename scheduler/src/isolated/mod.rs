@@ -184,23 +184,3 @@ fn layout_if_known() -> Option<&'static Layout> {
 pub(crate) fn known() -> &'static Layout {
     layout_if_known().expect("a block exists, so the layout is known")
 }
-
-/// Whether goroutines can have thread-locals of their own in this process, or why not. The first call finds out, which
-/// takes about a millisecond; the answer stays the same, unless it is that the system had no thread or no memory to find out
-/// with: then the next call tries again.
-///
-/// # Errors
-/// The reason, when they can't.
-///
-/// ```
-/// use gorun_scheduler::{Config, Scheduler, ThreadLocals, isolation};
-/// let isolated = Config { workers: 1, thread_locals: Some(ThreadLocals::Isolated), ..Config::from_env()? };
-/// assert_eq!(Scheduler::start(isolated).is_ok(), isolation().is_ok());
-/// # Ok::<(), gorun_scheduler::ConfigError>(())
-/// ```
-pub fn isolation() -> Result<(), Unsupported> {
-    // What is found out here must not be left half done by a fork of another thread (R2 in `process`), and no runtime may have
-    // started yet. If there is no memory to register that, the first runtime to start says so.
-    let _watched = crate::fork::watch();
-    layout().map(drop).map_err(Refusal::into_reason)
-}
