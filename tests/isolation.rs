@@ -20,16 +20,20 @@ const REFUSED: (&str, &str) = ("GORUN_NO_FSGSBASE", "1");
 
 /// Runs goroutines that allocate, hold a thread-local over waits, and change workers.
 fn work() {
+    work_of(200, 50);
+}
+
+fn work_of(goroutines: usize, rounds: usize) {
     thread_local! {
         static MINE: Cell<usize> = const { Cell::new(0) };
     }
-    let handles: Vec<_> = (1..=200)
+    let handles: Vec<_> = (1..=goroutines)
         .map(|n| {
             gorun::go(move || {
                 let isolated = gorun::current().unwrap().thread_locals() == ThreadLocals::Isolated;
                 assert!(MINE.replace(n) == 0 || !isolated, "fresh");
                 let mut kept: Vec<Box<usize>> = Vec::new();
-                for i in 0..50 {
+                for i in 0..rounds {
                     kept.push(Box::new(n + i));
                     gorun::yield_now();
                     assert!(MINE.get() == n || !isolated, "its own");
@@ -38,8 +42,8 @@ fn work() {
             })
         })
         .collect();
-    for (n, handle) in (1..=200).zip(handles) {
-        assert_eq!(handle.join().unwrap(), 50 * n + 49 * 25);
+    for (n, handle) in (1..=goroutines).zip(handles) {
+        assert_eq!(handle.join().unwrap(), rounds * n + rounds * (rounds - 1) / 2);
     }
 }
 
@@ -54,7 +58,8 @@ fn is_pinned() {
     for _ in 0..2 {
         assert_eq!(Builder::new().build().unwrap().thread_locals(), ThreadLocals::Pinned);
     }
-    work();
+    // A few: valgrind is slow.
+    work_of(20, 5);
     let asked = Builder::new().thread_locals(ThreadLocals::Isolated).build().unwrap_err();
     assert!(asked.to_string().contains(&reason), "{asked}");
     let one = gorun::Builder::new().thread_locals(ThreadLocals::Isolated).go(|| ()).unwrap_err();

@@ -358,6 +358,7 @@ pub fn unwind_if_ending() {
         // Relaxed: if another's end was seen that this runtime's end has caused, that came after ENDING, and after the
         // Acquire of the one who has acted on its ABORT.
         && g.requests.load(Ordering::Relaxed) & (ABORT | ENDING) != 0
+        && g.is_to_end()
         && !g.exiting.get()
         && !std::thread::panicking()
     {

@@ -38,7 +38,7 @@ use crate::config::ThreadLocals;
 use crate::parker::{Commit, Committed, Parker, Token, Wake};
 use crate::processor::Processor;
 use crate::seats::Seat;
-use crate::shared::Shared;
+use crate::shared::{DRAINING, Shared};
 use crate::shim::{AtomicU8, Ordering};
 use crate::stack::StackClass;
 use refs::{Refs, Walks};
@@ -230,6 +230,15 @@ impl Goroutine {
     pub(crate) fn is_asked_to_end(&self) -> bool {
         // SeqCst: see `ask_to_end`.
         self.requests.load(Ordering::SeqCst) & ABORT != 0
+    }
+
+    /// Returns true if the running goroutine, which was asked to end or told of its runtime's end, is to act on it. On ENDING
+    /// it acts only when all have been told: a member that ended before would look as if it had done its work to one that
+    /// waits for it and has not been told yet.
+    #[cold]
+    pub(crate) fn is_to_end(&self) -> bool {
+        // SAFETY: a running goroutine keeps its runtime.
+        self.is_asked_to_end() || unsafe { &*self.shared() }.phase() >= DRAINING
     }
 
     /// Its claim word, from which one gets back to the block.
