@@ -3,12 +3,14 @@
 
 mod common;
 
-use common::within;
+use common::{on_one_worker, within};
 use gorun::chan::{RecvTimeoutError, TryRecvError};
 use gorun::context::background;
 use gorun::select;
 use gorun::time::{Duration, Instant, timeout};
 use gorun::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SOON: Duration = Duration::from_millis(20);
 /// The value is made then at the latest, for the sake of a test that fails.
@@ -160,5 +162,73 @@ fn promises_that_are_not_kept_use_no_stack() {
         }
         tx.send(7).unwrap();
         assert_eq!(receiver.join().unwrap(), Ok(7));
+    });
+}
+
+/// Many selects wait to send on one channel, and none of them gets its value made in time.
+const CROWD: usize = 100;
+
+/// Calls `receive` with the channel and the number of selects that were chosen so far, which stays far below that of all.
+fn beside_a_crowd(receive: impl FnOnce(Receiver<i32>, Arc<AtomicUsize>) + Send + 'static) {
+    within(|| {
+        on_one_worker(|| {
+            let (tx, rx) = channel(0);
+            let (gate, gated) = channel::<()>(0);
+            let (begun, chosen) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            for _ in 0..CROWD {
+                let (tx, gated, begun, chosen) = (tx.clone(), gated.clone(), begun.clone(), chosen.clone());
+                gorun::go(move || {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    let value = || {
+                        chosen.fetch_add(1, Ordering::SeqCst);
+                        let _ = gated.recv_timeout(LATE);
+                        7
+                    };
+                    select! { send(tx, value()) -> _ => {} }
+                });
+            }
+            // There is one worker, so those who have begun wait by now.
+            while begun.load(Ordering::SeqCst) < CROWD {
+                gorun::yield_now();
+            }
+            receive(rx.clone(), chosen.clone());
+            let chosen = chosen.load(Ordering::SeqCst);
+            assert!(chosen < CROWD / 2, "the call has waited for {chosen} of {CROWD}");
+            drop((rx, gate));
+        });
+    });
+}
+
+#[test]
+fn a_receive_beside_a_crowd_ends_at_its_time() {
+    beside_a_crowd(|rx, _| assert_eq!(rx.recv_timeout(SOON), Err(RecvTimeoutError::Timeout)));
+}
+
+#[test]
+fn a_receive_that_does_not_wait_is_no_longer_with_a_crowd() {
+    beside_a_crowd(|rx, _| assert_eq!(rx.try_recv(), Err(TryRecvError::Empty)));
+}
+
+#[test]
+fn an_abort_ends_a_receive_beside_a_crowd() {
+    beside_a_crowd(|rx, chosen| {
+        let receiver = gorun::go(move || rx.recv());
+        while chosen.load(Ordering::SeqCst) == 0 {
+            gorun::yield_now();
+        }
+        receiver.abort();
+        assert!(receiver.join().unwrap_err().is_aborted());
+    });
+}
+
+#[test]
+fn an_abort_ends_a_select_beside_a_crowd() {
+    beside_a_crowd(|rx, chosen| {
+        let receiver = gorun::go(move || select! { recv(rx) -> value => value });
+        while chosen.load(Ordering::SeqCst) == 0 {
+            gorun::yield_now();
+        }
+        receiver.abort();
+        assert!(receiver.join().unwrap_err().is_aborted());
     });
 }

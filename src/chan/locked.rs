@@ -55,6 +55,11 @@ impl<T> DerefMut for Locked<'_, T> {
 }
 
 impl<'a, T> Locked<'a, T> {
+    /// Whether a receive would come to a select's offer first.
+    pub(super) fn next_is_promise(&self) -> bool {
+        self.len() == 0 && !self.is_closed() && self.sending.front().is_some_and(|slot| slot.offer)
+    }
+
     #[inline(always)]
     pub(super) fn new(core: &'a Core<T>, guard: ShortGuard<'a, State<T>>) -> Locked<'a, T> {
         Locked { core, state: ManuallyDrop::new(guard) }

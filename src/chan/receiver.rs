@@ -1,6 +1,6 @@
 //! Receiving: what it does when it has to wait. `state` decides whether it has to.
 
-use super::core::{arm_of, is_promise, settled};
+use super::core::{arm_of, is_promise, patience, settled};
 use super::locked::Locked;
 use super::state::{Received, Side, Slot, State};
 use super::{Iter, Receiver, RecvError, RecvTimeoutError, TryIter, TryRecvError};
@@ -110,6 +110,8 @@ impl<T> Receiver<T> {
                 waiter.slot.value.set(value);
                 return None;
             }
+            // The waiter is in no queue. Any number of selects may wait here, so an abort is looked for before the next one.
+            checkpoint();
             state = self.core.lock();
         }
     }
@@ -191,7 +193,8 @@ impl<T> Receiver<T> {
                 match self.core.commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
                     Some(value) => return Ok(value),
                     None => {
-                        state = self.core.lock();
+                        checkpoint();
+                        state = self.lock_before(deadline).ok_or(RecvTimeoutError::Timeout)?;
                         continue;
                     }
                 }
@@ -206,7 +209,8 @@ impl<T> Receiver<T> {
                     Some(value) => return Ok(value),
                     // The select that had chosen to send to us has given up.
                     None => {
-                        state = self.core.lock();
+                        checkpoint();
+                        state = self.lock_before(deadline).ok_or(RecvTimeoutError::Timeout)?;
                         continue;
                     }
                 }
@@ -221,6 +225,14 @@ impl<T> Receiver<T> {
             }
             return Err(RecvTimeoutError::Timeout);
         }
+    }
+
+    /// The lock, after a promise that was not kept. `None` if it is too late for the next promise, and that is what comes
+    /// next: any number of selects may wait here, and each takes as long as its value does, or as our patience.
+    fn lock_before(&self, deadline: Option<Instant>) -> Option<Locked<'_, T>> {
+        let state = self.core.lock();
+        let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        (!late || !state.next_is_promise()).then_some(state)
     }
 
     /// Receives a value if that needs no waiting: one is in the buffer, or a sender waits. No cancellation point.
@@ -247,6 +259,7 @@ impl<T> Receiver<T> {
             return Ok(state.pop());
         }
         let mut state = self.core.fresh(state);
+        let mut until = None;
         loop {
             match state.receive() {
                 Received::Value(value, sender) => {
@@ -263,10 +276,11 @@ impl<T> Receiver<T> {
                 Received::Promised(sender) => {
                     let blocker = Blocker::current();
                     let waiter = Waiter::new(&blocker, settled(0), Slot::new(None));
+                    let until = *until.get_or_insert_with(patience);
                     if let Some(value) = self.core.commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
                         return Ok(value);
                     }
-                    state = self.core.lock();
+                    state = self.lock_before(until).ok_or(TryRecvError::Empty)?;
                 }
             }
         }

@@ -53,7 +53,7 @@ use std::collections::VecDeque;
 pub(crate) struct Slot<T> {
     pub(crate) value: Cell<Option<T>>,
     /// A send without a value yet: a select's.
-    offer: bool,
+    pub(super) offer: bool,
     /// Of a promised future: the wake-up that is due when the value is there.
     due: Cell<Option<Wake>>,
 }
@@ -86,7 +86,7 @@ pub(crate) struct State<T> {
     closed: bool,
     /// It is a timer's: those who receive look at the time first, so it is never plain.
     timed: bool,
-    sending: WaitQueue<Slot<T>>,
+    pub(super) sending: WaitQueue<Slot<T>>,
     receiving: WaitQueue<Slot<T>>,
     /// The committed receivers. Their claims are nobody's but ours.
     awaiting: WaitQueue<Slot<T>>,

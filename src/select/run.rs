@@ -91,11 +91,21 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
     }
     let waits = Waits::default();
     let mut given_way = arms.len() < MANY;
+    let anew = || {
+        // Nothing of ours is in any queue. Any number of selects may wait on the other side, so an abort is looked for before
+        // the next one.
+        if matches!(wait, Wait::Until(_)) {
+            checkpoint();
+        }
+    };
     loop {
         let looked = in_some_order(arms, biased, |index| arms[index].operations().attempt_alone(&waits));
         match settle(arms, looked, &waits) {
             Settled::Chosen(index) => return Some(index),
-            Settled::Anew => continue,
+            Settled::Anew => {
+                anew();
+                continue;
+            }
             Settled::Nothing => {}
         }
         // Of a single channel the hint was all there is to know (N1).
@@ -108,7 +118,7 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
         }
         match all_at_once(arms, biased, wait, &waits) {
             Settled::Chosen(index) => return Some(index),
-            Settled::Anew => {}
+            Settled::Anew => anew(),
             Settled::Nothing => {
                 if matches!(wait, Wait::Not) {
                     polled_in_vain();
