@@ -100,21 +100,27 @@ fn a_mode_is_kept_over_waits_and_is_nobody_elses() {
 }
 
 #[test]
-fn flush_to_zero_is_kept_over_a_sleep_and_left_to_nobody() {
+fn flush_to_zero_is_kept_over_a_wait_and_left_to_nobody() {
     const FLUSH_TO_ZERO: u32 = 0x8000;
     both_modes(|mode| {
         runtime_in(mode, 1).run(|| {
-            let flushes = gorun::go(|| {
+            // The other one computes while this one is suspended, and this one goes on after it.
+            let (asks, asked) = gorun::channel::<()>(0);
+            let (answers, answered) = gorun::channel(0);
+            let other = gorun::go(move || {
+                asked.recv().unwrap();
+                answers.send(black_box(f64::MIN_POSITIVE) / black_box(4.0)).unwrap();
+            });
+            let flushes = gorun::go(move || {
                 set_mxcsr(mxcsr() | FLUSH_TO_ZERO);
-                gorun::time::sleep(std::time::Duration::from_millis(1));
-                black_box(f64::MIN_POSITIVE) / black_box(4.0)
+                asks.send(()).unwrap();
+                let others = answered.recv().unwrap();
+                (others > black_box(0.0), black_box(f64::MIN_POSITIVE) / black_box(4.0))
             });
-            let other = gorun::go(|| {
-                gorun::time::sleep(std::time::Duration::from_millis(2));
-                black_box(f64::MIN_POSITIVE) / black_box(4.0)
-            });
-            assert_eq!(flushes.join().unwrap(), 0.0);
-            assert!(other.join().unwrap() > 0.0);
+            other.join().unwrap();
+            let (others_is_above_zero, own) = flushes.join().unwrap();
+            assert_eq!(own, 0.0);
+            assert!(others_is_above_zero, "the other one's denormal was flushed");
         });
     });
 }

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::child::{is_child, passes};
+use common::child::{is_child, passes, skip_here};
 use gorun::runtime::{Builder, Runtime, ThreadLocals};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -185,6 +185,9 @@ fn a_block_that_goes_leaves_no_state_of_random_numbers() {
         };
         some(100);
         let before = states();
+        if before == 0 {
+            return skip_here("no states of random numbers: they came with glibc 2.41 and Linux 6.11");
+        }
         // At 144 bytes or more each: more than 700 KiB.
         some(5000);
         let more = states() - before;

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::within;
+use common::stuck::{compute, flag};
+use common::{one_worker, within};
 use gorun::context::background;
 use gorun::runtime::{Builder, Runtime};
 use gorun::sync::{ErrGroup, Once, SingleFlight, WaitGroup};
@@ -18,7 +19,7 @@ fn runtime() -> Runtime {
 }
 
 /// Runs `body` as a goroutine of a runtime that is shut down when the body's `begun` was sent; in many rounds. How often
-/// the body came to its end.
+/// the body came to its end; where it did not, it was unwound by the abort.
 fn came_back<T: Send + 'static>(body: impl Fn(mpsc::Sender<()>) -> T + Clone + Send + 'static) -> Vec<T> {
     (0..ROUNDS)
         .filter_map(|_| {
@@ -26,10 +27,15 @@ fn came_back<T: Send + 'static>(body: impl Fn(mpsc::Sender<()>) -> T + Clone + S
             let (tell, told) = mpsc::channel();
             let runtime = runtime();
             let body = body.clone();
-            drop(runtime.go(move || tell.send(body(begun)).unwrap()).unwrap());
+            let handle = runtime.go(move || tell.send(body(begun)).unwrap()).unwrap();
             begins.recv().unwrap();
             runtime.shutdown(Duration::from_secs(60)).unwrap();
-            told.recv().ok()
+            let answer = told.recv().ok();
+            match handle.join() {
+                Ok(()) => assert!(answer.is_some()),
+                Err(error) => assert!(answer.is_none() && error.is_aborted(), "{error:?}"),
+            }
+            answer
         })
         .collect()
 }
@@ -60,54 +66,57 @@ fn an_err_group_does_not_say_that_all_went_well() {
 }
 
 /// The same, for one who waits outside the runtime that ends: there is nothing to unwind, so it is told.
-#[test]
-fn an_err_group_tells_a_plain_thread_that_a_goroutine_was_aborted() {
-    for unbegun in [false, true] {
-        let group = ErrGroup::<()>::new();
-        let runtime = Builder::new().workers(1).spare_workers(0).build().unwrap();
-        let (begun, begins) = mpsc::channel();
-        let members = group.clone();
-        runtime
-            .go(move || {
-                members.go(|| {
-                    sleep(LONG);
-                    Ok(())
-                });
-                if !unbegun {
-                    gorun::yield_now();
-                }
-                begun.send(()).unwrap();
-                sleep(LONG);
-            })
-            .map(drop)
-            .unwrap();
-        begins.recv().unwrap();
-        runtime.shutdown(Duration::from_secs(60)).unwrap();
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| group.wait()));
-        let payload = result.expect_err("it did not go well");
-        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
-        assert!(text.is_some_and(|text| text.contains("runtime")), "{text:?}");
-    }
+fn tells_of_an_abort(group: &ErrGroup<()>) {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| group.wait()));
+    let payload = result.expect_err("it did not go well");
+    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    assert!(text.is_some_and(|text| text.contains("runtime")), "{text:?}");
 }
 
-/// Failing to start one is not the end of a runtime.
 #[test]
-fn a_spawn_that_fails_counts_as_ended() {
+fn an_err_group_tells_a_plain_thread_that_a_goroutine_was_aborted() {
     let group = ErrGroup::<()>::new();
     let runtime = runtime();
-    let (go_on, goes_on) = mpsc::channel();
-    let inside = group.clone();
-    let handle = runtime
-        .go(move || {
-            inside.go(|| Ok(()));
-            go_on.send(()).unwrap();
-            inside.wait()
-        })
-        .unwrap();
-    goes_on.recv().unwrap();
-    assert_eq!(handle.join().unwrap(), Ok(()));
+    let (begun, begins) = mpsc::channel();
+    let members = group.clone();
+    let spawns = runtime.go(move || {
+        members.go(move || {
+            begun.send(()).unwrap();
+            sleep(LONG);
+            Ok(())
+        });
+    });
+    spawns.unwrap().join().unwrap();
+    begins.recv().unwrap();
     runtime.shutdown(Duration::from_secs(60)).unwrap();
-    assert_eq!(group.wait(), Ok(()));
+    tells_of_an_abort(&group);
+}
+
+#[test]
+fn an_err_group_tells_a_plain_thread_that_a_goroutine_was_aborted_before_it_began() {
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
+    within(|| {
+        let group = ErrGroup::<()>::new();
+        let runtime = one_worker().build().unwrap();
+        let (spawned, spawns) = mpsc::channel();
+        let (free, stays) = flag();
+        let members = group.clone();
+        let spawner = runtime.go(move || {
+            members.go(|| {
+                BEGUN.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            });
+            spawned.send(()).unwrap();
+            // The only worker is held until the member has been aborted.
+            compute(&stays);
+        });
+        spawns.recv().unwrap();
+        assert!(runtime.shutdown(Duration::ZERO).is_err());
+        free.store(true, Ordering::SeqCst);
+        let _ended = spawner.unwrap().join();
+        tells_of_an_abort(&group);
+        assert_eq!(BEGUN.load(Ordering::SeqCst), 0);
+    });
 }
 
 #[test]

@@ -5,22 +5,21 @@
 
 mod common;
 
+use common::child::{is_child, passes, skip_isolated};
 use common::stuck::{compute, flag, gate, the_rest_goes_on};
 use common::{until, within};
 use gorun::runtime::{Builder, Runtime, ThreadLocals};
-use std::process::Command;
+use gorun::sync::ErrGroup;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-const CHILD: &str = "GORUN_TEST_CHILD";
-
 /// Runs `f` in a process of its own, as a user whose threads are counted: root's are not. What it says on standard error.
 fn alone(name: &str, f: impl FnOnce()) -> Option<String> {
-    if std::env::var_os(CHILD).is_some() {
-        // SAFETY: before there are other threads that matter; both have no preconditions.
+    if is_child() {
+        // SAFETY: before there are other threads that matter; no preconditions.
         unsafe {
-            libc::alarm(100);
             if libc::getuid() == 0 {
                 assert_eq!((libc::setgid(54_321), libc::setuid(54_321)), (0, 0));
             }
@@ -28,11 +27,7 @@ fn alone(name: &str, f: impl FnOnce()) -> Option<String> {
         f();
         return None;
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, "1").output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{:?}: {stderr}", output.status);
-    Some(stderr)
+    Some(passes(name, &[]))
 }
 
 /// From now on the system starts no thread more for this user, until it is allowed again.
@@ -157,9 +152,11 @@ fn a_start_that_is_refused_at_any_step_leaves_no_thread_behind() {
 #[test]
 fn at_the_end_those_that_have_begun_go_on() {
     const NAME: &str = "at_the_end_those_that_have_begun_go_on";
+    if gorun::runtime::isolation().is_err() {
+        return skip_isolated();
+    }
     let said = alone(NAME, || {
-        let runtime = Builder::new().workers(1).thread_locals(ThreadLocals::Isolated).build();
-        let Ok(runtime) = runtime else { return };
+        let runtime = Builder::new().workers(1).thread_locals(ThreadLocals::Isolated).build().unwrap();
         let (tick, ticks) = gorun::channel(0);
         let ticker = runtime.go(move || {
             while tick.send(()).is_ok() {
@@ -226,6 +223,22 @@ fn a_thread_that_is_to_be_locked_is_waited_for_while_the_others_go_on() {
         assert!(lines(&stderr).iter().all(|line| line.contains("lock_os_thread") && line.contains("os error 11")));
         assert!(!lines(&stderr).is_empty(), "{stderr}");
     }
+}
+
+/// A member that can't be started is the spawner's panic, and not what the group waits for.
+#[test]
+fn a_member_of_an_err_group_that_is_refused_counts_as_ended() {
+    alone("a_member_of_an_err_group_that_is_refused_counts_as_ended", || {
+        let group = ErrGroup::<()>::new();
+        group.set_limit(1);
+        // The default runtime can't be made.
+        refuse_threads(true);
+        for _ in 0..2 {
+            let refused = catch_unwind(AssertUnwindSafe(|| group.go(|| Err(()))));
+            assert!(refused.is_err(), "it was started");
+            assert_eq!(group.wait(), Ok(()));
+        }
+    });
 }
 
 #[test]

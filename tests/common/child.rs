@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 const CHILD: &str = "GORUN_TEST_CHILD";
 /// Set by `.ci/run`: what is not installed fails the test that needs it instead of skipping it.
 const COMPLETE: &str = "GORUN_TEST_COMPLETE";
+/// Begins a line that says what was not tried.
+const SKIPPED: &str = "SKIPPED: ";
 /// Seconds after which a child that hangs is killed, and its test fails.
 const GENEROUS: libc::c_uint = 120;
 
@@ -35,12 +37,17 @@ fn command(wrapper: &[&str]) -> Command {
         }
     };
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GORUN_")) {
-        command.env_remove(name);
+        // What the child may skip is the same as here.
+        if name != COMPLETE {
+            command.env_remove(name);
+        }
     }
     command
 }
 
-/// Runs test `name` in a child below `wrapper`, which has to run that one test and pass. Returns its standard error.
+/// Runs test `name` in a child below `wrapper`, which has to run that one test and pass. Returns its standard error; what
+/// the child has skipped is said here, too.
+#[expect(clippy::print_stderr, reason = "for who reads the log of a test")]
 pub(crate) fn passes_below(wrapper: &[&str], name: &str, variables: &[(&str, &str)]) -> String {
     let output: Output = command(wrapper)
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
@@ -55,6 +62,7 @@ pub(crate) fn passes_below(wrapper: &[&str], name: &str, variables: &[(&str, &st
         "{variables:?} {:?}: {stdout}{stderr}",
         output.status
     );
+    stderr.lines().filter(|line| line.starts_with(SKIPPED)).for_each(|line| eprintln!("{line}"));
     stderr
 }
 
@@ -67,5 +75,19 @@ pub(crate) fn passes(name: &str, variables: &[(&str, &str)]) -> String {
 #[expect(clippy::print_stderr, reason = "for who reads the log of a test")]
 pub(crate) fn skip(what: &str) {
     assert!(std::env::var_os(COMPLETE).is_none(), "{what} is not installed");
-    eprintln!("SKIPPED: {what} is not installed");
+    eprintln!("{SKIPPED}{what} is not installed");
+}
+
+/// Says that this machine can't run thread-local isolation, which the test is about; in `.ci/run` that is a failure.
+#[expect(clippy::print_stderr, reason = "for who reads the log of a test")]
+pub(crate) fn skip_isolated() {
+    let reason = gorun::runtime::isolation();
+    assert!(std::env::var_os(COMPLETE).is_none(), "no isolated goroutines: {reason:?}");
+    eprintln!("{SKIPPED}no isolated goroutines: {reason:?}");
+}
+
+/// Says that a test was not tried because of what this machine is, which installing nothing can change: no failure anywhere.
+#[expect(clippy::print_stderr, reason = "for who reads the log of a test")]
+pub(crate) fn skip_here(why: &str) {
+    eprintln!("{SKIPPED}{why}");
 }
