@@ -3,7 +3,7 @@
 mod common;
 
 use common::stuck::{compute, flag};
-use common::{one_worker, within};
+use common::{one_worker, until, within};
 use gorun::context::background;
 use gorun::runtime::{Builder, Runtime};
 use gorun::sync::{ErrGroup, Once, SingleFlight, WaitGroup};
@@ -94,29 +94,120 @@ fn an_err_group_tells_a_plain_thread_that_a_goroutine_was_aborted() {
 
 #[test]
 fn an_err_group_tells_a_plain_thread_that_a_goroutine_was_aborted_before_it_began() {
-    static BEGUN: AtomicUsize = AtomicUsize::new(0);
-    within(|| {
+    /// Returns true if the member had begun before it was aborted.
+    fn begins_in_time(patience: usize) -> bool {
         let group = ErrGroup::<()>::new();
         let runtime = one_worker().build().unwrap();
+        let begun = Arc::new(AtomicUsize::new(0));
         let (spawned, spawns) = mpsc::channel();
         let (free, stays) = flag();
-        let members = group.clone();
+        let (members, begins) = (group.clone(), begun.clone());
         let spawner = runtime.go(move || {
-            members.go(|| {
-                BEGUN.fetch_add(1, Ordering::SeqCst);
+            members.go(move || {
+                begins.fetch_add(1, Ordering::SeqCst);
+                sleep(LONG);
                 Ok(())
             });
             spawned.send(()).unwrap();
-            // The only worker is held until the member has been aborted.
+            // The only worker is held.
             compute(&stays);
         });
         spawns.recv().unwrap();
-        assert!(runtime.shutdown(Duration::ZERO).is_err());
+        let ends = std::thread::spawn(move || runtime.shutdown(Duration::from_secs(60)).unwrap());
+        (0..patience).for_each(|_| std::thread::yield_now());
         free.store(true, Ordering::SeqCst);
-        let _ended = spawner.unwrap().join();
+        ends.join().unwrap();
+        drop(spawner);
         tells_of_an_abort(&group);
-        assert_eq!(BEGUN.load(Ordering::SeqCst), 0);
+        begun.load(Ordering::SeqCst) != 0
+    }
+    // Nothing tells when the abort has been asked for; so until it has come in time.
+    within(|| {
+        let mut patience = 1000;
+        while begins_in_time(patience) {
+            patience *= 2;
+        }
     });
+}
+
+/// Many that wait for the end of one goroutine, which the end of the runtime aborts: of those that see it before they are
+/// aborted themselves, none takes it for an answer.
+fn none_comes_back(go: impl FnOnce(&Runtime, mpsc::Sender<()>), wait: impl Fn() + Clone + Send + 'static) {
+    const WAITING: usize = 1000;
+    let runtime = runtime();
+    let (start, started) = gorun::channel::<()>(0);
+    let began = Arc::new(AtomicUsize::new(0));
+    let waiters = || {
+        let (started, began, wait) = (started.clone(), began.clone(), wait.clone());
+        let waiter = runtime.go(move || {
+            let _closed = started.recv();
+            began.fetch_add(1, Ordering::SeqCst);
+            wait();
+        });
+        waiter.unwrap()
+    };
+    // It is in their midst, so that some are aborted after it.
+    let mut all: Vec<_> = (0..WAITING).map(|_| waiters()).collect();
+    let (begun, begins) = mpsc::channel();
+    go(&runtime, begun);
+    begins.recv().unwrap();
+    all.extend((0..WAITING).map(|_| waiters()));
+    // A worker that is awake when the end comes: what is aborted first ends at once.
+    all.push(
+        runtime
+            .go(|| {
+                loop {
+                    gorun::yield_now()
+                }
+            })
+            .unwrap(),
+    );
+    drop(start);
+    until(|| began.load(Ordering::SeqCst) == 2 * WAITING);
+    runtime.shutdown(Duration::from_secs(60)).unwrap();
+    for waiter in all {
+        match waiter.join() {
+            Ok(()) => panic!("it went on"),
+            Err(error) => assert!(error.is_aborted(), "{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn none_of_many_takes_an_aborted_goroutine_for_the_end_of_a_wait_group() {
+    for _ in 0..10 {
+        let group = WaitGroup::new();
+        let members = group.clone();
+        let member = move |runtime: &Runtime, begun: mpsc::Sender<()>| {
+            let spawner = runtime.go(move || {
+                drop(members.go(move || {
+                    begun.send(()).unwrap();
+                    sleep(LONG);
+                }));
+            });
+            spawner.unwrap().join().unwrap();
+        };
+        none_comes_back(member, move || group.wait());
+    }
+}
+
+#[test]
+fn none_of_many_takes_an_aborted_goroutine_for_the_end_of_an_err_group() {
+    for _ in 0..10 {
+        let group = ErrGroup::<()>::new();
+        let members = group.clone();
+        let member = move |runtime: &Runtime, begun: mpsc::Sender<()>| {
+            let spawner = runtime.go(move || {
+                members.go(move || {
+                    begun.send(()).unwrap();
+                    sleep(LONG);
+                    Ok(())
+                });
+            });
+            spawner.unwrap().join().unwrap();
+        };
+        none_comes_back(member, move || drop(group.wait()));
+    }
 }
 
 #[test]
