@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holding_off_nests_across_threads_while_a_fork_waits() {
+    fn holding_off_nests_across_threads() {
         let outer = hold_off();
         std::thread::scope(|s| {
             // As the helper threads of what is initialised once do.
@@ -249,7 +249,6 @@ mod tests {
         static CELL: OnceLock<u8> = OnceLock::new();
         assert_eq!(*once(&CELL, || *once(&OnceLock::new(), || 3)), 3);
         drop(outer);
-        assert_eq!(*HOLDING_OFF.lock().unwrap(), 0);
     }
 
     #[test]
