@@ -21,8 +21,10 @@ fn main() {
         // Left when `run` ends: one that waits, and one that does not.
         let (keep, wait) = gorun::channel::<()>(0);
         gorun::go(move || wait.recv());
-        gorun::go(|| loop {
-            gorun::yield_now();
+        gorun::go(|| {
+            loop {
+                gorun::yield_now();
+            }
         });
         std::mem::forget(keep);
         for _ in 0..3 {
