@@ -16,7 +16,7 @@ impl Stopper {
     }
 
     /// Stops the timer: it does not fire unless it is set again. Takes the timers' lock; does not wait for an
-    /// [`Alarm::call`].
+    /// [`Alarm::call`](super::Alarm::call).
     ///
     /// ```
     #[doc = include_str!("../examples.txt")]
@@ -31,7 +31,7 @@ impl Stopper {
     }
 
     /// Fires the timer now if it is due and no worker has fired it yet, so that an operation that does not wait sees its
-    /// effect. Wakes the goroutines that it fires for. Returns true if the caller must do what [`Alarm::call`] would do.
+    /// effect. Wakes the goroutines that it fires for. Returns true if the caller must do what [`Alarm::call`](super::Alarm::call) would do.
     /// Takes the timers' lock, unless the timer is not due.
     ///
     /// ```
