@@ -33,11 +33,12 @@ impl NoThreads {
         NoThreads::limit(libc::RLIMIT_NPROC, |_| 1)
     }
 
-    /// No room for another stack.
+    /// Room for one more stack, which a thread may be about to take, and which is taken here otherwise; and for what else is
+    /// mapped: std ends the process if a thread that has begun finds no room for its alternate signal stack.
     fn by_address_space() -> NoThreads {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
         let pages: libc::rlim_t = statm.split(' ').next().unwrap().parse().unwrap();
-        NoThreads::limit(libc::RLIMIT_AS, |_| pages * 4096 + (1 << 20))
+        NoThreads::limit(libc::RLIMIT_AS, |_| pages * 4096 + STACK + STACK / 2)
     }
 
     fn limit(which: libc::__rlimit_resource_t, to: impl FnOnce(libc::rlim_t) -> libc::rlim_t) -> NoThreads {
@@ -71,6 +72,9 @@ impl Drop for NoThreads {
     }
 }
 
+/// Bytes of a thread's stack where the address space is the limit.
+const STACK: libc::rlim_t = 64 << 20;
+
 /// Runs `f` in a process of its own, for each of two ways to be refused a thread, with one worker and with two.
 fn without_threads(name: &str, f: impl Fn(&Runtime, &dyn Fn() -> NoThreads)) {
     const HOW: &str = "GORUN_TEST_HOW";
@@ -97,7 +101,9 @@ fn without_threads(name: &str, f: impl Fn(&Runtime, &dyn Fn() -> NoThreads)) {
     for how in ["number", "address space"] {
         for mode in ["isolated", "pinned"] {
             for workers in ["1", "2"] {
-                passes(name, &[(HOW, how), ("GORUN_THREAD_LOCALS", mode), ("GORUN_MAXPROCS", workers)]);
+                // Large ones, so that the room for what is allocated is no room for a thread.
+                let stack = ("RUST_MIN_STACK", &*STACK.to_string());
+                passes(name, &[(HOW, how), ("GORUN_THREAD_LOCALS", mode), ("GORUN_MAXPROCS", workers), stack]);
             }
         }
     }
