@@ -147,15 +147,19 @@ fn after_a_lock_an_isolated_goroutine_changes_threads_again() {
         let Ok(runtime) = Builder::new().workers(2).thread_locals(ThreadLocals::Isolated).build() else { return };
         let (over, _) = flag();
         keep_busy(&runtime, 8, &over);
-        let moved = runtime.go(|| {
+        // What a plain thread wakes goes to whichever worker takes it first.
+        let (wakes, woken) = gorun::channel(0);
+        let waker = std::thread::spawn(move || while wakes.send(()).is_ok() {});
+        let moved = runtime.go(move || {
             drop(gorun::lock_os_thread());
             let here = kernel_thread();
             while kernel_thread() == here {
-                gorun::yield_now();
+                woken.recv().unwrap();
             }
         });
         moved.unwrap().join().unwrap();
         over.store(true, Ordering::SeqCst);
+        waker.join().unwrap();
     });
 }
 

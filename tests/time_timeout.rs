@@ -1,6 +1,6 @@
 //! `time::timeout`: what it gives, and that nothing of the call is left when it returns.
 
-use gorun::runtime::{Builder, ThreadLocals};
+use gorun::runtime::Builder;
 use gorun::time::{Duration, Instant, sleep, timeout, timeout_at};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -84,31 +84,6 @@ fn a_panic_goes_on_in_the_caller() {
         let panic = catch_unwind(AssertUnwindSafe(|| timeout(LONG, || std::panic::panic_any(17u8)))).unwrap_err();
         assert_eq!(panic.downcast_ref(), Some(&17u8));
     });
-}
-
-/// A pinned goroutine that begins on the thread of one that panics can't be told from it, and could not be aborted.
-#[test]
-fn in_a_destructor_during_a_panic_it_ends_the_call_as_anywhere() {
-    struct Waits;
-    impl Drop for Waits {
-        fn drop(&mut self) {
-            assert!(std::thread::panicking());
-            let (_tx, rx) = gorun::channel::<()>(0);
-            assert!(timeout(SHORT, || rx.recv()).is_err());
-        }
-    }
-    for mode in [ThreadLocals::Pinned, ThreadLocals::Isolated] {
-        for workers in [1, 2] {
-            let Ok(runtime) = Builder::new().workers(workers).thread_locals(mode).build() else { continue };
-            for _ in 0..5 {
-                let panics = runtime.go(|| {
-                    let _waits = Waits;
-                    panic!("in whose course it waits");
-                });
-                assert!(panics.unwrap().join().unwrap_err().into_panic().is_ok());
-            }
-        }
-    }
 }
 
 #[test]

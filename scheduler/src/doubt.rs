@@ -8,10 +8,6 @@
 //! * **D1.** A processor's list is touched on its own thread only, by its pinned goroutines.
 //! * **D2.** A shield is lifted off the very wait that was noted, and no other: a later one may have its reasons.
 //!
-//! * **D3.** No pinned goroutine begins on a thread where somebody waits in the middle of a panic, while another worker can be
-//!   had: it would be under suspicion for as long as that lasts, and whoever panics may wait for it to be aborted (`timeout` in a
-//!   destructor).
-//!
 //! The bad interleaving without it: A waits in a destructor, panicking; B, its neighbour, waits for a message, shielded; B is
 //! aborted, and nothing happens; A's panic is over, no message comes, and B waits for ever.
 
@@ -47,12 +43,6 @@ impl Doubts {
         self.any.set(true);
         let before = self.waits.borrow_mut().insert(ptr::from_ref(g).addr(), (Handle::of(g), wait));
         drop(before);
-    }
-
-    /// Whether somebody waits here in the middle of a panic, as far as is known (D3).
-    #[inline]
-    pub(crate) fn any(&self) -> bool {
-        self.any.get()
     }
 
     /// By a pinned goroutine that is not panicking.

@@ -20,7 +20,6 @@ use crate::stack;
 use crate::tell::{Once, tell};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// So many stuck ones are many: from here on the pace may grow.
@@ -48,8 +47,6 @@ pub(crate) struct Replacing {
     /// When a refused attempt is made again, and how long after the last one, in the timers' nanoseconds.
     retry_at: u64,
     retry: Duration,
-    /// For so many looks goroutines have been held back because of D3 in `doubt`.
-    doubted: usize,
     /// Since when the cap is in the way.
     capped_since: Option<u64>,
     told_of_hundreds: Once,
@@ -74,14 +71,7 @@ impl Replacing {
         let spares = &shared.spares;
         let dozens = spares.see_to_care(stack::guards_came_late());
         self.set_pace(shared, seen);
-        // Relaxed, both: a note.
-        let in_doubt = seen.held && shared.in_doubt.load(Ordering::Relaxed);
-        if !seen.held {
-            shared.in_doubt.store(false, Ordering::Relaxed);
-        }
-        // One more at each look: the one that was brought in may be in doubt by now as well.
-        self.doubted = if in_doubt { (self.doubted + 1).min(MOST_AHEAD) } else { 0 };
-        want(shared, shared.config.workers + self.doubted + usize::from(dozens) + self.ahead);
+        want(shared, shared.config.workers + usize::from(dozens) + self.ahead);
         let (attend, stuck) = spares.crew();
         if stuck >= HUNDREDS && self.told_of_hundreds.is_first() {
             tell_of(shared, &format!("{stuck} threads are held up by goroutines that compute or block"), HINT);

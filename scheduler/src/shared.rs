@@ -13,7 +13,7 @@ use crate::idle::Idle;
 use crate::process;
 use crate::run_queue::Injector;
 use crate::seats::{Seat, Seats};
-use crate::shim::{AtomicBool, AtomicU8, AtomicU64, Condvar, ModelledLock, Ordering, Thread, fence};
+use crate::shim::{AtomicBool, AtomicU8, AtomicU64, ModelledCondvar, ModelledLock, Ordering, Thread, fence};
 use crate::spares::{Spares, Start};
 use crate::stack::StackClass;
 use crate::tell::Once;
@@ -40,8 +40,6 @@ pub(crate) struct Shared {
     pub(crate) injector: Injector,
     /// Goroutines that have not begun, while no worker is free for them (V3 in `spares`), or there is no stack.
     pub(crate) held: Injector,
-    /// Some of them because of D3 in `doubt`: they want a worker more.
-    pub(crate) in_doubt: AtomicBool,
     /// There was no stack for one, since the monitor's last look (G3 in `stack/guard`).
     pub(crate) no_stack: AtomicBool,
     pub(crate) seats: Seats,
@@ -52,7 +50,7 @@ pub(crate) struct Shared {
     /// Spawned from outside any worker (S2).
     spawned: AtomicU64,
     drained: ModelledLock<()>,
-    drained_signal: Condvar,
+    drained_signal: ModelledCondvar,
     pub(crate) monitor: OnceLock<Thread>,
     pub(crate) monitor_asleep: AtomicBool,
     pub(crate) told_of_refusal: Once,
@@ -70,13 +68,12 @@ impl Shared {
             mode,
             injector: Injector::new(),
             held: Injector::new(),
-            in_doubt: AtomicBool::new(false),
             no_stack: AtomicBool::new(false),
             idle: Idle::new(),
             phase: AtomicU8::new(RUNNING),
             spawned: AtomicU64::new(0),
             drained: ModelledLock::new(()),
-            drained_signal: Condvar::new(),
+            drained_signal: ModelledCondvar::new(),
             monitor: OnceLock::new(),
             monitor_asleep: AtomicBool::new(false),
             told_of_refusal: Once::default(),

@@ -59,6 +59,11 @@ use std::sync::{MutexGuard, PoisonError, TryLockError};
 /// Where models have more than one thread at it.
 #[cfg(not(loom))]
 pub(crate) type ModelledLock<T> = Lock<T>;
+#[cfg(loom)]
+pub(crate) use loom::sync::Condvar as ModelledCondvar;
+/// For those locks.
+#[cfg(not(loom))]
+pub(crate) use std::sync::Condvar as ModelledCondvar;
 
 /// What a bounded wait does between two looks.
 #[cfg(loom)]

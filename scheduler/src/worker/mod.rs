@@ -288,25 +288,7 @@ impl Worker {
             self.hold_back(g);
             return None;
         }
-        if self.processor.doubts.any() && g.mode.get() == ThreadLocals::Pinned {
-            return self.unless_in_doubt(g);
-        }
         Some(g)
-    }
-
-    /// D3 in `doubt`.
-    #[cold]
-    #[inline(never)]
-    fn unless_in_doubt(&self, g: Ref) -> Option<Ref> {
-        let shared = &self.processor.shared;
-        if !shared.spares.can_be_had() {
-            return Some(g);
-        }
-        // Relaxed: for the monitor, which looks again and again while something is held back.
-        shared.in_doubt.store(true, Ordering::Relaxed);
-        self.hold_back(g);
-        shared.wake_monitor();
-        None
     }
 
     #[cold]

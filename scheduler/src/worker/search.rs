@@ -252,9 +252,8 @@ impl Worker {
     /// V3 in `spares`, G3 in `stack/guard`: whether what was held back may begin here.
     fn may_take_held(&self) -> bool {
         let shared = &self.processor.shared;
-        // D3 in `doubt`. Relaxed: a note for a while.
-        (!self.processor.doubts.any() || !shared.spares.can_be_had())
-            && !shared.no_stack.load(Ordering::Relaxed)
+        // Relaxed: a note for a while.
+        !shared.no_stack.load(Ordering::Relaxed)
             && (!shared.spares.dozens_are_stuck() || Spares::another_is_free(&shared.seats, self.seat()))
     }
 
