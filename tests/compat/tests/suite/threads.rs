@@ -123,11 +123,11 @@ fn forks() {
         MARK.set(i);
         suspend();
         let mark = MARK.get();
-        // SAFETY: the child reads memory, and leaves without any clean-up. It does not allocate: mimalloc's lock may have been
+        // In the child it is a plain thread. SAFETY: the child reads memory, and leaves without any clean-up. It does not allocate: mimalloc's lock may have been
         // another thread's when it was forked (`a_goroutine_may_fork` in tests/thread_locals.rs allocates, with glibc's malloc).
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            let right = MARK.get() == mark && gorun::current().is_some();
+            let right = MARK.get() == mark && gorun::current().is_none();
             // SAFETY: as above.
             unsafe { libc::_exit(if right { 40 + (mark % 10) as i32 } else { 1 }) };
         }
