@@ -123,7 +123,7 @@ fn forks() {
         MARK.set(i);
         suspend();
         let mark = MARK.get();
-        // In the child it is a plain thread. SAFETY: the child reads memory, and leaves without any clean-up. It does not allocate: mimalloc's lock may have been
+        // SAFETY: the child, a plain thread, reads memory and leaves without any clean-up. It does not allocate: mimalloc's lock may have been
         // another thread's when it was forked (`a_goroutine_may_fork` in tests/thread_locals.rs allocates, with glibc's malloc).
         let pid = unsafe { libc::fork() };
         if pid == 0 {
