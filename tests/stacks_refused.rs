@@ -19,6 +19,22 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(2);
 
+/// Whether all other threads of the process sleep, three times in a row.
+fn others_sleep() -> bool {
+    let sleep = || {
+        // SAFETY: no preconditions.
+        let me = unsafe { libc::gettid() }.to_string();
+        std::fs::read_dir("/proc/self/task").unwrap().all(|task| {
+            let task = task.unwrap();
+            // One that has ended meanwhile maps nothing any more.
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+            task.file_name().to_str() == Some(&me) || state.is_none_or(|state| state == 'S')
+        })
+    };
+    (0..3).all(|_| sleep())
+}
+
 /// Goroutines that have all the stacks there can be.
 struct NoStacks {
     before: libc::rlimit,
@@ -29,6 +45,8 @@ struct NoStacks {
 impl NoStacks {
     /// On a goroutine of a runtime with one worker, which has all reservations.
     fn begin() -> NoStacks {
+        // A thread that begins maps more than the limit would leave, and std ends the process where it can't.
+        until(others_sleep);
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
         let pages: libc::rlim_t = statm.split(' ').next().unwrap().parse().unwrap();
         let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -7,12 +7,12 @@
 //!   lets go of its slot before it lets go of the reservation finds a slot at [`take`] without new address space.
 //! * **A2, the table is append-only.** An entry of [`CHUNKS`] below [`COUNT`] never changes, so [`slot_of`] reads
 //!   it from a signal handler without a lock.
-//! * **A3, room is left.** Each chunk is mapped together with [`HEADROOM`], which is unmapped at once, so that
-//!   stacks never take the last address space from the allocator.
+//! * **A3, room is left.** A chunk is mapped only if the process may map [`HEADROOM`] more besides, so that stacks do not take
+//!   the last address space from the allocator.
 //!
 //! Lock order: `grow`, then `TABLE`, then `free`. Under none of them is a guard made, a page freed or user code run.
 
-use super::{CLASSES, StackClass, StackError, errno, executable, guard, page_size};
+use super::{CLASSES, StackClass, StackError, errno, executable, guard, headroom, page_size};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -322,17 +322,25 @@ fn map_chunks(class: StackClass, needed: usize, capacity: usize) -> Result<Vec<(
 
 /// Maps `len` bytes, if there is room for [`HEADROOM`] besides.
 fn map(len: usize) -> Result<(usize, usize), i32> {
+    // Where it is not known how much there is, the headroom is mapped as well, for a trial.
+    let headroom = match headroom::mappable() {
+        Some(most) if most < len.saturating_add(HEADROOM) => return Err(libc::ENOMEM),
+        Some(_) => 0,
+        None => HEADROOM,
+    };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
     let protection = executable::protection();
     // SAFETY: a fresh mapping at an address of the kernel's choice.
-    let start = unsafe { libc::mmap(ptr::null_mut(), len + HEADROOM, protection, flags, -1, 0) };
+    let start = unsafe { libc::mmap(ptr::null_mut(), len + headroom, protection, flags, -1, 0) };
     if start == libc::MAP_FAILED {
         return Err(errno());
     }
     // SAFETY: both ranges are inside the mapping just made, which nobody else knows of. Without NOHUGEPAGE (a
     // kernel without huge pages refuses it) one touch could make 2 MiB resident.
     unsafe {
-        libc::munmap(start.byte_add(len), HEADROOM);
+        if headroom > 0 {
+            libc::munmap(start.byte_add(len), headroom);
+        }
         libc::madvise(start, len, libc::MADV_NOHUGEPAGE);
     }
     let start = start.expose_provenance();

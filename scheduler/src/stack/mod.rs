@@ -21,6 +21,7 @@
 mod arena;
 mod executable;
 mod guard;
+mod headroom;
 mod overflow;
 
 #[cfg(test)]
