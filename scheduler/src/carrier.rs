@@ -214,22 +214,33 @@ impl Carrier {
 }
 
 /// Leaves the current goroutine's stack for its worker's, until it is resumed.
-#[inline]
+// Inlined at all costs: see `Blocker::park`.
+#[inline(always)]
 pub(crate) fn suspend(g: &Goroutine, why: Suspended) {
+    // N1: the worker computes in the default state, and the goroutine goes on in its own.
+    if FloatControl::is_default() {
+        leave(g, why);
+    } else {
+        suspend_own_control(g, why);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn suspend_own_control(g: &Goroutine, why: Suspended) {
+    let own = FloatControl::current();
+    FloatControl::DEFAULT.set();
+    leave(g, why);
+    own.set();
+}
+
+#[inline(always)]
+fn leave(g: &Goroutine, why: Suspended) {
     let carrier = g.carrier.get();
     // SAFETY: a running goroutine has a carrier (K1), whose loop set the yielder before it ran the goroutine and
     // whose frame, on this very stack, keeps it alive.
     let yielder = unsafe { &*(*carrier).yielder.get() };
-    // N1: the worker computes in the default state, and the goroutine goes on in its own.
-    let control = FloatControl::current();
-    let own = !control.is_default();
-    if own {
-        FloatControl::DEFAULT.set();
-    }
     let _same = yielder.suspend(why);
-    if own {
-        control.set();
-    }
 }
 
 /// Free carriers of one class, last in first out: the hottest stack first.

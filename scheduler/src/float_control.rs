@@ -83,14 +83,16 @@ impl FloatControl {
 }
 
 impl FloatControl {
+    /// Returns true if the thread computes in the default state.
     #[inline(always)]
-    pub(crate) fn is_default(self) -> bool {
-        self == FloatControl::DEFAULT
+    pub(crate) fn is_default() -> bool {
+        FloatControl::current() == FloatControl::DEFAULT
     }
 
-    /// Called on a new thread, which inherits the state of the thread that started it.
+    /// Called on a new thread, which inherits the state of the thread that started it, and when a goroutine has ended.
+    #[inline(always)]
     pub(crate) fn set_default() {
-        if !FloatControl::current().is_default() {
+        if !FloatControl::is_default() {
             FloatControl::DEFAULT.set();
         }
     }

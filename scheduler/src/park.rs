@@ -237,7 +237,7 @@ impl Blocker {
     // Inlined, as all that lies between a blocking operation and the switch should be: a processor predicts returns by a
     // stack of its own, which after a switch is another goroutine's, so each return on the way back is mispredicted, and
     // costs 5 ns.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn park(&self, reason: WaitReason, deadline: Option<Instant>) -> Token {
         match current::goroutine() {
@@ -456,7 +456,7 @@ pub(crate) fn let_begin() {
 /// assert!(!gorun_scheduler::let_fine_ones_go(), "no goroutine calls");
 /// ```
 // Inlined: see `Blocker::park`.
-#[inline]
+#[inline(always)]
 pub fn let_fine_ones_go() -> bool {
     match (current::goroutine(), current::processor()) {
         (Some(g), Some(processor)) if processor.has_fine_ones() => {
@@ -481,7 +481,7 @@ pub fn let_fine_ones_go() -> bool {
 /// join(&waits);
 /// ```
 // Inlined: see `Blocker::park`.
-#[inline]
+#[inline(always)]
 pub fn yield_now() {
     match current::goroutine() {
         None => std::thread::yield_now(),
