@@ -322,6 +322,12 @@ impl Drop for WaitsInDrop {
     }
 }
 
+/// With one worker, and so many to take its place while it is stuck or its thread is in a panic.
+fn pinned_on_one_thread(spare_workers: usize) -> Runtime {
+    let builder = Builder::new().workers(1).spare_workers(spare_workers).thread_locals(ThreadLocals::Pinned);
+    builder.build().expect("pinned is everywhere")
+}
+
 /// A goroutine that waits in a destructor, in a panic, until the sender is dropped.
 fn waits_in_a_panic() -> (gorun::JoinHandle<()>, gorun::Sender<()>) {
     let (tell, told) = gorun::channel(0);
@@ -336,10 +342,16 @@ fn waits_in_a_panic() -> (gorun::JoinHandle<()>, gorun::Sender<()>) {
 
 #[test]
 fn pinned_neighbours_of_one_that_panics_panic_and_catch_as_usual() {
-    let runtime = runtime(ThreadLocals::Pinned, 1).expect("pinned is everywhere");
-    runtime.run(|| {
+    // On its own thread each, and with no other thread to be had on one.
+    for spare_workers in [1000, 0] {
+        within(move || panic_beside_a_panic(spare_workers));
+    }
+}
+
+fn panic_beside_a_panic(spare_workers: usize) {
+    pinned_on_one_thread(spare_workers).run(|| {
         let (panics, open) = waits_in_a_panic();
-        for n in 0..100_usize {
+        for n in 0..30_usize {
             // They see the other's panic. Their own ones reach whom they should, caught or joined, waited in or not.
             assert!(std::thread::panicking());
             let caught = std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new(n)));
@@ -358,8 +370,7 @@ fn pinned_neighbours_of_one_that_panics_panic_and_catch_as_usual() {
 
 #[test]
 fn an_abort_of_a_pinned_neighbour_of_one_that_panics_comes_later() {
-    let runtime = runtime(ThreadLocals::Pinned, 1).expect("pinned is everywhere");
-    runtime.run(|| {
+    pinned_on_one_thread(0).run(|| {
         let (panics, open) = waits_in_a_panic();
         let (go_on, waits) = gorun::channel(0);
         let (begun, begins) = gorun::channel(0);
@@ -390,8 +401,7 @@ fn an_abort_of_a_pinned_neighbour_of_one_that_panics_comes_later() {
 #[test]
 fn an_abort_that_came_during_a_neighbours_panic_reaches_a_pinned_one_after_it() {
     within(|| {
-        let runtime = runtime(ThreadLocals::Pinned, 1).expect("pinned is everywhere");
-        runtime.run(|| {
+        pinned_on_one_thread(0).run(|| {
             for again in [false, true] {
                 let (panics, open) = waits_in_a_panic();
                 let (begun, begins) = gorun::channel(0);

@@ -1,6 +1,9 @@
 //! `time::timeout`: what it gives, and that nothing of the call is left when it returns.
 
-use gorun::runtime::Builder;
+mod common;
+
+use common::within;
+use gorun::runtime::{Builder, ThreadLocals};
 use gorun::time::{Duration, Instant, sleep, timeout, timeout_at};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -84,6 +87,63 @@ fn a_panic_goes_on_in_the_caller() {
         let panic = catch_unwind(AssertUnwindSafe(|| timeout(LONG, || std::panic::panic_any(17u8)))).unwrap_err();
         assert_eq!(panic.downcast_ref(), Some(&17u8));
     });
+}
+
+/// On whose stack a destructor waits, so many times within each other.
+struct Waits(u32);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            let within = Waits(self.0 - 1);
+            let call = move || {
+                let _within = within;
+                sleep(LONG);
+            };
+            assert!(timeout(SHORT, call).is_err());
+        }
+    }
+}
+
+/// A pinned goroutine that began on the thread of one that panics could not be told from it, nor be aborted.
+fn waits_in_destructors(builder: Builder, depth: u32) {
+    for mode in [ThreadLocals::Pinned, ThreadLocals::Isolated] {
+        let Ok(runtime) = builder.clone().thread_locals(mode).build() else {
+            assert_eq!(mode, ThreadLocals::Isolated);
+            continue;
+        };
+        runtime.run(move || {
+            for by_abort in [true, false] {
+                let (tell, told) = gorun::channel(0);
+                let panics = gorun::go(move || {
+                    let _waits = Waits(depth);
+                    tell.send(()).unwrap();
+                    if by_abort {
+                        sleep(LONG);
+                    }
+                    std::panic::resume_unwind(Box::new(()));
+                });
+                told.recv().unwrap();
+                panics.abort();
+                let end = panics.join().unwrap_err();
+                assert!(end.is_aborted() || (!by_abort && end.is_panic()));
+            }
+        });
+    }
+}
+
+#[test]
+fn in_a_destructor_during_a_panic_it_ends_the_call_as_anywhere() {
+    for workers in [1, 2] {
+        within(move || waits_in_destructors(Builder::new().workers(workers), 1));
+    }
+}
+
+#[test]
+fn so_it_does_in_a_destructor_of_that_call() {
+    for workers in [1, 2, 8] {
+        within(move || waits_in_destructors(Builder::new().workers(workers), 6));
+    }
 }
 
 #[test]

@@ -65,13 +65,20 @@ impl Idle {
     /// After work that anybody may take was pushed. The worker to wake, if one is needed.
     #[must_use]
     pub(crate) fn notify(&self) -> Option<usize> {
+        self.notify_rather(|_| true)
+    }
+
+    /// The same for work that not all may take: one that may, if it sleeps, goes before the others. If there is none, or
+    /// somebody searches who may not take it, the pusher has to try again later (`monitor`).
+    #[must_use]
+    pub(crate) fn notify_rather(&self, may: impl Fn(usize) -> bool) -> Option<usize> {
         // The pusher's fence.
         fence(Ordering::SeqCst);
         // Relaxed, both: ordered by the fence.
         if self.sleeping.load(Ordering::Relaxed) == 0 || self.searching.load(Ordering::Relaxed) != 0 {
             return None;
         }
-        self.wake_one()
+        self.wake_one(may)
     }
 
     /// Whether some worker sleeps, as far as can be seen without a fence.
@@ -83,14 +90,14 @@ impl Idle {
     }
 
     #[cold]
-    fn wake_one(&self) -> Option<usize> {
+    fn wake_one(&self, may: impl Fn(usize) -> bool) -> Option<usize> {
         loop {
             // Relaxed: one pusher of many becomes the waker, and the count stands for the worker it wakes (D1). Whoever is
             // counted already has its fence before it.
             if self.searching.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_err() {
                 return None;
             }
-            let woken = self.take_sleeper();
+            let woken = self.take_sleeper(&may);
             if woken.is_some() {
                 return woken;
             }
@@ -103,9 +110,11 @@ impl Idle {
         }
     }
 
-    fn take_sleeper(&self) -> Option<usize> {
+    fn take_sleeper(&self, may: impl Fn(usize) -> bool) -> Option<usize> {
         let mut sleepers = self.sleepers.lock();
-        let index = sleepers.pop()?;
+        // The last one that may, or the last one.
+        let at = sleepers.iter().rposition(|index| may(*index)).or(sleepers.len().checked_sub(1))?;
+        let index = sleepers.swap_remove(at);
         // SeqCst: the count, then the monitor's flag (`Shared::wake_monitor`, which the woken worker calls).
         self.sleeping.fetch_sub(1, Ordering::SeqCst);
         Some(index)
@@ -190,6 +199,19 @@ mod tests {
         idle.wake_up(1);
         assert!(idle.end_search(), "the last one searching");
         assert_eq!(idle.notify(), Some(0));
+    }
+
+    #[test]
+    fn one_that_may_take_it_goes_before_one_that_slept_later() {
+        let idle = Idle::new();
+        for i in [0, 1, 2] {
+            idle.start_search();
+            idle.fall_asleep(i);
+        }
+        assert_eq!(idle.notify_rather(|i| i == 0), Some(0));
+        idle.wake_up(0);
+        assert!(idle.end_search());
+        assert_eq!(idle.notify_rather(|i| i == 0), Some(1), "none that may sleeps: the search is another's to begin");
     }
 
     #[test]

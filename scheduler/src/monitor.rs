@@ -145,8 +145,12 @@ fn look(shared: &Arc<Shared>, last: &mut Vec<Last>, replacing: &mut Replacing) {
         }
     }
     look_at_some(shared, last);
-    replacing.see(shared, Seen { now, waiting, held, blocked });
-    if (waiting || held) && shared.idle.any_asleep() {
+    let in_panic = shared.seats.worth_a_look().filter(|seat| seat.is_in_panic() && !seat.is_unattended()).count();
+    replacing.see(shared, Seen { now, waiting, held, in_panic, blocked });
+    if held && shared.idle.any_asleep() {
+        shared.notify_of_held();
+    }
+    if waiting && shared.idle.any_asleep() {
         shared.notify();
     }
 }

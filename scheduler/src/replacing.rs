@@ -7,7 +7,8 @@
 //!   them would wait for twenty milliseconds for each pair. So beyond [`MANY`], the number wanted doubles each time, up to
 //!   [`MOST_AHEAD`] more, until for some looks they are not needed. This does not apply to goroutines that block repeatedly
 //!   for a few milliseconds: their threads run now and then.
-//! * **One more worker** attends while dozens are stuck, for goroutines that have begun (V3 in `spares`).
+//! * **One more worker** attends while dozens are stuck, for goroutines that have begun (V3 in `spares`); and while something
+//!   is held back, one for each that attends on a thread where somebody waits in a panic (D3 in `doubt`).
 //! * **A refusal** is retried after a delay that doubles each time, up to [`RETRY`]: a limit may be lifted, and threads may
 //!   end.
 //! * **Each report** is printed once on standard error. The first refusal by the system, or a cap that has been reached for
@@ -59,8 +60,10 @@ pub(crate) struct Seen {
     pub(crate) now: u64,
     /// Something is there that a worker could run.
     pub(crate) waiting: bool,
-    /// Goroutines are held back (V3 in `spares`).
+    /// Goroutines are held back (V3 in `spares`, D3 in `doubt`).
     pub(crate) held: bool,
+    /// So many attend where somebody waits in the middle of a panic (D3).
+    pub(crate) in_panic: usize,
     /// So many workers were found stuck in this look that had not run since the last one.
     pub(crate) blocked: usize,
 }
@@ -71,7 +74,8 @@ impl Replacing {
         let spares = &shared.spares;
         let dozens = spares.see_to_care(stack::guards_came_late());
         self.set_pace(shared, seen);
-        want(shared, shared.config.workers + usize::from(dozens) + self.ahead);
+        let in_panic = if seen.held { seen.in_panic } else { 0 };
+        want(shared, shared.config.workers + in_panic + usize::from(dozens) + self.ahead);
         let (attend, stuck) = spares.crew();
         if stuck >= HUNDREDS && self.told_of_hundreds.is_first() {
             tell_of(shared, &format!("{stuck} threads are held up by goroutines that compute or block"), HINT);

@@ -133,6 +133,8 @@ pub(crate) struct Seat {
     /// The goroutine that runs here now; null while the scheduler looks for one.
     pub(crate) running: AtomicPtr<Goroutine>,
     unattended: AtomicBool,
+    /// A pinned goroutine has left its stack here in the middle of a panic (D3 in `doubt`).
+    in_panic: AtomicBool,
     /// The round in which a goroutine had its first turn here, while that was watched (V3 in `spares`).
     first_turn: AtomicU32,
     /// The clock of its thread's own time (`thread_clock`).
@@ -163,6 +165,7 @@ impl Seat {
             running: AtomicPtr::new(ptr::null_mut()),
             // Nobody has sat down yet.
             unattended: AtomicBool::new(true),
+            in_panic: AtomicBool::new(false),
             first_turn: AtomicU32::new(u32::MAX),
             clock: AtomicI32::new(0),
             stuck_since: AtomicU64::new(0),
@@ -181,6 +184,7 @@ impl Seat {
         self.look_at.store(0, Ordering::Relaxed);
         self.long_turn.store(0, Ordering::Relaxed);
         self.first_turn.store(u32::MAX, Ordering::Relaxed);
+        self.in_panic.store(false, Ordering::Relaxed);
         // A worker had left it unattended (S4); that one was not counted as stuck.
         let _was = self.set_unattended(false);
     }
@@ -190,6 +194,19 @@ impl Seat {
         if let Some(thread) = &*self.thread.lock() {
             thread.unpark();
         }
+    }
+
+    /// D3 in `doubt`: returns true if a pinned goroutine waits or has yielded here in the middle of a panic.
+    #[inline]
+    pub(crate) fn is_in_panic(&self) -> bool {
+        // Relaxed: written by the seat's own worker; others wake or bring in workers by it, and look again.
+        self.in_panic.load(Ordering::Relaxed)
+    }
+
+    /// Called by the seat's own worker.
+    pub(crate) fn set_in_panic(&self, in_panic: bool) {
+        // Relaxed: see `is_in_panic`.
+        self.in_panic.store(in_panic, Ordering::Relaxed);
     }
 
     /// Whether nobody looks after it (S4).

@@ -38,7 +38,8 @@ pub(crate) struct Shared {
     /// Of goroutines that do not say otherwise.
     pub(crate) mode: ThreadLocals,
     pub(crate) injector: Injector,
-    /// Goroutines that have not begun, while no worker is free for them (V3 in `spares`), or there is no stack.
+    /// Goroutines that have not begun, while no worker is free for them (V3 in `spares`), or there is no stack, or for pinned
+    /// ones no thread without a panic (D3 in `doubt`).
     pub(crate) held: Injector,
     /// There was no stack for one, since the monitor's last look (G3 in `stack/guard`).
     pub(crate) no_stack: AtomicBool,
@@ -102,6 +103,19 @@ impl Shared {
         if let Some(index) = self.idle.notify() {
             self.seats.get(index).unpark();
         }
+    }
+
+    /// The same for what is held back: wakes a worker that may take it, if one sleeps.
+    pub(crate) fn notify_of_held(&self) {
+        if let Some(index) = self.idle.notify_rather(|index| self.may_begin_at(self.seats.get(index))) {
+            self.seats.get(index).unpark();
+        }
+    }
+
+    /// D3 in `doubt`: returns true if a pinned goroutine may begin on a seat.
+    #[inline]
+    pub(crate) fn may_begin_at(&self, seat: &Seat) -> bool {
+        !seat.is_in_panic() || !self.spares.can_be_had()
     }
 
     pub(crate) fn count_outside_spawn(&self) {

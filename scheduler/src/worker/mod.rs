@@ -139,9 +139,22 @@ impl Worker {
         match g.mode.get() {
             // SAFETY: K1, K2: the goroutine is ours (G1), the carrier its own or free, its block loaded.
             ThreadLocals::Isolated => unsafe { Carrier::resume(carrier, &g) },
-            // SAFETY: as above; the thread's own block is loaded.
-            ThreadLocals::Pinned => current::with_goroutine(&g, || unsafe { Carrier::resume(carrier, &g) }),
+            ThreadLocals::Pinned => {
+                // SAFETY: as above; the thread's own block is loaded.
+                let why = current::with_goroutine(&g, || unsafe { Carrier::resume(carrier, &g) });
+                // D3 in `doubt`.
+                if std::thread::panicking() != self.seat().is_in_panic() {
+                    self.note_panic();
+                }
+                why
+            }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_panic(&self) {
+        self.seat().set_in_panic(std::thread::panicking());
     }
 
     /// A stack for `g`, and the block to load for it.
@@ -278,13 +291,13 @@ impl Worker {
         self.seat().look_is_due(self.round)
     }
 
-    /// V3 in `spares`.
+    /// V3 in `spares`, D3 in `doubt`.
     #[inline]
     fn unless_held_back(&self, g: Ref) -> Option<Ref> {
         if !g.carrier.get().is_null() {
             return Some(g);
         }
-        if self.processor.shared.spares.is_careful() && !self.may_begin(g) {
+        if (self.processor.shared.spares.is_careful() || self.seat().is_in_panic()) && !self.may_begin(g) {
             self.hold_back(g);
             return None;
         }
@@ -295,6 +308,10 @@ impl Worker {
     #[inline(never)]
     fn may_begin(&self, g: Ref) -> bool {
         let shared = &self.processor.shared;
+        if g.mode.get() == ThreadLocals::Pinned && !shared.may_begin_at(self.seat()) {
+            shared.wake_monitor();
+            return false;
+        }
         if stack::guards_came_late() && !self.has_stack(g) {
             return false;
         }
@@ -328,7 +345,7 @@ impl Worker {
         shared.held.push(g);
         // Another one may be free for it. Relaxed: see `has_stack`.
         if !shared.no_stack.load(Ordering::Relaxed) {
-            shared.notify();
+            shared.notify_of_held();
         }
     }
 }

@@ -249,11 +249,12 @@ impl Worker {
             || shared.seats.worth_a_look().any(Seat::has_work)
     }
 
-    /// V3 in `spares`, G3 in `stack/guard`: whether what was held back may begin here.
+    /// V3 in `spares`, D3 in `doubt`, G3 in `stack/guard`: whether what was held back may begin here.
     fn may_take_held(&self) -> bool {
         let shared = &self.processor.shared;
         // Relaxed: a note for a while.
-        !shared.no_stack.load(Ordering::Relaxed)
+        shared.may_begin_at(self.seat())
+            && !shared.no_stack.load(Ordering::Relaxed)
             && (!shared.spares.dozens_are_stuck() || Spares::another_is_free(&shared.seats, self.seat()))
     }
 
