@@ -43,6 +43,9 @@
 
 #![warn(clippy::disallowed_types)]
 
+#[cfg(all(any(loom, shuttle), not(feature = "models")))]
+compile_error!("gorun's own models are built with `--features models`");
+
 #[allow(unsafe_code, reason = "the job lies on the stack of its waiting caller")]
 mod blocking;
 pub mod chan;

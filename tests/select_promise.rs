@@ -210,6 +210,22 @@ fn a_receive_that_does_not_wait_is_no_longer_with_a_crowd() {
 }
 
 #[test]
+fn a_select_beside_a_crowd_ends_at_its_time() {
+    beside_a_crowd(|rx, _| {
+        let taken = select! { recv(rx) -> value => Some(value), default(SOON) => None };
+        assert_eq!(taken, None);
+    });
+}
+
+#[test]
+fn a_select_that_does_not_wait_is_no_longer_with_a_crowd() {
+    beside_a_crowd(|rx, _| {
+        let taken = select! { recv(rx) -> value => Some(value), default => None };
+        assert_eq!(taken, None);
+    });
+}
+
+#[test]
 fn an_abort_ends_a_receive_beside_a_crowd() {
     beside_a_crowd(|rx, chosen| {
         let receiver = gorun::go(move || rx.recv());

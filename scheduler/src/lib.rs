@@ -18,6 +18,9 @@
 
 #![warn(clippy::disallowed_types)]
 
+#[cfg(all(any(loom, shuttle), not(feature = "models")))]
+compile_error!("gorun's own models are built with `--features models`");
+
 #[allow(unsafe_code, reason = "a system call")]
 mod asymmetric;
 mod bias;

@@ -91,21 +91,21 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
     }
     let waits = Waits::default();
     let mut given_way = arms.len() < MANY;
-    let anew = || {
-        // Nothing of ours is in any queue. Any number of selects may wait on the other side, so an abort is looked for before
-        // the next one.
+    // Nothing of ours is in any queue, and any number of selects may wait on the other side, so an abort and the time are looked
+    // at before the next one. When the time is up each arm is tried once more, as this may be the first time for some.
+    let mut last = false;
+    let mut ends = || {
         if matches!(wait, Wait::Until(_)) {
             checkpoint();
         }
+        std::mem::replace(&mut last, is_over(wait))
     };
     loop {
         let looked = in_some_order(arms, biased, |index| arms[index].operations().attempt_alone(&waits));
         match settle(arms, looked, &waits) {
             Settled::Chosen(index) => return Some(index),
-            Settled::Anew => {
-                anew();
-                continue;
-            }
+            Settled::Anew if ends() => return None,
+            Settled::Anew => continue,
             Settled::Nothing => {}
         }
         // Of a single channel the hint was all there is to know (N1).
@@ -118,7 +118,8 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
         }
         match all_at_once(arms, biased, wait, &waits) {
             Settled::Chosen(index) => return Some(index),
-            Settled::Anew => anew(),
+            Settled::Anew if ends() => return None,
+            Settled::Anew => {}
             Settled::Nothing => {
                 if matches!(wait, Wait::Not) {
                     polled_in_vain();
@@ -126,6 +127,15 @@ pub(super) fn run<A: AsOperations>(arms: &[A], biased: bool, wait: Wait) -> Opti
                 return None;
             }
         }
+    }
+}
+
+/// Returns true if a select that has waited for a promise in vain has no more time.
+#[cold]
+fn is_over(wait: Wait) -> bool {
+    match wait {
+        Wait::Not => true,
+        Wait::Until(deadline) => deadline.is_some_and(|at| Instant::now() >= at),
     }
 }
 

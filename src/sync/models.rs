@@ -1,6 +1,6 @@
 //! What decides in `sync`, checked by loom in all interleavings (of so many preemptions): waiters are loom's threads.
 //!
-//! `RUSTFLAGS='--cfg loom' cargo test -p gorun --lib models`. A lost wake-up is a deadlock, which loom reports. A wait with
+//! `RUSTFLAGS='--cfg loom' cargo test -p gorun --lib --features models models`. A lost wake-up is a deadlock, which loom reports. A wait with
 //! a time gives up as soon as it looks, so each such model has both ends. An abort ends a wait in the same way as the time
 //! does, but for the unwind.
 

@@ -1,6 +1,6 @@
 //! Whole primitives, checked by shuttle: small programs under thousands of schedules, by chance and by priorities.
 //!
-//! `RUSTFLAGS='--cfg shuttle' cargo test --test shuttle`; empty otherwise. The parties are shuttle's threads, which to gorun
+//! `RUSTFLAGS='--cfg shuttle' cargo test --test shuttle --features models`; empty otherwise. The parties are shuttle's threads, which to gorun
 //! are plain threads; every access to a lock or an atomic of a primitive may switch to another. Waits without end are
 //! deadlocks, which shuttle reports with the schedule (`shuttle::replay`). A wait with a time gives up as soon as it looks
 //! and nobody has come; an abort ends it in the same way, but for the unwind.
