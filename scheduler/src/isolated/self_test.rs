@@ -64,14 +64,23 @@ fn on_this_thread(layout: &Layout) -> Result<(), Failure> {
     set_plain(1);
     let mut area = vec![0xA5_u8; AREA.max(2 * layout.room())].into_boxed_slice();
     let low = area.as_mut_ptr();
-    // SAFETY: the area is ours and large enough.
-    let made = unsafe { Block::create(layout, low, low.add(area.len())) };
-    let Some((block, _)) = made else {
-        return Err(Failure::refused("no thread-local block", &ErrorKind::OutOfMemory.into()));
+    // SAFETY: the area is ours and large enough, and has one block at a time.
+    let create = || match unsafe { Block::create(layout, low, low.add(area.len())) } {
+        Some((block, _)) => Ok(block),
+        None => Err(Failure::refused("no thread-local block", &ErrorKind::OutOfMemory.into())),
     };
+    let mut block = create()?;
     let expected = Expected { area: area.len(), processor: stay_on_one_processor(), drops: &drops };
-    let (first, second) = with_block(layout, &block, &expected);
-    // SAFETY: not loaded any more.
+    let first = turn(layout, &block, &expected);
+    // As for any other goroutine: always so if we are in a library that was loaded by `dlopen`, whose thread-locals, these
+    // included, are allocated when they are touched.
+    if block.is_stale() {
+        // SAFETY: not loaded any more.
+        unsafe { block.destroy(layout) };
+        block = create()?;
+    }
+    let second = turn(layout, &block, &expected);
+    // SAFETY: as above.
     unsafe { block.destroy(layout) };
     let wrong = first.wrong.or(second.wrong).or_else(|| {
         if first.thread == Some(outside) || second.thread == Some(outside) || first.thread == second.thread {
@@ -106,22 +115,26 @@ fn stay_on_one_processor() -> Option<usize> {
     }
 }
 
-/// F2: nothing but the two loads, and calls that are not inlined.
+/// One goroutine's turn. F2: nothing but the two loads, and calls that are not inlined and do not unwind.
 #[inline(never)]
-fn with_block(layout: &Layout, block: &Block, expected: &Expected<'_>) -> (Seen, Seen) {
+fn turn(layout: &Layout, block: &Block, expected: &Expected<'_>) -> Seen {
     let mut loaded = Loaded::new(Some(layout));
     let home = loaded.home();
     // SAFETY: F1: ours alone.
     unsafe { loaded.switch(block.base()) };
     block.begin(layout);
-    let first = probe(layout, block, expected);
-    end(layout, block);
-    block.begin(layout);
-    let second = probe(layout, block, expected);
+    let seen = probe(layout, block, expected);
     end(layout, block);
     // SAFETY: F1: the thread's own.
     unsafe { loaded.switch(home) };
-    (first, second)
+    seen
+}
+
+/// Looks; a panic is something wrong, too.
+#[inline(never)]
+fn probe(layout: &Layout, block: &Block, expected: &Expected<'_>) -> Seen {
+    catch_unwind(AssertUnwindSafe(|| look(layout, block, expected)))
+        .unwrap_or(Seen { wrong: Some("a panic"), thread: None })
 }
 
 #[inline(never)]
@@ -133,8 +146,7 @@ fn end(layout: &Layout, block: &Block) {
     }
 }
 
-#[inline(never)]
-fn probe(layout: &Layout, block: &Block, expected: &Expected<'_>) -> Seen {
+fn look(layout: &Layout, block: &Block, expected: &Expected<'_>) -> Seen {
     let mut seen = Seen { wrong: None, thread: None };
     let mut check = |holds: bool, wrong| {
         if !holds {

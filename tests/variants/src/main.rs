@@ -1,50 +1,44 @@
-//! Runs goroutines that allocate and hold a thread-local over waits, and prints which mode they had.
+//! Runs goroutines that allocate and hold a thread-local over waits, and prints which mode they had. With the path of a
+//! library of `library.rs`, the library's goroutines run at the same time, over its own copy of gorun.
 
-use gorun::runtime::{Builder, ThreadLocals};
-use std::cell::Cell;
+mod work;
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 #[cfg(feature = "rpmalloc")]
 #[global_allocator]
 static GLOBAL: rpmalloc::RpMalloc = rpmalloc::RpMalloc;
 
-thread_local! {
-    static MINE: Cell<usize> = const { Cell::new(0) };
+unsafe extern "C" {
+    fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
 fn main() {
-    if std::env::args().nth(1).is_some_and(|what| what == "goexit") {
-        gorun::run(|| drop(gorun::go(|| gorun::goexit()).join()));
-        return;
-    }
-    let mode = Builder::new().build().expect("a runtime").thread_locals();
-    gorun::run(|| {
-        // Left when `run` ends: one that waits, and one that does not.
-        let (keep, wait) = gorun::channel::<()>(0);
-        gorun::go(move || wait.recv());
-        gorun::go(|| {
-            loop {
-                gorun::yield_now();
-            }
-        });
-        std::mem::forget(keep);
-        for _ in 0..3 {
-            let handles: Vec<_> = (1..=1000).map(|n| gorun::go(move || work(n, mode))).collect();
-            for (n, handle) in (1..).zip(handles) {
-                assert_eq!(handle.join().expect("it does not panic"), 20 * n + 10 * 19);
-            }
+    let library = match std::env::args().nth(1) {
+        Some(what) if what == "goexit" => {
+            return gorun::run(|| drop(gorun::go(|| gorun::goexit()).join()));
         }
-    });
-    println!("{mode}");
+        Some(path) => Some(std::thread::spawn(move || in_library(path))),
+        None => None,
+    };
+    println!("{}", work::run());
+    if let Some(library) = library {
+        println!("{}", library.join().expect("it does not panic"));
+    }
 }
 
-fn work(n: usize, mode: ThreadLocals) -> usize {
-    let isolated = mode == ThreadLocals::Isolated;
-    assert!(MINE.replace(n) == 0 || !isolated, "fresh");
-    let mut kept = Vec::new();
-    for i in 0..20 {
-        kept.push(Box::new(n + i));
-        gorun::yield_now();
-        assert!(MINE.get() == n || !isolated, "its own");
+/// Calls the library's function, and returns the mode.
+fn in_library(path: String) -> String {
+    const RTLD_NOW: c_int = 2;
+    let path = CString::new(path).expect("no NUL in it");
+    // SAFETY: names with their terminators; the function of this name is of this type, and its result is a text that stays.
+    unsafe {
+        let library = dlopen(path.as_ptr(), RTLD_NOW);
+        assert!(!library.is_null(), "{path:?}");
+        let function = dlsym(library, c"gorun_variant".as_ptr());
+        assert!(!function.is_null());
+        let function = std::mem::transmute::<*mut c_void, extern "C" fn() -> *const c_char>(function);
+        CStr::from_ptr(function()).to_string_lossy().into_owned()
     }
-    kept.iter().map(|value| **value).sum()
 }
