@@ -6,10 +6,13 @@
 //! * **C1.** The thread whose exchange changes a flag also changes the counts. A worker that comes back, or is set aside,
 //!   changes the flag first and the counts second; the monitor marks a worker as stuck in the counts first and by the flag
 //!   second, and undoes the former if it was too late. So the count of attending workers may be too low for a moment, but
-//!   never too high: no worker retires because of such a moment.
+//!   never too high: no worker retires because of such a moment. For the same reason a worker is counted after it has been
+//!   brought in, when it can no longer be refused.
 //!
 //! The bad interleaving with the monitor's two steps exchanged: it sets the flag; the worker comes back, and counts itself
 //! as attending; it sees one too many, and retires; then the monitor subtracts it from the count. No worker attends.
+//! With one counted before it is brought in: one that was stuck comes back, sees one too many, and retires; the new thread is
+//! refused, and its count is taken back. No worker attends.
 
 use crate::shim::{AtomicU64, Ordering};
 
@@ -37,14 +40,9 @@ impl Crew {
         (count(crew % STUCK), count(crew / STUCK))
     }
 
-    /// One more attends.
+    /// One more attends, and has been there since before this call (C1).
     pub(crate) fn come(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// One that has attended does not any more.
-    pub(crate) fn go(&self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// By the monitor. `set` sets the worker's flag, and says whether it was set before. Whether it is one more.
@@ -111,6 +109,32 @@ mod models {
             monitor.join().unwrap();
             let stuck = shared.1.load(Ordering::SeqCst);
             assert_eq!(shared.0.counts(), (usize::from(!stuck), usize::from(stuck)));
+        });
+    }
+
+    /// One is brought in while the only other one comes back: at most one of them retires, and what is left is counted.
+    #[test]
+    fn one_that_comes_is_not_counted_twice() {
+        loom::model(|| {
+            let shared = crew(1);
+            assert!(shared.0.found_stuck(|| shared.1.swap(true, Ordering::SeqCst)));
+            let comes_back = {
+                let shared = shared.clone();
+                loom::thread::spawn(move || {
+                    assert!(shared.1.swap(false, Ordering::SeqCst));
+                    shared.0.not_stuck();
+                    shared.0.take_excess(1)
+                })
+            };
+            let brought_in = {
+                let shared = shared.clone();
+                loom::thread::spawn(move || shared.0.take_excess(1))
+            };
+            shared.0.come();
+            let retired = [comes_back, brought_in].map(|worker| usize::from(worker.join().unwrap()));
+            let left = 2 - retired[0] - retired[1];
+            assert!(left >= 1, "nobody attends");
+            assert_eq!(shared.0.counts(), (left, 0));
         });
     }
 

@@ -215,7 +215,10 @@ impl Shared {
 
     /// Whether no worker is at work.
     pub(crate) fn do_all_sleep(&self) -> bool {
-        self.idle.asleep() >= self.spares.active()
+        let asleep = self.idle.asleep();
+        let (attend, stuck) = self.spares.crew();
+        // As long as none attends the monitor is not to sleep: it is the only one who can change that.
+        attend > 0 && asleep >= attend + stuck
     }
 
     /// A worker is at work: the monitor must be too.
