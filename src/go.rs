@@ -88,7 +88,12 @@ impl Builder {
         self
     }
 
-    /// At least this many bytes of stack; rounded up to what a power of two leaves beside the guard page.
+    /// At least this many bytes of stack; rounded up to what a slot of 4 or 5 times a power of two leaves beside the guard.
+    ///
+    /// A stack is address space: it takes memory only as far as it is touched, and two bytes of page tables for each KiB. A
+    /// library that limits its own recursion, such as an interpreter, needs its limit and some 64 KiB more; otherwise the
+    /// stack overflows first, which ends the process. An eighth of the slot, at most 1 MiB, is a guard that faults when it is
+    /// touched: an overflow by a larger frame of a C function without stack probes is not detected.
     ///
     /// ```
     /// let large = gorun::Builder::new().stack_size(8 << 20).go(|| std::hint::black_box([1u8; 4 << 20]).len())?;

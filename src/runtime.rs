@@ -134,7 +134,9 @@ impl Builder {
         self
     }
 
-    /// Stack bytes of a goroutine. Default: `GORUN_STACK_SIZE`, else what 256 KiB leave beside guard and header.
+    /// Stack bytes of a goroutine. Default: `GORUN_STACK_SIZE`, else 1 MiB and 64 KiB.
+    ///
+    /// See [`gorun::Builder::stack_size`](crate::Builder::stack_size) for what a size costs.
     ///
     /// ```
     /// let runtime = gorun::runtime::Builder::new().workers(1).stack_size(2 << 20).build()?;

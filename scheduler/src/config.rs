@@ -53,8 +53,10 @@ pub struct Config {
     pub always_migrate: bool,
 }
 
-/// What a slot of 256 KiB leaves, thread-local block included. It is address space; pages are touched as they are used.
-const STACK_SIZE: usize = 240 << 10;
+/// A little more than a MiB, for C libraries that bring a limit of their own: QuickJS reports an overflow after a MiB, and
+/// needs some to do so. With the thread-local block that is what a slot of 1.25 MiB leaves. It is address space; memory is
+/// taken by pages, as they are touched, and page tables take a five-hundredth of a slot.
+const STACK_SIZE: usize = 1088 << 10;
 const WARM_STACKS: usize = 256;
 const IDLE_STACKS: Duration = Duration::from_secs(1);
 /// Go's limit: a safety limit that sound programs do not reach.

@@ -66,6 +66,17 @@ pub(crate) fn passes_below(wrapper: &[&str], name: &str, variables: &[(&str, &st
     stderr
 }
 
+/// Runs test `name` in a child, which has to be ended by this signal. Returns its standard error.
+pub(crate) fn signaled(name: &str, signal: libc::c_int, variables: &[(&str, &str)]) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let mut command = command(&[]);
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, "1").envs(variables.iter().copied());
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.signal(), Some(signal), "{variables:?} {:?}: {stderr}", output.status);
+    stderr
+}
+
 /// As `passes_below`, below nothing.
 pub(crate) fn passes(name: &str, variables: &[(&str, &str)]) -> String {
     passes_below(&[], name, variables)

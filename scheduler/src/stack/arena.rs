@@ -12,7 +12,7 @@
 //!
 //! Lock order: `grow`, then `TABLE`, then `free`. Under none of them is a guard made, a page freed or user code run.
 
-use super::{CLASSES, StackClass, StackError, errno, executable, guard, headroom, page_size};
+use super::{CLASSES, StackClass, StackError, errno, executable, guard, headroom};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,13 +46,13 @@ impl Slot {
         self.top.as_ptr()
     }
 
-    /// The lowest usable address, above the guard page.
+    /// The lowest usable address, above the guard.
     pub(crate) fn base(&self) -> *mut u8 {
-        // SAFETY: S1: the slot's `slot_size` bytes below `top` are one mapping; a guard page is less.
-        unsafe { self.limit().add(page_size()) }
+        // SAFETY: S1: the slot's `slot_size` bytes below `top` are one mapping; a guard is less.
+        unsafe { self.limit().add(self.class.guard_size()) }
     }
 
-    /// The lowest address, where the guard page begins.
+    /// The lowest address, where the guard begins.
     pub(crate) fn limit(&self) -> *mut u8 {
         // SAFETY: S1: the slot's `slot_size` bytes below `top` are one mapping.
         unsafe { self.top().sub(self.class.slot_size()) }
@@ -76,14 +76,14 @@ impl Slot {
 /// Which slot an address lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotInfo {
-    /// The lowest address, where the guard page begins.
+    /// The lowest address, where the guard begins.
     pub(crate) limit: usize,
     /// The lowest usable address.
     pub(crate) base: usize,
     /// One past the highest address.
     pub(crate) top: usize,
     pub(crate) class: StackClass,
-    /// Whether the address lies in the guard page.
+    /// Whether the address lies in the guard.
     pub(crate) in_guard: bool,
 }
 
@@ -143,9 +143,9 @@ pub(crate) fn unreserve(class: StackClass, n: usize) {
     debug_assert!(before >= n, "unreserved {n} of {before}");
 }
 
-/// Takes a slot: the one given back last, or else one never used, whose guard page is made now.
+/// Takes a slot: the one given back last, or else one never used, whose guard is made now.
 ///
-/// Within a reservation only the guard page can fail, and only if [`super::guards_need_mappings`]. A caller
+/// Within a reservation only the guard can fail, and only if [`super::guards_need_mappings`]. A caller
 /// that keeps slots without reservations (a pool of hot ones) may find none free: then more are mapped, which
 /// can fail too.
 pub(crate) fn take(class: StackClass) -> Result<Slot, StackError> {
@@ -188,7 +188,7 @@ pub(crate) fn take_many(class: StackClass, n: usize, out: &mut Vec<Slot>) -> Res
     }
     for (done, &limit) in fresh.iter().enumerate() {
         // SAFETY: S2: the slot came out of the free list just now and nobody has seen it.
-        if let Err(error) = unsafe { guard::install(limit) } {
+        if let Err(error) = unsafe { guard::install(limit, class.guard_size()) } {
             arena.put_back(class, out.drain(start..), &fresh[done..]);
             return Err(error);
         }
@@ -202,8 +202,8 @@ pub(crate) fn take_many(class: StackClass, n: usize, out: &mut Vec<Slot>) -> Res
 /// that, as for memory locked by `mlockall`, the pages stay.
 pub(crate) fn give_back(slot: Slot, keep_pages: bool) {
     if !keep_pages {
-        let len = slot.size() - page_size();
-        // SAFETY: S2: the slot is owned and nothing on it is used any more; the guard page is left out (S3).
+        let len = slot.size() - slot.class.guard_size();
+        // SAFETY: S2: the slot is owned and nothing on it is used any more; the guard is left out (S3).
         unsafe { libc::madvise(slot.base().cast(), len, libc::MADV_DONTNEED) };
     }
     ARENAS[slot.class.index()].lock_free().used.push(slot.top.addr().get());
@@ -221,8 +221,8 @@ pub(crate) fn slot_of(addr: usize) -> Option<SlotInfo> {
         }
         // Relaxed: ordered by `COUNT`.
         let class = StackClass::from_index(chunk.class.load(Ordering::Relaxed));
-        let limit = start + ((addr - start) & !(class.slot_size() - 1));
-        let base = limit + page_size();
+        let limit = addr - (addr - start) % class.slot_size();
+        let base = limit + class.guard_size();
         Some(SlotInfo { limit, base, top: limit + class.slot_size(), class, in_guard: addr < base })
     })
 }
@@ -251,7 +251,7 @@ impl Arena {
             return Ok(());
         };
         let chunks = map_chunks(class, needed, capacity)?;
-        let added: usize = chunks.iter().map(|&(start, end)| (end - start) >> class.shift()).sum();
+        let added: usize = chunks.iter().map(|&(start, end)| (end - start) / class.slot_size()).sum();
         if let Err(error) = publish(class, &chunks) {
             chunks.iter().for_each(|&chunk| unmap(chunk));
             return Err(error);
@@ -292,7 +292,7 @@ impl Chunk {
 
 /// Maps chunks with room for at least `needed` slots; fewer and larger ones if the system lets us.
 fn map_chunks(class: StackClass, needed: usize, capacity: usize) -> Result<Vec<(usize, usize)>, StackError> {
-    let most = MAX_CHUNK_BYTES >> class.shift();
+    let most = MAX_CHUNK_BYTES / class.slot_size();
     let asked = needed.saturating_mul(class.slot_size());
     if asked > USER_SPACE {
         return Err(StackError::AddressSpace { asked, errno: libc::ENOMEM });

@@ -1,4 +1,4 @@
-//! Guard pages: one page at the low end of each slot that faults when it is touched.
+//! Guards: pages at the low end of each slot that fault when they are touched.
 //!
 //! Called by `arena` only, once for each slot, before the slot is first handed out (S3).
 //!
@@ -30,7 +30,7 @@ static MAPPING_LIMIT: AtomicUsize = AtomicUsize::new(0);
 /// The page size; 0 = not asked yet. Relaxed: all threads would write the same.
 static PAGE: AtomicUsize = AtomicUsize::new(0);
 
-/// The size of a page and so of a guard. Async-signal-safe.
+/// The size of a page. Async-signal-safe.
 pub(crate) fn page_size() -> usize {
     match PAGE.load(Relaxed) {
         0 => {
@@ -78,15 +78,15 @@ fn kernel_has_guards() -> bool {
     }
 }
 
-/// Makes the page at `page` fault for ever.
+/// Makes the `len` bytes from `limit` on fault for ever.
 ///
 /// # Safety
-/// `page` is the first page of a slot of a live chunk (S1) that nobody else holds (S2).
-pub(super) unsafe fn install(page: usize) -> Result<(), StackError> {
-    let at = ptr::with_exposed_provenance_mut::<libc::c_void>(page);
+/// They are the first pages of a slot of a live chunk (S1) that nobody else holds (S2).
+pub(super) unsafe fn install(limit: usize, len: usize) -> Result<(), StackError> {
+    let at = ptr::with_exposed_provenance_mut::<libc::c_void>(limit);
     if !guards_need_mappings() {
-        // SAFETY: by this function's contract nothing lives in the page.
-        if unsafe { libc::madvise(at, page_size(), MADV_GUARD_INSTALL) } == 0 {
+        // SAFETY: by this function's contract nothing lives in these pages.
+        if unsafe { libc::madvise(at, len, MADV_GUARD_INSTALL) } == 0 {
             return Ok(());
         }
         // Refused for this mapping only (one locked by mlockall, say), or from now on for all.
@@ -95,20 +95,20 @@ pub(super) unsafe fn install(page: usize) -> Result<(), StackError> {
         }
     }
     // SAFETY: as above; the contract is passed on.
-    unsafe { split_slow(at) }
+    unsafe { split_slow(at, len) }
 }
 
 /// # Safety
 /// As [`install`].
 #[cold]
-unsafe fn split_slow(at: *mut libc::c_void) -> Result<(), StackError> {
+unsafe fn split_slow(at: *mut libc::c_void, len: usize) -> Result<(), StackError> {
     // Relaxed, here and below: see SPLITS.
     if !fits(SPLITS.fetch_add(1, Relaxed), mapping_limit()) {
         SPLITS.fetch_sub(1, Relaxed);
         return Err(StackError::Mappings { errno: libc::ENOMEM });
     }
-    // SAFETY: by the contract nothing lives in the page.
-    if unsafe { libc::mprotect(at, page_size(), libc::PROT_NONE) } != 0 {
+    // SAFETY: by the contract nothing lives in these pages.
+    if unsafe { libc::mprotect(at, len, libc::PROT_NONE) } != 0 {
         let errno = errno();
         SPLITS.fetch_sub(1, Relaxed); // as above
         return Err(StackError::Mappings { errno });

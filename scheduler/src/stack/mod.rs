@@ -6,15 +6,19 @@
 //!
 //! ```text
 //!  limit       base                                               top
-//!    │ guard page │ usable, grows down from the top ◀───── header  │ next slot's limit
-//!    └────────────┴─────────────────────────────────────────────────┘ slot_size() = a power of two
+//!    │   guard    │ usable, grows down from the top ◀───── header  │ next slot's limit
+//!    └────────────┴─────────────────────────────────────────────────┘ slot_size() = 4 or 5 times a power of two
 //! ```
 //!
 //! * **S1, chunks live for ever.** A mapped chunk is never unmapped once it is published, moved or given to
 //!   another class.
 //! * **S2, one owner.** A [`Slot`] is not `Copy`: whoever holds it owns `limit..top`; the arena holds the rest.
-//! * **S3, guarded before it is seen.** No `Slot` leaves the arena before its guard page is in place, and the
+//! * **S3, guarded before it is seen.** No `Slot` leaves the arena before its guard is in place, and the
 //!   guard stays for ever ([`give_back`] never touches it).
+//! * **S4, a guard is wider than a page.** A function whose frame is larger than the guard, and that does not touch the pages
+//!   in between, writes beyond it, to its neighbour's thread-locals. Compilers probe each page of a large frame (rustc always,
+//!   GCC and Clang with `-fstack-clash-protection`); for C code built without it the guard is an eighth of the slot. It shares
+//!   the page tables of its slot and costs 3 ns a page when it is made.
 //!
 //! This module does not switch stacks and does not know what a goroutine is.
 
@@ -36,12 +40,19 @@ use std::fmt;
 /// there before the first frame of a goroutine.
 pub(crate) const HEADER_SHARE: usize = 1024;
 
-const MIN_SHIFT: u32 = 14;
-const MAX_SHIFT: u32 = 30;
-/// How many size classes there are: 16 KiB to 1 GiB.
-pub(crate) const CLASSES: usize = (MAX_SHIFT - MIN_SHIFT + 1) as usize;
+const MIN_SLOT: usize = 16 << 10;
+const MAX_SLOT: usize = 1 << 30;
+/// How many size classes there are: two for each power of two from 16 KiB to 1 GiB, but one for the last.
+pub(crate) const CLASSES: usize = 2 * (MAX_SLOT / MIN_SLOT).trailing_zeros() as usize + 1;
+/// The guard's share of a slot.
+const GUARD_SHARE: usize = 8;
+/// The largest guard: as wide as the gap that Linux leaves below a main stack.
+const MAX_GUARD: usize = 1 << 20;
 
-/// One of the slot sizes: the power of two 2^(14 + n). The default is the smallest.
+/// One of the slot sizes: 4 or 5 times a power of two. The default is the smallest.
+///
+/// The fifth quarter is for the guard, the header and the thread-local block: whoever asks for a power of two gets a slot that
+/// is a quarter larger and not twice as large. Page tables are proportional to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct StackClass(u8);
 
@@ -51,37 +62,29 @@ impl StackClass {
         if usable == 0 {
             return Err(StackError::Zero);
         }
-        let overhead = page_size() + HEADER_SHARE;
-        let max = (1 << MAX_SHIFT) - overhead;
-        if usable > max {
-            return Err(StackError::TooLarge { asked: usable, max });
-        }
-        let shift = (usable + overhead).next_power_of_two().trailing_zeros();
-        Ok(StackClass((shift.max(MIN_SHIFT) - MIN_SHIFT) as u8))
+        // The whole slot of none of those before has as many bytes.
+        let first = 2 * (usable / MIN_SLOT).checked_ilog2().unwrap_or(0) as usize;
+        let fits = |class: &StackClass| class.usable_size() >= usable;
+        let max = StackClass::from_index(CLASSES - 1).usable_size();
+        (first..CLASSES).map(StackClass::from_index).find(fits).ok_or(StackError::TooLarge { asked: usable, max })
     }
 
-    /// The class whose whole slot, guard page and header included, is the smallest power of two not below
-    /// `slot`: for a default that names the slot and not the usable part.
-    #[cfg(test)]
-    pub(crate) fn for_slot(slot: usize) -> Result<StackClass, StackError> {
-        match slot.checked_sub(page_size() + HEADER_SHARE) {
-            None | Some(0) => StackClass::for_size(slot),
-            Some(usable) => StackClass::for_size(usable),
-        }
-    }
-
-    /// The whole slot, guard page and header included.
+    /// The whole slot, guard and header included.
     pub(crate) fn slot_size(self) -> usize {
-        1 << self.shift()
+        let quarters = 4 + (self.0 & 1) as usize;
+        (MIN_SLOT / 4 * quarters) << (self.0 / 2)
     }
 
-    /// What a goroutine can use of it.
+    /// The bytes at its low end that fault: a multiple of the page size.
+    pub(crate) fn guard_size(self) -> usize {
+        let share = self.slot_size() / GUARD_SHARE;
+        (share - share % page_size()).clamp(page_size(), MAX_GUARD.max(page_size()))
+    }
+
+    /// What a goroutine can use of it. 0: on pages of this size there are no such slots.
     pub(crate) fn usable_size(self) -> usize {
-        self.slot_size() - page_size() - HEADER_SHARE
-    }
-
-    fn shift(self) -> u32 {
-        u32::from(self.0) + MIN_SHIFT
+        let whole_pages = self.slot_size().is_multiple_of(page_size());
+        if whole_pages { self.slot_size().saturating_sub(self.guard_size() + HEADER_SHARE) } else { 0 }
     }
 
     /// Below [`CLASSES`]; for tables with an entry per class.
@@ -92,6 +95,12 @@ impl StackClass {
     fn from_index(index: usize) -> StackClass {
         debug_assert!(index < CLASSES);
         StackClass(index as u8)
+    }
+
+    /// The class with slots of this size.
+    #[cfg(test)]
+    pub(crate) fn of_slot(size: usize) -> StackClass {
+        (0..CLASSES).map(StackClass::from_index).find(|class| class.slot_size() == size).expect("a slot size")
     }
 }
 
@@ -115,7 +124,7 @@ pub enum StackError {
         /// What `mmap` said.
         errno: i32,
     },
-    /// The guard page of a stack could not be made: the process has too many memory mappings.
+    /// The guard of a stack could not be made: the process has too many memory mappings.
     Mappings {
         /// What `mprotect` said.
         errno: i32,
@@ -236,43 +245,47 @@ mod tests {
 
     #[test]
     fn sizes_leave_at_least_what_was_asked_and_no_smaller_class_would() {
-        let max = (1usize << MAX_SHIFT) - page_size() - HEADER_SHARE;
+        let max = StackClass::of_slot(MAX_SLOT).usable_size();
         let mut asked = 1;
         while asked <= max {
-            for asked in [asked - 1, asked, asked + 1, max] {
-                if asked == 0 {
+            for asked in [asked - 1, asked, asked + 1, asked * 9 / 8, max] {
+                if asked == 0 || asked > max {
                     continue;
                 }
                 let class = StackClass::for_size(asked).expect("in range");
                 assert!(class.usable_size() >= asked, "{asked}: {class:?}");
                 assert!(class.index() < CLASSES);
                 assert_eq!(StackClass::from_index(class.index()), class);
-                if class.index() > 0 && class.slot_size() / 2 > page_size() + HEADER_SHARE {
+                if class.index() > 0 {
                     assert!(StackClass::from_index(class.index() - 1).usable_size() < asked);
                 }
             }
             asked *= 2;
         }
-        assert_eq!(StackClass::for_size(max).map(StackClass::slot_size), Ok(1 << 30));
+        assert_eq!(StackClass::for_size(max).map(StackClass::slot_size), Ok(MAX_SLOT));
     }
 
     #[test]
     fn sizes_out_of_range_are_errors() {
         assert_eq!(StackClass::for_size(0), Err(StackError::Zero));
-        for asked in [1 << 30, usize::MAX] {
-            let max = (1 << 30) - page_size() - HEADER_SHARE;
+        let max = StackClass::of_slot(MAX_SLOT).usable_size();
+        for asked in [max + 1, MAX_SLOT, usize::MAX] {
             assert_eq!(StackClass::for_size(asked), Err(StackError::TooLarge { asked, max }));
         }
     }
 
     #[test]
-    fn a_slot_size_names_the_slot() {
-        for shift in 18..=MAX_SHIFT {
-            assert_eq!(StackClass::for_slot(1 << shift).map(StackClass::slot_size), Ok(1 << shift));
+    fn slots_are_whole_pages_and_their_guards_too() {
+        let slots: Vec<usize> = (0..CLASSES).map(|index| StackClass::from_index(index).slot_size()).collect();
+        assert_eq!((slots[..4].to_vec(), slots[CLASSES - 1]), (vec![16 << 10, 20 << 10, 32 << 10, 40 << 10], MAX_SLOT));
+        for class in (0..CLASSES).map(StackClass::from_index).filter(|class| class.usable_size() > 0) {
+            let (slot, guard) = (class.slot_size(), class.guard_size());
+            assert!(slot.is_multiple_of(page_size()) && guard.is_multiple_of(page_size()), "{class:?}");
+            assert!(guard >= page_size() && (guard >= slot / 16 || guard == MAX_GUARD), "{class:?}");
+            assert_eq!(class.usable_size() + guard + HEADER_SHARE, slot);
         }
-        assert_eq!(StackClass::for_slot(0), Err(StackError::Zero));
-        assert!(StackClass::for_slot(1).is_ok());
-        assert!(StackClass::for_slot((1 << 30) + 1).is_err());
+        // A power of two takes a slot that is a quarter larger.
+        assert_eq!(StackClass::for_size(1 << 20).map(StackClass::slot_size), Ok(5 << 18));
     }
 
     #[test]

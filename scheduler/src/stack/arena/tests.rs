@@ -3,12 +3,12 @@
 //! The arenas are the process's: each test has a class of its own.
 
 use super::*;
-use crate::stack::{child, guards_need_mappings};
+use crate::stack::{child, guards_need_mappings, page_size};
 use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
 
 fn class(mib: usize) -> StackClass {
-    StackClass::for_slot(mib << 20).expect("a class")
+    StackClass::of_slot(mib << 20)
 }
 
 /// Writes a byte and says what was there.
@@ -85,11 +85,12 @@ fn slot_of_knows_every_byte_of_a_slot_and_nothing_else() {
     let class = class(8);
     reserve(class, 2).expect("reserve");
     let slot = take(class).expect("take");
-    let (limit, top, page) = (slot.limit().addr(), slot.top().addr(), page_size());
-    let info = |in_guard| Some(SlotInfo { limit, base: limit + page, top, class, in_guard });
+    let (limit, top, guard) = (slot.limit().addr(), slot.top().addr(), class.guard_size());
+    assert_eq!(guard, 1 << 20);
+    let info = |in_guard| Some(SlotInfo { limit, base: limit + guard, top, class, in_guard });
     assert_eq!(slot_of(limit), info(true));
-    assert_eq!(slot_of(limit + page - 1), info(true));
-    assert_eq!(slot_of(limit + page), info(false));
+    assert_eq!(slot_of(limit + guard - 1), info(true));
+    assert_eq!(slot_of(limit + guard), info(false));
     assert_eq!(slot_of(top - 1), info(false));
     assert_ne!(slot_of(top), info(false));
     let local = 0u8;
@@ -135,7 +136,7 @@ fn slots_kept_without_a_reservation_make_the_arena_grow() {
 
 #[test]
 fn threads_never_hold_the_same_slot() {
-    let class = StackClass::for_slot(64 << 10).expect("a class");
+    let class = StackClass::of_slot(64 << 10);
     std::thread::scope(|scope| {
         for id in 1..=4u8 {
             scope.spawn(move || {

@@ -22,7 +22,7 @@ fn disable() {
 }
 
 fn slot() -> Slot {
-    let class = StackClass::for_slot(256 << 10).expect("a class");
+    let class = StackClass::of_slot(256 << 10);
     reserve(class, 1).expect("reserve");
     take(class).expect("take")
 }
@@ -70,7 +70,7 @@ fn an_overflow_is_described_and_aborts() {
     }
     let out = child::run(module_path!(), NAME, &[]);
     assert_eq!(out.status.signal(), Some(libc::SIGABRT), "{out:?}");
-    let usable = StackClass::for_slot(256 << 10).expect("a class").usable_size();
+    let usable = StackClass::of_slot(256 << 10).usable_size();
     let expected = format!(
         "\ngorun: goroutine 1234567890 \"deep\" ok{} overflowed its stack of {usable} bytes; ",
         " spawned".repeat(100)
