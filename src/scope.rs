@@ -112,7 +112,7 @@ impl<F: FnOnce() -> T, T> Body<F, T> {
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         // If nobody joins the goroutine any more its value goes here, and that is a user's drop.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(slot))) {
-            panicked.fetch_add(usize::from(gorun_scheduler::is_panic(&*payload)), Ordering::Release); // as above
+            panicked.fetch_add(usize::from(gorun_scheduler::is_panic(&*payload)), Ordering::Relaxed); // as above
             resume_unwind(payload);
         }
     }

@@ -19,12 +19,11 @@
 
 use crate::current;
 use crate::fork;
-use crate::goroutine::{ABORT, Goroutine, Published, Ref};
+use crate::goroutine::{Goroutine, Published, Ref};
 use crate::isolated::{self, Block, KeyRounds};
 use crate::processor::Processor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering;
 
 /// Runs `g` and takes it through its exit path. Does not unwind.
 ///
@@ -36,8 +35,8 @@ pub(crate) fn run_to_end(g: &Goroutine, block: Option<&Block>) {
         current::adopt(g);
     }
     let entry = g.entry.get().expect("a live goroutine has an entry");
-    // A hint, looked at again at every cancellation point. Acquire: as in `park::heed`.
-    if g.requests.load(Ordering::Acquire) & ABORT != 0 {
+    // A hint, looked at again at every cancellation point.
+    if g.is_aborted() {
         g.exiting.set(true);
         // SAFETY: G1; the payload holds the closure, which never ran.
         unsafe { (entry.cancel)(g.payload()) };

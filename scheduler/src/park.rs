@@ -6,7 +6,7 @@ use crate::carrier::{self, Suspended};
 use crate::config::ThreadLocals;
 use crate::current;
 use crate::doubt::Armed;
-use crate::goroutine::{ABORT, ENDING, Goroutine, YIELD};
+use crate::goroutine::{Goroutine, YIELD};
 use crate::parker::{Parker, ThreadParker, Token};
 use crate::unwind::unwind_aborted;
 use std::ptr::NonNull;
@@ -355,10 +355,7 @@ pub fn checkpoint() {
 pub fn unwind_if_ending() {
     if cfg!(panic = "unwind")
         && let Some(g) = current::goroutine()
-        // Relaxed: if another's end was seen that this runtime's end has caused, that came after ENDING, and after the
-        // Acquire of the one who has acted on its ABORT.
-        && g.requests.load(Ordering::Relaxed) & (ABORT | ENDING) != 0
-        && g.is_to_end()
+        && g.ends_with_others()
         && !g.exiting.get()
         && !std::thread::panicking()
     {
@@ -417,13 +414,7 @@ fn heed(g: &Goroutine, cancels: bool) {
         return;
     }
     // Without unwinding (`panic = "abort"`) a goroutine that has begun can't be ended from inside.
-    if cancels
-        && cfg!(panic = "unwind")
-        // Acquire: what came before an ABORT, for those who see our end (`unwind_if_ending`).
-        && g.requests.load(Ordering::Acquire) & ABORT != 0
-        && !g.exiting.get()
-        && !std::thread::panicking()
-    {
+    if cancels && cfg!(panic = "unwind") && g.is_aborted() && !g.exiting.get() && !std::thread::panicking() {
         unwind_aborted();
     }
     yield_if_asked(g);

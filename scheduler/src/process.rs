@@ -239,16 +239,61 @@ impl<T: Send + Sync> Default for PerProcess<T> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn holding_off_nests_across_threads() {
-        let outer = hold_off();
-        std::thread::scope(|s| {
-            // As the helper threads of what is initialised once do.
-            s.spawn(|| drop(hold_off())).join().unwrap();
-        });
-        static CELL: OnceLock<u8> = OnceLock::new();
-        assert_eq!(*once(&CELL, || *once(&OnceLock::new(), || 3)), 3);
-        drop(outer);
+    #[cfg(target_os = "linux")]
+    mod a_fork {
+        use super::*;
+        use crate::stack::child;
+        use std::sync::atomic::AtomicI32;
+        use std::thread;
+
+        static INITIALISED: AtomicBool = AtomicBool::new(false);
+        static FORKS_AT: AtomicI32 = AtomicI32::new(0);
+        /// Set when the fork goes on: 2 if the initialisation was over, or else 1.
+        static GOES_ON: AtomicI32 = AtomicI32::new(0);
+
+        fn before() {
+            GOES_ON.store(1 + i32::from(INITIALISED.load(Ordering::SeqCst)), Ordering::SeqCst);
+        }
+
+        /// Returns true if the thread waits in the kernel.
+        fn waits(thread: i32) -> bool {
+            let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('S')
+        }
+
+        #[test]
+        fn waits_for_an_initialisation_that_is_under_way() {
+            if !child::is("waits_for_an_initialisation_that_is_under_way") {
+                return child::passes(module_path!(), "waits_for_an_initialisation_that_is_under_way", &[]);
+            }
+            // SAFETY: no preconditions. Ends a child that hangs.
+            unsafe { libc::alarm(60) };
+            watch(&Around { before, after: |_| () }).unwrap();
+            static CELL: OnceLock<u8> = OnceLock::new();
+            thread::scope(|s| {
+                once(&CELL, || {
+                    s.spawn(|| {
+                        // SAFETY: the child does nothing but end.
+                        unsafe {
+                            FORKS_AT.store(libc::gettid(), Ordering::SeqCst);
+                            match libc::fork() {
+                                0 => libc::_exit(0),
+                                child => assert_eq!(libc::waitpid(child, ptr::null_mut(), 0), child),
+                            }
+                        }
+                    });
+                    let forks = || FORKS_AT.load(Ordering::SeqCst);
+                    while GOES_ON.load(Ordering::SeqCst) == 0 && (forks() == 0 || !waits(forks())) {
+                        thread::yield_now();
+                    }
+                    // Holding off nests while a fork waits, also in helper threads.
+                    thread::scope(|s| s.spawn(|| *once(&OnceLock::new(), || 1)).join().unwrap());
+                    INITIALISED.store(true, Ordering::SeqCst);
+                    3
+                });
+            });
+            assert_eq!(GOES_ON.load(Ordering::SeqCst), 2, "the fork came in the middle of an initialisation");
+        }
     }
 
     #[test]

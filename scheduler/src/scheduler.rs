@@ -14,7 +14,7 @@
 use crate::asymmetric;
 use crate::config::{Config, ConfigError, SpawnError, ThreadLocals};
 use crate::fork;
-use crate::goroutine::{Handle, for_each_live};
+use crate::goroutine::{Handle, end_all, for_each_live};
 use crate::isolated::{self, Refusal, Unsupported};
 use crate::metrics::{self, Metrics};
 use crate::monitor;
@@ -150,20 +150,7 @@ impl Scheduler {
         }
         let inside = crate::current::processor().is_some_and(|p| Arc::ptr_eq(&p.shared, &self.shared));
         assert!(!inside, "gorun: a runtime can't be shut down by one of its own goroutines: it would wait for itself");
-        self.shared.begin_end();
-        let mine = |handle: &Handle| std::ptr::eq(handle.block().shared(), Arc::as_ptr(&self.shared));
-        for_each_live(|handle| {
-            if mine(&handle) && !handle.completion().is_finished() {
-                handle.announce_end();
-            }
-        });
-        self.shared.begin_drain();
-        for_each_live(|handle| {
-            // The others were started by exit paths since, and belong to those.
-            if mine(&handle) && handle.is_ending() && !handle.completion().is_finished() {
-                handle.abort();
-            }
-        });
+        end_all(&self.shared, |f| for_each_live(|handle| f(&handle)));
         let drained = self.shared.wait_drained(grace);
         self.shared.set_phase(STOPPING);
         // The monitor first: after it nobody brings in a worker.
@@ -180,7 +167,8 @@ impl Scheduler {
         }
         let mut left = Vec::new();
         for_each_live(|handle| {
-            if mine(&handle) && !handle.completion().is_finished() {
+            let mine = std::ptr::eq(handle.block().shared(), Arc::as_ptr(&self.shared));
+            if mine && !handle.completion().is_finished() {
                 left.push(handle);
             }
         });

@@ -6,7 +6,6 @@
 //!
 //! Called by `gorun::go` and its kin through [`Scheduler::spawn`](crate::Scheduler) or [`spawn_here`].
 
-use crate::asymmetric;
 use crate::carrier::Carrier;
 use crate::config::{SpawnError, ThreadLocals, class_for};
 use crate::current;
@@ -14,7 +13,7 @@ use crate::goroutine::{Birth, Entry, Handle, Ref, give_back_unused, take_block};
 use crate::isolated;
 use crate::process;
 use crate::processor::Processor;
-use crate::shared::{DRAINING, RUNNING, Shared};
+use crate::shared::{RUNNING, Shared};
 use crate::stack::{self, StackClass, StackError};
 use std::panic::Location;
 use std::ptr::{self, NonNull};
@@ -113,13 +112,10 @@ pub(crate) unsafe fn spawn_on(
             let shared = &processor.shared;
             processor.seat_ref().count_spawn();
             g.publish(2);
+            g.is_born(shared, || current::goroutine().is_some_and(|spawner| spawner.exiting.get()));
             processor.push_unbegun(g);
             // SAFETY: the second of the references counted above.
-            let handle = unsafe { Handle::adopt(g) };
-            if is_late(shared) && !current::goroutine().is_some_and(|p| p.exiting.get()) {
-                end_at_birth(shared, &handle);
-            }
-            Ok(handle)
+            Ok(unsafe { Handle::adopt(g) })
         }
         None => {
             if process::is_parents(shared.process) {
@@ -146,33 +142,11 @@ pub(crate) unsafe fn spawn_on(
             back.keep();
             write(g.payload());
             g.publish(2);
+            g.is_born(shared, || false);
             shared.inject(g);
             // SAFETY: the second of the references counted above.
-            let handle = unsafe { Handle::adopt(g) };
-            if is_late(shared) {
-                end_at_birth(shared, &handle);
-            }
-            Ok(handle)
+            Ok(unsafe { Handle::adopt(g) })
         }
-    }
-}
-
-/// `publish`, then the phase; against it the end's phase, then its walk over the blocks: either we see the phase, or the walk
-/// sees the block.
-#[inline]
-fn is_late(shared: &Shared) -> bool {
-    asymmetric::light();
-    shared.phase() != RUNNING
-}
-
-/// A goroutine born while its runtime ends is aborted, unless an exit path spawned it: here, or by the drain's walk. Not
-/// before all others have been told of the end, who may wait for it.
-#[cold]
-fn end_at_birth(shared: &Shared, handle: &Handle) {
-    handle.announce_end();
-    // What was announced, then the phase; against it the drain's phase, then its walk.
-    if is_late(shared) && shared.phase() >= DRAINING {
-        handle.abort();
     }
 }
 

@@ -261,6 +261,12 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// ```
     pub fn wait(&self) -> Result<(), E> {
         checkpoint();
+        self.wait_begun()
+    }
+
+    /// Past the first cancellation point.
+    #[inline]
+    pub(super) fn wait_begun(&self) -> Result<(), E> {
         self.wait_for_end();
         unwind_if_ending();
         self.inner.cancel(None);
@@ -268,9 +274,7 @@ impl<E: Send + 'static> ErrGroup<E> {
         match told {
             Some(Failure::Error(error)) => Err(error),
             Some(Failure::Panic(payload)) => resume_unwind(payload),
-            Some(Failure::Aborted) if !std::thread::panicking() => {
-                panic!("gorun::sync::ErrGroup::wait: {ABORTED}")
-            }
+            Some(Failure::Aborted) if !std::thread::panicking() => panic!("gorun::sync::ErrGroup::wait: {ABORTED}"),
             Some(Failure::Aborted | Failure::Told) | None => Ok(()),
         }
     }
@@ -382,16 +386,11 @@ impl<E> Inner<E> {
             (_, Some(_)) => Some("a goroutine of the group panicked".into()),
             (_, None) => None,
         };
-        let late = {
-            let mut state = lock(&self.state);
-            if state.failure.is_none() {
-                state.failure = Some(failure);
-                None
-            } else {
-                Some(failure)
-            }
-        };
-        if late.is_none() {
+        // Let go before a later failure is dropped, which is user code.
+        let mut state = lock(&self.state);
+        if state.failure.is_none() {
+            state.failure = Some(failure);
+            drop(state);
             self.cancel(cause);
         }
     }

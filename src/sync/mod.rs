@@ -47,6 +47,8 @@ mod rwlock;
 mod semaphore;
 pub(crate) mod shim;
 mod single_flight;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 #[allow(unsafe_code, reason = "waiters on the stack")]
 mod wait;
 #[allow(unsafe_code, reason = "waiters on the stack; a spawn with an end of its own")]

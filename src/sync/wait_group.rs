@@ -167,6 +167,12 @@ impl WaitGroup {
     /// ```
     pub fn wait(&self) {
         checkpoint();
+        self.wait_begun();
+    }
+
+    /// Past the first cancellation point.
+    #[inline]
+    pub(super) fn wait_begun(&self) {
         if self.wait_for(WaitReason::WaitGroup, false) == Token::ABORT {
             unwind_aborted();
         }
@@ -176,6 +182,12 @@ impl WaitGroup {
     /// As `wait`, but an abort does not end it.
     pub(crate) fn wait_shielded(&self) {
         let _done = self.wait_for(WaitReason::Scope, true);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_at_zero(&self) -> bool {
+        // Acquire: as in `wait_for`.
+        self.group.word.load(Ordering::Acquire) < ONE
     }
 
     #[cfg(all(test, loom))]

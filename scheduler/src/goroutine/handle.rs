@@ -4,7 +4,7 @@
 //! one. The counting is in `refs`, the result in `completion`.
 
 use super::refs::Walks;
-use super::{ABORT, Completion, ENDING, Goroutine, GoroutineId, Ref, slab};
+use super::{ABORT, Completion, Goroutine, GoroutineId, Ref, slab};
 use crate::config::ThreadLocals;
 use crate::process;
 use std::fmt;
@@ -203,17 +203,6 @@ impl Handle {
         if let Some(wake) = self.block().ask_to_end() {
             wake.wake();
         }
-    }
-
-    /// Before [`Handle::abort`] at the end of its runtime. Changes nothing but the answer of `unwind_if_ending`.
-    pub(crate) fn announce_end(&self) {
-        // Release, by SeqCst: comes before the ABORT of whichever goroutine, which is read with Acquire by who acts on it.
-        self.block().requests.fetch_or(ENDING, Ordering::SeqCst);
-    }
-
-    pub(crate) fn is_ending(&self) -> bool {
-        // Relaxed: the caller has set it.
-        self.block().requests.load(Ordering::Relaxed) & ENDING != 0
     }
 
     /// Whether it has been asked to end.

@@ -21,6 +21,7 @@
 //! the claim. **G2.** A block without references belongs to the slab.
 
 mod completion;
+mod ending;
 mod handle;
 mod locals;
 mod refs;
@@ -28,6 +29,7 @@ mod slab;
 
 pub use completion::Completion;
 pub(crate) use completion::Published;
+pub(crate) use ending::end_all;
 pub use handle::Handle;
 pub use locals::*;
 pub(crate) use refs::Walk;
@@ -38,7 +40,7 @@ use crate::config::ThreadLocals;
 use crate::parker::{Commit, Committed, Parker, Token, Wake};
 use crate::processor::Processor;
 use crate::seats::Seat;
-use crate::shared::{DRAINING, Shared};
+use crate::shared::Shared;
 use crate::shim::{AtomicU8, Ordering};
 use crate::stack::StackClass;
 use refs::{Refs, Walks};
@@ -230,15 +232,6 @@ impl Goroutine {
     pub(crate) fn is_asked_to_end(&self) -> bool {
         // SeqCst: see `ask_to_end`.
         self.requests.load(Ordering::SeqCst) & ABORT != 0
-    }
-
-    /// Returns true if the running goroutine, which was asked to end or told of its runtime's end, is to act on it. On ENDING
-    /// it acts only when all have been told: a member that ended before would look as if it had done its work to one that
-    /// waits for it and has not been told yet.
-    #[cold]
-    pub(crate) fn is_to_end(&self) -> bool {
-        // SAFETY: a running goroutine keeps its runtime.
-        self.is_asked_to_end() || unsafe { &*self.shared() }.phase() >= DRAINING
     }
 
     /// Its claim word, from which one gets back to the block.

@@ -51,7 +51,7 @@ impl Walks {
     }
 
     #[cfg(any(loom, shuttle))]
-    fn new() -> Walks {
+    pub(super) fn new() -> Walks {
         Walks(AtomicU32::new(0))
     }
 
@@ -61,7 +61,7 @@ impl Walks {
         &WALKS
     }
 
-    fn begin(&self) -> Walk<'_> {
+    pub(super) fn begin(&self) -> Walk<'_> {
         // Relaxed: the fence orders it (B3).
         self.0.fetch_add(1, Ordering::Relaxed);
         asymmetric::heavy();
