@@ -138,6 +138,10 @@ fn a_waker_that_panics_keeps_nobody_alive() {
 /// In Go a context's error is there if and only if its channel is closed.
 #[test]
 fn the_error_is_there_when_the_channel_is_closed_and_not_before() {
+    within(the_error_and_the_channel);
+}
+
+fn the_error_and_the_channel() {
     let (give, given) = mpsc::channel::<CancelFunc>();
     let canceler = std::thread::spawn(move || {
         for (n, cancel) in given.into_iter().enumerate() {
@@ -172,19 +176,17 @@ fn a_receiver_does_not_end_a_context() {
         assert!(!done.is_closed());
         assert!(done.try_recv().is_err_and(|error| error == gorun::chan::TryRecvError::Empty));
     }
-    // A waiter is not told of an end that there is not.
-    let (waits, waited) = mpsc::channel();
-    let waiter = std::thread::spawn({
-        let context = context.clone();
-        move || {
-            waits.send(()).unwrap();
-            context.done().recv().is_err().then(|| context.err()).flatten()
-        }
-    });
-    waited.recv().unwrap();
+    // One that waits is not told of an end that there is not.
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut waits = pin!(context.done().recv_async());
+    let mut poll = || waits.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+    assert!(poll().is_pending());
     context.done().close();
+    assert!(!woken.0.load(Ordering::SeqCst) && poll().is_pending() && context.err().is_none());
     cancel.cancel();
-    assert_eq!(waiter.join().unwrap(), Some(ContextError::Canceled));
+    assert!(woken.0.load(Ordering::SeqCst) && poll().is_ready());
+    assert_eq!(context.err(), Some(ContextError::Canceled));
     assert!(context.done().is_closed());
 }
 

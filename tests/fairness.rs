@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::child::in_mode;
 use common::stuck::{compute, flag, found_stuck, keep_busy};
 use common::{one_worker, within};
 use gorun::runtime::{Builder, Runtime, ThreadLocals};
@@ -214,7 +215,7 @@ fn what_comes_from_outside_waits_for_a_few_turns_of_others_however_long_they_are
 #[test]
 fn polls_with_a_default_are_asked_to_yield_and_keep_their_worker() {
     within(|| {
-        let Ok(runtime) = one_worker().thread_locals(ThreadLocals::Isolated).build() else { return };
+        let Some(runtime) = in_mode(one_worker(), ThreadLocals::Isolated) else { return };
         for _ in 0..20 {
             let (quit, quits) = gorun::channel::<()>(0);
             let polls = runtime.go(move || {
@@ -287,7 +288,7 @@ fn sum_of_tree(depth: u32, first: u64) -> u64 {
 fn a_tree_of_goroutines_that_send_to_their_parents_comes_to_an_end() {
     within(|| {
         for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
-            let Ok(runtime) = one_worker().thread_locals(mode).build() else { continue };
+            let Some(runtime) = in_mode(one_worker(), mode) else { continue };
             for _ in 0..3 {
                 assert_eq!(runtime.go(|| sum_of_tree(4, 0)).unwrap().join().unwrap(), 9_999 * 10_000 / 2);
             }

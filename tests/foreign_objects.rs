@@ -336,8 +336,8 @@ mod a_key {
 
     const ALL: [Of; 4] = [Of::Hash, Of::Eq, Of::Clone, Of::Drop];
 
-    /// Arms the key for its n-th call from now.
-    fn nth(key: &Key, n: usize) -> usize {
+    /// Arms the key for its next n calls.
+    fn next(key: &Key, n: usize) -> usize {
         key.2.armed.store(n, Ordering::SeqCst);
         n
     }
@@ -351,7 +351,7 @@ mod a_key {
                 let first = caught(|| flights.run(key.same(), || 1));
                 is_the_callers(if acted() == 0 { Act::Stores } else { act }, first);
                 // Nothing of it is left: neither a call under way nor a lock.
-                nth(&key, 0);
+                next(&key, 0);
                 assert_eq!(flights.run(key.same(), || 2), (2, false), "{of:?}");
             }
         });
@@ -362,16 +362,16 @@ mod a_key {
     fn of_a_single_flight_that_panics_at_the_end() {
         within(|| {
             let flights: sync::SingleFlight<Key, u8> = sync::SingleFlight::new();
-            let (key, _) = Key::new(Of::Hash, Act::Panics);
-            nth(&key, 0);
+            let (key, acted) = Key::new(Of::Hash, Act::Panics);
+            next(&key, 0);
             let first = caught(|| {
                 flights.run(key.same(), || {
-                    nth(&key, 5);
+                    next(&key, 5);
                     1
                 })
             });
-            nth(&key, 0);
-            first.ok();
+            next(&key, 0);
+            assert!(first.is_err() && acted() > 1, "it panicked {} times: {first:?}", acted());
             flights.forget(&key.same());
             assert_eq!(flights.run(key.same(), || 2), (2, false));
         });
@@ -383,18 +383,18 @@ mod a_key {
             for of in [Of::Hash, Of::Eq, Of::Drop] {
                 let handle = gorun::go(move || {
                     let (key, acted) = Key::new(of, act);
-                    nth(&key, 0);
+                    next(&key, 0);
                     gorun::local::set(key.same(), 1);
-                    nth(&key, 1);
+                    next(&key, 1);
                     let got = caught(|| gorun::local::get::<_, i32>(&key));
                     // Who stores while keys are compared is told not to.
                     let refused = act == Act::Panics || (of == Of::Eq && act == Act::Stores);
                     assert_eq!(got.is_err(), acted() > 0 && refused);
-                    nth(&key, 0);
+                    next(&key, 0);
                     assert_eq!(gorun::local::get(&key), Some(1));
-                    nth(&key, 1);
+                    next(&key, 1);
                     caught(|| gorun::local::del(&key.same())).ok();
-                    nth(&key, 0);
+                    next(&key, 0);
                     gorun::local::set(key.same(), 2);
                     assert_eq!(gorun::local::take(&key), Some(2));
                 });

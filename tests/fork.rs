@@ -475,11 +475,14 @@ fn a_goroutine_may_fork_on_its_way_out() {
                 None
             }));
             let forks = Forks(told.clone());
-            go(Box::new(move || {
-                // Detached by the time it ends.
-                gorun::time::sleep(Duration::from_millis(20));
+            let (detach, detached) = gorun::channel::<()>(0);
+            let ends = move || {
+                let _closed = detached.recv();
                 Some(forks)
-            }));
+            };
+            drop(gorun::Builder::new().thread_locals(mode).go(ends).unwrap());
+            drop(detach);
+            ended_well();
         }
         if isolation().is_ok() {
             let forks = Forks(told.clone());

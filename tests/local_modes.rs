@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use gorun::goroutine_local;
-use gorun::runtime::{Builder, ThreadLocals};
+use gorun::runtime::{Builder, Runtime, ThreadLocals, isolation};
 use std::cell::{Cell, RefCell};
 
 goroutine_local! {
@@ -13,6 +13,13 @@ goroutine_local! {
     static LIST: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     #[inherit]
     static INHERITED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// `None` where isolated goroutines can't be had; that they can be had where they should is a test in `thread_locals.rs`.
+fn one_worker(mode: ThreadLocals) -> Option<Runtime> {
+    let built = Builder::new().workers(1).thread_locals(mode).build();
+    assert!(built.is_ok() || mode == ThreadLocals::Isolated && isolation().is_err(), "{built:?}");
+    built.ok()
 }
 
 /// What each goroutine does between suspensions, with numbers of its own.
@@ -44,7 +51,7 @@ fn keep_apart(own: u32) {
 #[test]
 fn goroutines_of_both_modes_take_turns_on_one_worker() {
     for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
-        let Ok(runtime) = Builder::new().workers(1).thread_locals(mode).build() else { continue };
+        let Some(runtime) = one_worker(mode) else { continue };
         runtime.run(|| {
             N.set(1);
             // The second half runs where the first has left off: in blocks, and on stacks, that are used again.
@@ -68,7 +75,7 @@ fn goroutines_of_both_modes_take_turns_on_one_worker() {
 #[test]
 fn looks_that_nest_end_with_the_outermost() {
     for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
-        let Ok(runtime) = Builder::new().workers(1).thread_locals(mode).build() else { continue };
+        let Some(runtime) = one_worker(mode) else { continue };
         let left = runtime.run(|| {
             LIST.with(|list| {
                 list.borrow_mut().push(1);

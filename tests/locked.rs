@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::child::in_mode;
 use common::stuck::{compute, flag, found_stuck, goes_back, keep_busy, stick};
 use common::{kernel_thread, within};
 use gorun::runtime::{Builder, Runtime, ThreadLocals};
@@ -17,7 +18,7 @@ fn runtime(workers: usize) -> Runtime {
 fn a_locked_goroutine_has_its_thread_to_itself() {
     within(|| {
         for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
-            let Ok(runtime) = Builder::new().workers(2).thread_locals(mode).build() else { continue };
+            let Some(runtime) = in_mode(Builder::new().workers(2), mode) else { continue };
             let locked_thread = runtime.run(move || {
                 let guard = gorun::lock_os_thread();
                 let inner = gorun::lock_os_thread();
@@ -144,7 +145,7 @@ fn a_goroutine_that_ends_locked_takes_its_thread_along() {
 #[test]
 fn after_a_lock_an_isolated_goroutine_changes_threads_again() {
     within(|| {
-        let Ok(runtime) = Builder::new().workers(2).thread_locals(ThreadLocals::Isolated).build() else { return };
+        let Some(runtime) = in_mode(Builder::new().workers(2), ThreadLocals::Isolated) else { return };
         let (over, _) = flag();
         keep_busy(&runtime, 8, &over);
         // What a plain thread wakes goes to whichever worker takes it first.
@@ -313,7 +314,7 @@ mod parked {
     fn one_that_its_goroutine_takes_back_lets_go() {
         within(|| {
             for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
-                let Ok(runtime) = Builder::new().workers(1).thread_locals(mode).build() else { continue };
+                let Some(runtime) = in_mode(Builder::new().workers(1), mode) else { continue };
                 let first = runtime.go(|| {
                     park(gorun::lock_os_thread());
                     gorun::yield_now();

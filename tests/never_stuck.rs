@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::child::in_mode;
 use common::stuck::{
     block_in_a_c_library, compute, flag, found_stuck, goes_back, keep_busy, sleep_in_the_kernel, stick,
     the_rest_goes_on,
@@ -318,7 +319,7 @@ fn a_std_mutex_held_by_a_parked_goroutine_is_waited_for() {
 #[test]
 fn a_std_mutex_held_while_many_are_spawned_that_want_it_costs_a_few_threads() {
     within(|| {
-        let Ok(runtime) = Builder::new().workers(2).thread_locals(ThreadLocals::Isolated).build() else { return };
+        let Some(runtime) = in_mode(Builder::new().workers(2), ThreadLocals::Isolated) else { return };
         let lock = Arc::new(Mutex::new(0));
         let wanted = lock.clone();
         let all = move || {

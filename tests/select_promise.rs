@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{on_one_worker, within};
+use common::{on_one_worker, others_wait, within};
 use gorun::chan::{RecvTimeoutError, TryRecvError};
 use gorun::context::background;
 use gorun::select;
@@ -51,35 +51,37 @@ impl Slow {
     }
 }
 
-/// The receiver comes before the select, or after.
-fn both(receive: impl Fn(Receiver<i32>) + Clone + Send + 'static) {
+/// On a thread; and in a goroutine, which comes before the select, and after it.
+fn each(receive: impl Fn(Receiver<i32>) + Send + 'static) {
     within(move || {
         let slow = Slow::new();
-        let rx = slow.rx.clone();
-        receive(rx);
+        receive(slow.rx.clone());
         slow.end();
-        // On a thread, and with the select there first.
-        let slow = Slow::new();
-        gorun::time::sleep(SOON);
-        let (rx, receive) = (slow.rx.clone(), receive.clone());
-        gorun::go(move || receive(rx)).join().unwrap();
-        slow.end();
+        on_one_worker(move || {
+            let slow = Slow::new();
+            receive(slow.rx.clone());
+            slow.end();
+            let slow = Slow::new();
+            others_wait();
+            receive(slow.rx.clone());
+            slow.end();
+        });
     });
 }
 
 #[test]
 fn a_receive_ends_at_its_time() {
-    both(|rx| assert_eq!(rx.recv_timeout(SOON), Err(RecvTimeoutError::Timeout)));
+    each(|rx| assert_eq!(rx.recv_timeout(SOON), Err(RecvTimeoutError::Timeout)));
 }
 
 #[test]
 fn a_timeout_ends_at_its_time() {
-    both(|rx| assert!(timeout(SOON, || rx.recv()).is_err()));
+    each(|rx| assert!(timeout(SOON, || rx.recv()).is_err()));
 }
 
 #[test]
 fn a_select_ends_at_its_time() {
-    both(|rx| {
+    each(|rx| {
         select! {
             recv(rx) -> _ => panic!("the value is not made"),
             default(SOON) => {}
@@ -89,17 +91,23 @@ fn a_select_ends_at_its_time() {
 
 #[test]
 fn an_abort_ends_a_receive() {
-    both(|rx| {
+    within(|| {
+        let slow = Slow::new();
+        let rx = slow.rx.clone();
         let receiver = gorun::go(move || rx.recv());
-        gorun::time::sleep(SOON);
+        // They have met: the value is being made.
+        while slow.making.is_empty() {
+            gorun::yield_now();
+        }
         receiver.abort();
         assert!(receiver.join().unwrap_err().is_aborted());
+        slow.end();
     });
 }
 
 #[test]
 fn a_context_ends_a_select() {
-    both(|rx| {
+    each(|rx| {
         let (context, _cancel) = background().with_timeout(SOON);
         select! {
             recv(rx) -> _ => panic!("the value is not made"),

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::child::in_mode;
 use common::{GENEROUS, kernel_thread, within};
 use gorun::runtime::{Builder, Runtime, ThreadLocals, isolation};
 use std::cell::{Cell, RefCell};
@@ -30,16 +31,7 @@ impl Drop for CountsDrops {
 }
 
 fn runtime(mode: ThreadLocals, workers: usize) -> Option<Runtime> {
-    match Builder::new().workers(workers).thread_locals(mode).build() {
-        Ok(runtime) => Some(runtime),
-        Err(error) => {
-            // Only where it can't be had, and then with the reason.
-            assert_eq!(mode, ThreadLocals::Isolated);
-            let reason = isolation().expect_err("refused, so not there");
-            assert!(error.to_string().contains(&reason.to_string()), "{error}");
-            None
-        }
-    }
+    in_mode(Builder::new().workers(workers), mode)
 }
 
 #[test]

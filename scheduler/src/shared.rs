@@ -159,12 +159,6 @@ impl Shared {
         }
     }
 
-    /// Phase ENDING. What was spawned without seeing it can be seen by the caller afterwards.
-    pub(crate) fn begin_end(&self) {
-        self.set_phase(ENDING);
-        asymmetric::heavy();
-    }
-
     /// Phase DRAINING. What was spawned and marked, or has ended, without seeing it can be seen by the caller afterwards.
     pub(crate) fn begin_drain(&self) {
         self.set_phase(DRAINING);

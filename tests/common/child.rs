@@ -1,5 +1,6 @@
 //! Tests that need a process of their own: each runs its test binary again, with itself as the only test.
 
+use gorun::runtime::{Builder, Runtime, ThreadLocals, isolation};
 use std::process::{Command, Output};
 
 const CHILD: &str = "GORUN_TEST_CHILD";
@@ -77,6 +78,11 @@ pub(crate) fn signaled(name: &str, signal: libc::c_int, variables: &[(&str, &str
     stderr
 }
 
+/// Returns true if the child whose standard error this is did not try all that it was to try.
+pub(crate) fn has_skipped(stderr: &str) -> bool {
+    stderr.lines().any(|line| line.starts_with(SKIPPED))
+}
+
 /// As `passes_below`, below nothing.
 pub(crate) fn passes(name: &str, variables: &[(&str, &str)]) -> String {
     passes_below(&[], name, variables)
@@ -95,6 +101,42 @@ pub(crate) fn skip_isolated() {
     let reason = gorun::runtime::isolation();
     assert!(std::env::var_os(COMPLETE).is_none(), "no isolated goroutines: {reason:?}");
     eprintln!("{SKIPPED}no isolated goroutines: {reason:?}");
+}
+
+/// A runtime of this mode; `None`, and said, if this machine can't run isolated goroutines. Another error fails the test.
+pub(crate) fn in_mode(builder: Builder, mode: ThreadLocals) -> Option<Runtime> {
+    match builder.thread_locals(mode).build() {
+        Ok(runtime) => Some(runtime),
+        Err(error) => {
+            let reason = isolation().expect_err(&format!("refused for another reason: {error}"));
+            assert!(mode == ThreadLocals::Isolated && error.to_string().contains(&reason.to_string()), "{error}");
+            skip_isolated();
+            None
+        }
+    }
+}
+
+/// Becomes a user whose threads are counted (`RLIMIT_NPROC`), which root's are not. `false`, and said, if there is none:
+/// in a user namespace that knows no other user and belongs to root.
+pub(crate) fn become_counted() -> bool {
+    const NOBODY: libc::uid_t = 65_534;
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: valid rlimits for the duration of the calls. Each thread changes its ids, and glibc sees to it.
+    let is_counted = unsafe {
+        if libc::geteuid() == 0 && libc::setresgid(NOBODY, NOBODY, NOBODY) == 0 {
+            libc::setresuid(NOBODY, NOBODY, NOBODY);
+        }
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NPROC, &raw mut before), 0);
+        let none = libc::rlimit { rlim_cur: 0, ..before };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const none), 0);
+        let is_counted = std::thread::Builder::new().spawn(|| ()).is_err();
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const before), 0);
+        is_counted
+    };
+    if !is_counted {
+        skip_here("no user whose threads are counted");
+    }
+    is_counted
 }
 
 /// Says that a test was not tried because of what this machine is, which installing nothing can change: no failure anywhere.

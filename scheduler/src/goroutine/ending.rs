@@ -20,14 +20,14 @@
 
 use super::{ABORT, ENDING, Goroutine, Handle};
 use crate::asymmetric;
-use crate::shared::{DRAINING, RUNNING, Shared};
+use crate::shared::{self, DRAINING, RUNNING, Shared};
 use crate::shim::Ordering;
 
-/// Tells all goroutines of the runtime that it ends, and then aborts them. `walk` calls its argument for all live goroutines
-/// of the process, and has the heavy fence before the first.
+/// Tells all goroutines of the runtime that it ends, and then aborts them. `walk` passes the heavy fence, which is that of the
+/// pairs above, and then calls its argument for all live goroutines of the process.
 pub(crate) fn end_all(shared: &Shared, walk: impl Fn(&mut dyn FnMut(&Handle))) {
     let lives = |handle: &Handle| std::ptr::eq(handle.block().shared(), shared) && !handle.completion().is_finished();
-    shared.begin_end();
+    shared.set_phase(shared::ENDING);
     walk(&mut |handle| {
         if lives(handle) {
             handle.block().announce_end();
@@ -63,9 +63,9 @@ impl Goroutine {
     }
 
     fn announce_end(&self) {
-        // Release, by SeqCst: comes before the phase DRAINING, which is read by whoever acts on this, and before the ABORT of
-        // whichever goroutine, which is read with Acquire (N1).
-        self.requests.fetch_or(ENDING, Ordering::SeqCst);
+        // Relaxed: N1: the exchange of the phase that follows publishes it to whoever acts on DRAINING or on an ABORT; of a
+        // newborn the push does, and the light fence after this orders it against the drain's walk (N2).
+        self.requests.fetch_or(ENDING, Ordering::Relaxed);
     }
 
     fn is_told(&self) -> bool {

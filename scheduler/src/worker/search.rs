@@ -391,3 +391,40 @@ fn foreign(f: impl FnOnce()) {
         fork::end_process();
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::goroutine::{give_back_unused, take_block};
+    use crate::shared::Shared;
+    use std::sync::Arc;
+
+    /// A worker without a thread, and one that is stuck, whose queue it is.
+    fn beside_one_that_is_stuck() -> (Worker, RunQueue) {
+        crate::asymmetric::register();
+        let config = Config { workers: 2, spare_workers: 0, ..Config::from_env().unwrap() };
+        let class_and_mode = config.check().unwrap();
+        let no_thread = |_: &_, _, queue| Err((std::io::Error::other("a test"), queue));
+        let shared = Arc::new(Shared::new(config, class_and_mode, no_thread));
+        let queues = [RunQueue::new(), RunQueue::new()];
+        for queue in &queues {
+            let index = shared.seats.add(Arc::downgrade(&shared), queue.stealer()).unwrap();
+            shared.seats.get(index).sit_down();
+        }
+        shared.seats.get(1).set_unattended(true);
+        let [mine, theirs] = queues;
+        (Worker::new(Processor::new(shared, 0, mine)), theirs)
+    }
+
+    /// What comes from outside may be many that keep us for long.
+    #[test]
+    fn what_a_stuck_worker_leaves_goes_before_what_comes_from_outside() {
+        let (mut worker, theirs) = beside_one_that_is_stuck();
+        let [left, outside] = [(); 2].map(|()| take_block(None).unwrap());
+        worker.processor.shared.injector.push(outside);
+        theirs.push_ready(left);
+        assert_eq!([(); 3].map(|()| worker.look_around()), [Some(left), Some(outside), None]);
+        [left, outside].into_iter().for_each(give_back_unused);
+    }
+}
