@@ -60,7 +60,7 @@ const SCHEDULER: &str = "
     polls: carrier config current goroutine park processor
     lock_thread: current config unwind processor parker park replacing
     wait_queue: parker park
-    spawn: process current stack isolated config asymmetric goroutine carrier shared processor park
+    spawn: process current stack isolated config goroutine carrier shared processor park
     worker: process float_control current stack isolated config unwind goroutine fork exit carrier run_queue seats spares shared processor ready parker timers pace
     scheduler: shim process current starter stack isolated config asymmetric goroutine fork carrier run_queue seats spares shared processor timers metrics monitor spawn worker
 ";
