@@ -147,3 +147,140 @@ fn a_library_loaded_later_is_initialised_in_begun_goroutines_if_none_gets_a_plac
         let _ = std::fs::remove_file(&library);
     }
 }
+
+/// A library with thread-locals that are allocated for a thread when it first touches them: a number, a pointer that the loader
+/// has to relocate, and a large array of zeros. `next` returns -1 if one of them is not as it should be.
+const ON_DEMAND: &str = "
+    static __thread int counter = 7;
+    static int there;
+    static __thread int *pointer = &there;
+    static __thread char zeros[100000];
+    int next(int by) {
+        if (counter == 7 ? pointer != &there || zeros[0] || zeros[99999] : pointer || !zeros[0]) return -1;
+        pointer = 0;
+        zeros[0] = zeros[99999] = 1;
+        counter += by;
+        return counter;
+    }
+";
+
+/// The number by which libc knows the calling thread: another one in each block.
+fn number() -> c_int {
+    // SAFETY: a mutex of ours, whose third word is its owner's number while it is held (its layout is part of glibc's ABI).
+    unsafe {
+        let mut attributes = std::mem::zeroed();
+        libc::pthread_mutexattr_init(&raw mut attributes);
+        libc::pthread_mutexattr_settype(&raw mut attributes, libc::PTHREAD_MUTEX_ERRORCHECK);
+        let mut mutex: libc::pthread_mutex_t = std::mem::zeroed();
+        libc::pthread_mutex_init(&raw mut mutex, &raw const attributes);
+        assert_eq!(libc::pthread_mutex_lock(&raw mut mutex), 0);
+        let owner = (&raw const mutex).cast::<c_int>().add(2).read();
+        assert_eq!(libc::pthread_mutex_unlock(&raw mut mutex), 0);
+        owner
+    }
+}
+
+/// A block is used again after a goroutine has touched such thread-locals, and the next goroutine finds them as they are at first.
+#[test]
+fn blocks_are_used_again_after_a_library_has_allocated_thread_locals_in_them() {
+    if is_child() {
+        let paths = std::env::var("GORUN_TEST_LIBRARY").unwrap();
+        let runtime = Builder::new().workers(1).thread_locals(ThreadLocals::Isolated).build().unwrap();
+        runtime.run(|| {
+            for path in paths.split(':') {
+                let path = CString::new(path).unwrap();
+                // SAFETY: a path with its terminator.
+                let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+                assert!(!handle.is_null(), "{path:?}");
+                let next = function(handle, c"next");
+                let one = move || {
+                    // SAFETY: a function that counts.
+                    unsafe { assert_eq!((next(1), next(2)), (8, 10)) };
+                    gorun::yield_now();
+                    // SAFETY: as above.
+                    assert_eq!(unsafe { next(1) }, 11);
+                    number()
+                };
+                let numbers: std::collections::HashSet<c_int> =
+                    (0..200).map(|_| gorun::go(one).join().unwrap()).collect();
+                // A load makes those unusable that were there before.
+                assert!(numbers.len() < 20, "{} blocks for 200 goroutines, one after another", numbers.len());
+                // SAFETY: nobody uses it any more.
+                assert_eq!(unsafe { libc::dlclose(handle) }, 0);
+                (0..20).for_each(|_| gorun::go(gorun::yield_now).join().unwrap());
+            }
+        });
+        return;
+    }
+    // The second gets the first one's number.
+    let libraries = [("on-demand", &[][..]), ("behind-descriptors", &["-mtls-dialect=gnu2"])];
+    let Some(paths) =
+        libraries.iter().map(|(name, options)| compile(name, ON_DEMAND, options)).collect::<Option<Vec<_>>>()
+    else {
+        return;
+    };
+    let all = paths.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>().join(":");
+    let name = "blocks_are_used_again_after_a_library_has_allocated_thread_locals_in_them";
+    passes(name, &[("GORUN_TEST_LIBRARY", &all), ("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=0")]);
+    paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
+}
+
+/// A library that registers fork handlers before a program's first function runs: they lock a recursive mutex, and count in a
+/// thread-local. (In the child the mutex is made anew: it knows its owner by a number that the child's thread does not have.)
+const HANDLERS: &str = "
+    #define _GNU_SOURCE
+    #include <pthread.h>
+    static pthread_mutex_t mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+    static __thread int calls;
+    static void before(void) { pthread_mutex_lock(&mutex); calls += 1; }
+    static void in_parent(void) { pthread_mutex_unlock(&mutex); calls += 10; }
+    static void in_child(void) {
+        pthread_mutex_t new = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+        mutex = new;
+        calls += 100;
+    }
+    __attribute__((constructor)) static void start(void) { pthread_atfork(before, in_parent, in_child); }
+    int hold(int n) { return n ? pthread_mutex_lock(&mutex) : pthread_mutex_unlock(&mutex); }
+    int called(int n) { return calls; }
+";
+
+#[test]
+fn fork_handlers_of_a_librarys_constructor_run_on_the_thread_that_forks() {
+    if is_child() {
+        let [hold, called] = [c"hold", c"called"].map(|name| function(libc::RTLD_DEFAULT, name));
+        // SAFETY: functions of this type; a child that calls what a thread may, and ends.
+        let fork = move || unsafe {
+            assert_eq!(hold(1), 0);
+            let before = called(0);
+            let Some(pid) = common::forked::fork() else {
+                // A thread of its own in the child, and a fork of that.
+                let inner = std::thread::spawn(move || (called(0), hold(1), hold(0)));
+                let right = called(0) == before + 101 && inner.join().unwrap() == (0, 0, 0);
+                libc::_exit(if right { 0 } else { called(0) - before })
+            };
+            assert_eq!(common::forked::wait_for(pid).code(), Some(0));
+            assert_eq!((hold(0), called(0)), (0, before + 11));
+        };
+        std::thread::spawn(fork).join().unwrap();
+        for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
+            let runtime = Builder::new().workers(2).thread_locals(mode).build().unwrap();
+            runtime.run(|| {
+                (0..20).for_each(|_| {
+                    let forks = gorun::go(move || {
+                        gorun::yield_now();
+                        fork();
+                        gorun::yield_now();
+                    });
+                    forks.join().unwrap();
+                });
+            });
+        }
+        return;
+    }
+    let Some(library) = compile("handlers", HANDLERS, &["-pthread"]) else { return };
+    let name = "fork_handlers_of_a_librarys_constructor_run_on_the_thread_that_forks";
+    let path = library.to_str().unwrap();
+    passes(name, &[("LD_PRELOAD", path)]);
+    passes(name, &[("LD_PRELOAD", path), ("GORUN_TEST_MIGRATE", "1")]);
+    let _ = std::fs::remove_file(&library);
+}

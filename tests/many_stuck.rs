@@ -2,14 +2,14 @@
 
 mod common;
 
-use common::child::skip_isolated;
+use common::child::{is_child, passes, skip_isolated};
 use common::stuck::{gate, goes_back, the_rest_goes_on};
 use common::{until, within};
 use gorun::runtime::{Builder, Runtime, ThreadLocals};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -216,4 +216,32 @@ fn threads_go_back_also_while_some_stay_stuck() {
         drop(second);
         goes_back(&runtime);
     });
+}
+
+#[test]
+fn others_print_when_who_held_standard_output_over_a_wait_lets_go() {
+    if is_child() {
+        static LOCKED: AtomicBool = AtomicBool::new(false);
+        let Some(runtime) = isolated(2) else { return skip_isolated() };
+        runtime.run(|| {
+            let holder = gorun::go(|| {
+                let mut out = std::io::stdout().lock();
+                LOCKED.store(true, Ordering::SeqCst);
+                for _ in 0..10 {
+                    gorun::time::sleep(Duration::from_millis(5));
+                    writeln!(out, "held").unwrap();
+                }
+            });
+            while !LOCKED.load(Ordering::SeqCst) {
+                gorun::yield_now();
+            }
+            // Each blocks a worker.
+            let others: Vec<_> =
+                (0..400).map(|n| gorun::go(move || writeln!(std::io::stdout(), "line {n}").unwrap())).collect();
+            others.into_iter().for_each(|one| one.join().unwrap());
+            holder.join().unwrap();
+        });
+        return;
+    }
+    passes("others_print_when_who_held_standard_output_over_a_wait_lets_go", &[]);
 }

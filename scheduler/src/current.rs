@@ -4,7 +4,7 @@
 //! its worker's, in which the worker sets this around each resume ([`with_goroutine`]); so an address computed before
 //! a suspension is right after it too.
 //!
-//! * **T1.** On a goroutine's own stack, `goroutine` is that goroutine; in the child of a fork of its own, nobody. (A worker's loop, which may have any block
+//! * **T1.** On a goroutine's own stack, `goroutine` is that goroutine; during a fork of its own, and in the child, nobody. (A worker's loop, which may have any block
 //!   loaded, does not ask.)
 //! * **T2.** `record` is the running goroutine's, in the child of a fork of its own as well; on a plain thread, and on a worker between goroutines, the
 //!   thread's own, made at its first use and dropped at the thread's exit.
@@ -31,6 +31,8 @@ thread_local! {
     };
     static THREAD_RECORD: ThreadRecord = ThreadRecord::new();
     static ENDING: Cell<Option<HoldOff>> = const { Cell::new(None) };
+    /// R5 in `fork`; of a thread that was running a goroutine, its processor knows.
+    static HAS_FORKED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Ids are given out in batches from here; 0 is nobody's.
@@ -135,18 +137,35 @@ pub(crate) fn own(record: &Locals) -> bool {
     CURRENT.with(|c| c.own.get() && ptr::eq(c.record.get(), record))
 }
 
+/// The calling plain thread has called `fork`.
+pub(crate) fn note_fork() {
+    HAS_FORKED.set(true);
+}
+
+/// Returns true if it has.
+pub(crate) fn has_forked() -> bool {
+    HAS_FORKED.get()
+}
+
 /// Holds forks off until std is done with this thread. The last thing that its body does: what is used for the first time last
 /// is dropped first, so no user code runs before that is over.
 pub(crate) fn hold_off_until_end() {
     ENDING.set(Some(process::hold_off()));
 }
 
-/// In the child of a fork: who called it is no goroutine any more (R4 in `fork`); which one it was. Its storage stays with it.
+/// During a fork, and in its child for good, the caller is no goroutine (R3, R4 in `fork`). Returns the one that it was. Its
+/// storage stays with it.
 #[inline(never)]
 pub(crate) fn become_plain<'a>() -> Option<&'a Goroutine> {
     let was = goroutine();
     CURRENT.with(|c| c.goroutine.set(ptr::null()));
     was
+}
+
+/// After a fork: the same goroutine as before it (null: nobody) is current again, on the same thread.
+#[inline(never)]
+pub(crate) fn set_goroutine(g: *const Goroutine) {
+    CURRENT.with(|c| c.goroutine.set(g));
 }
 
 /// In a goroutine's own thread-locals, which are as the program's template: says whose they are.

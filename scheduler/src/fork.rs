@@ -5,9 +5,12 @@
 //!
 //! * **R3.** The locks are taken in one order ([`Locks::take`]), which all code that takes two of them follows, and no
 //!   thread waits for user code while it holds one. So a fork waits at most for short critical sections of other threads.
+//!   Other libraries' handlers may run meanwhile: for them the thread is a plain one, which does not suspend.
 //! * **R4.** In the child the worker's loop is never returned to: its queues are copies of the parent's, whose goroutines
 //!   run in the parent. A goroutine that forked is no goroutine any more ([`current::become_plain`]), so it waits as a
 //!   plain thread does; when it ends, so does the process ([`end_process`]), as when the last thread of a process ends.
+//! * **R5.** The kernel tells a child of the end of the *thread* that forked it, if the child has asked for that
+//!   (`PR_SET_PDEATHSIG`). So a thread that has forked is not ended because there is nothing to do ([`has_forked`]).
 
 use crate::current;
 use crate::goroutine::{Entry, Goroutine, SlabLock, lock_slab};
@@ -20,6 +23,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 static AROUND: Around = Around { before, after };
 static HELD: AtomicPtr<Locks> = AtomicPtr::new(ptr::null_mut());
+/// During a fork: the goroutine that calls it.
+static CALLER: AtomicPtr<Goroutine> = AtomicPtr::new(ptr::null_mut());
+
 /// In the child: the goroutine that the forking thread was running.
 static WAS: AtomicPtr<Goroutine> = AtomicPtr::new(ptr::null_mut());
 /// Set if it has panicked.
@@ -56,15 +62,59 @@ pub(crate) fn watch() -> io::Result<()> {
 fn before() {
     take_locks();
     isolated::before_fork();
+    leave_goroutine();
 }
 
 fn after(in_child: bool) {
+    // Relaxed: the same thread.
+    let caller = CALLER.swap(ptr::null_mut(), Ordering::Relaxed);
+    if !in_child {
+        return_to_goroutine(caller);
+    }
     isolated::after_fork(in_child);
     let_go_of_locks();
-    if in_child && let Some(g) = current::become_plain() {
+    if in_child {
+        stay_plain(caller);
+    }
+}
+
+/// R3.
+#[inline(never)]
+fn leave_goroutine() {
+    let caller = current::become_plain().map_or(ptr::null_mut(), |g| ptr::from_ref(g).cast_mut());
+    CALLER.store(caller, Ordering::Relaxed); // see `after`
+}
+
+#[inline(never)]
+fn return_to_goroutine(caller: *mut Goroutine) {
+    current::set_goroutine(caller);
+    match current::processor() {
+        Some(processor) => processor.has_forked.set(true),
+        None => current::note_fork(),
+    }
+}
+
+/// R4.
+#[inline(never)]
+fn stay_plain(caller: *mut Goroutine) {
+    // SAFETY: null, or the goroutine that forked, whose block is type-stable.
+    let caller = unsafe { caller.as_ref() };
+    // On a worker's own stack a block may be loaded that says otherwise.
+    if let Some(g) = current::become_plain().or(caller) {
         g.entry.set(Some(&FORKED));
         WAS.store(ptr::from_ref(g).cast_mut(), Ordering::Relaxed); // see `ended`
     }
+}
+
+/// Returns true if the calling plain thread has called `fork`: then children may wait for its end (`PR_SET_PDEATHSIG`), and
+/// it should end only with the process.
+///
+/// ```
+/// assert!(!gorun_scheduler::has_forked());
+/// ```
+#[must_use]
+pub fn has_forked() -> bool {
+    current::has_forked()
 }
 
 #[inline(never)]

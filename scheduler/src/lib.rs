@@ -110,7 +110,7 @@ mod worker;
 pub use carrier::grow;
 pub use config::{Config, ConfigError, SpawnError, ThreadLocals, blocking_threads};
 pub use current::{known_record, record};
-pub use fork::note_panic;
+pub use fork::{has_forked, note_panic};
 pub use goroutine::*;
 pub use isolated::Unsupported;
 pub use lock_thread::{OsThreadLock, lock_os_thread};

@@ -47,6 +47,8 @@ pub(crate) struct Processor {
     pub(crate) lockers: Cell<usize>,
     /// A goroutine took the thread along: it is of no use to others any more.
     pub(crate) spoilt: Cell<bool>,
+    /// A goroutine has forked on this thread (R5 in `fork`).
+    pub(crate) has_forked: Cell<bool>,
     /// For tests: what may go elsewhere goes by way of the injector.
     pub(crate) always_migrate: bool,
     pub(crate) queue: RunQueue,
@@ -85,6 +87,7 @@ impl Processor {
             pinned: Cell::new(0),
             lockers: Cell::new(0),
             spoilt: Cell::new(false),
+            has_forked: Cell::new(false),
             queue,
             bound: RefCell::new(VecDeque::new()),
             streak: Cell::new(0),

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io, ptr};
 
 /// How long a worker that is not needed waits to be needed again.
-const KEEP: Duration = Duration::from_secs(2);
+pub(crate) const KEEP: Duration = Duration::from_secs(2);
 /// V3 applies when this many workers beyond the configured number are stuck. Not fewer: goroutines that block for
 /// milliseconds at a time, each with a connection of its own, do with some 25 threads, and would be slowed down.
 const DOZENS: usize = 32;
@@ -349,10 +349,10 @@ impl Spares {
         }
     }
 
-    /// Waits in line, on the retired worker's own thread (V2).
+    /// Waits in line for as long as `keep`, on the retired worker's own thread (V2).
     #[expect(clippy::disallowed_methods, reason = "a retired worker, which runs nothing")]
-    pub(crate) fn wait(&self, index: usize, stopping: impl Fn() -> bool) -> Waited {
-        let until = Instant::now() + KEEP;
+    pub(crate) fn wait(&self, index: usize, keep: Duration, stopping: impl Fn() -> bool) -> Waited {
+        let until = Instant::now() + keep;
         self.line.lock().waiting.push(index);
         loop {
             let left = until.saturating_duration_since(Instant::now());

@@ -120,6 +120,10 @@ impl Block {
             layout.at(tcb, layout.stack_address.cast_signed()).write(low as usize);
             layout.at(tcb, layout.stack_size.cast_signed()).write(top as usize - low as usize);
             tcb.add(layout.tid).cast::<u32>().write(take_tid());
+            if let Some(list) = layout.list {
+                // F5 in `fork`: a list with nobody else in it.
+                tcb.add(list).cast::<[usize; 2]>().write([tcb as usize + list; 2]);
+            }
             if let Some(at) = layout.random_state {
                 tcb.add(at).cast::<usize>().write(random_state::take());
             }
@@ -253,12 +257,15 @@ impl Block {
         let kept = keys.map(|keys| unsafe { keys.read() });
         for segment in &self.modules.segments {
             // SAFETY: M2: the segment's place in the block.
-            unsafe {
-                let start = self.tcb.sub(segment.below);
-                ptr::copy_nonoverlapping(segment.image.as_ptr(), start, segment.image.len());
-                if segment.size > segment.image.len() {
-                    ptr::write_bytes(start.add(segment.image.len()), 0, segment.size - segment.image.len());
-                }
+            unsafe { segment.initial.write(self.tcb.sub(segment.below)) };
+        }
+        for library in &self.modules.on_demand {
+            let place = self.segment(library.id);
+            if place != UNALLOCATED
+                && let Some(initial) = self.modules.initial_of(library)
+            {
+                // SAFETY: M3: this library's segment in the block, which libc frees with the block.
+                unsafe { initial.write(ptr::with_exposed_provenance_mut(place)) };
             }
         }
         if let (Some(keys), Some(kept)) = (keys, kept) {
@@ -289,13 +296,17 @@ impl Block {
         }
     }
 
-    /// Whether it can't be used again: it has segments that [`Block::reset`] knows nothing of. Those are of libraries
-    /// loaded after it was made, or allocated on demand; one that was unloaded leaves nothing but bytes of the reserve.
+    /// Returns true if it can't be used again: it has segments that [`Block::reset`] can't reset. Those are of libraries loaded
+    /// after it was made, and such as were allocated on demand and are not known. (If another goroutine came to know one of those
+    /// between our `reset` and this, the library has been unloaded: nobody uses what it left, by M3.) A library that was unloaded
+    /// leaves nothing but bytes of the reserve, or memory that the loader frees.
     ///
     /// The vector's generation, which says that it has changed, need not be compared: it lies in a cache line of its own,
     /// and changes by loading, which the list notices, and by unloading.
     pub(crate) fn is_stale(&self) -> bool {
-        !self.modules.is_up_to_date() || self.modules.dynamic.iter().any(|id| self.segment(*id) != UNALLOCATED)
+        let on_demand = &self.modules.on_demand;
+        !self.modules.is_up_to_date()
+            || on_demand.iter().any(|library| self.segment(library.id) != UNALLOCATED && !library.is_known())
     }
 
     /// Where a library's segment is, by the vector of segments: a pair of words, the first of which says that, for each

@@ -64,7 +64,7 @@ pub(super) struct Seen {
 
 pub(super) fn look(numbers: &Numbers, libc: &Segment) -> Result<Seen, Failure> {
     let start = -(libc.below.next_multiple_of(WORD).cast_signed());
-    let segment = start..start + libc.size.next_multiple_of(WORD).cast_signed();
+    let segment = start..start + libc.initial.size.next_multiple_of(WORD).cast_signed();
     let shot = || Shot { segment: vec![0; segment.len() / WORD], control: vec![0; numbers.tcb_size / WORD] };
     let mut seen = Seen {
         shots: std::array::from_fn(|_| shot()),
@@ -264,7 +264,7 @@ impl Seen {
     }
 
     pub(super) fn interpret(self, symbols: Symbols, numbers: &Numbers) -> Result<Layout, Unsupported> {
-        let &Numbers { tcb_size, static_size, align, specific, tid } = numbers;
+        let &Numbers { tcb_size, static_size, align, specific, tid, list } = numbers;
         let within = |value: usize| (self.tcb..self.tcb + tcb_size).contains(&value);
         let mut self_pointers = self.find(self.control(), |at| within(self.word(AT_FIRST, at)));
         self_pointers.extend(self.find(self.segment.clone(), |at| within(self.word(AT_FIRST, at))));
@@ -298,6 +298,9 @@ impl Seen {
         let stack_size = self.field(self.stack_size, "the stack's size")?;
         let locale = (locale, self.word(AFTER_MALLOC, locale));
         let rseq = rseq(tcb_size, static_size)?;
+        // A thread is in one of the lists.
+        let is_linked = |at: &usize| [*at, at + WORD].iter().all(|at| self.word(AT_FIRST, at.cast_signed()) != 0);
+        let list = list.filter(is_linked);
         let (cancel, random_state) = (self.cancel(rseq), self.random_state(rseq));
         modules::publish(self.modules.expect("the helper ran"));
         Ok(Layout {
@@ -318,6 +321,7 @@ impl Seen {
             cancel,
             random_state,
             hash_keys: self.hash_keys,
+            list,
         })
     }
 }

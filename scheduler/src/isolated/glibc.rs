@@ -92,6 +92,8 @@ pub(crate) struct Layout {
     pub(super) random_state: Option<usize>,
     /// The words of the keys of std's hash maps, if they were found.
     pub(super) hash_keys: Option<isize>,
+    /// Where the links of glibc's lists of threads are: two pointers.
+    pub(super) list: Option<usize>,
 }
 
 // SAFETY: the pointers are to glibc's own functions and tables, which are there for good.
@@ -169,7 +171,9 @@ pub(super) fn explore() -> Result<Layout, Failure> {
         return Err(Unsupported::new("the table of pthread keys is not in the control block").into());
     }
     let tid = field(c"_thread_db_pthread_tid", 32)?;
-    let numbers = Numbers { tcb_size, static_size, align, specific, tid };
+    let list = field(c"_thread_db_pthread_list", 2 * usize::BITS).ok();
+    let list = list.filter(|at| at.is_multiple_of(WORD) && at + 2 * WORD <= tcb_size);
+    let numbers = Numbers { tcb_size, static_size, align, specific, tid, list };
     // M2: where libc's segment is in this thread's block, it is in all.
     let Some(libc) = modules::collect(fsbase::current(), static_size - tcb_size, State::now()).libc else {
         return Err(Unsupported::new("libc's thread-locals are not in the static part of the block").into());
@@ -185,6 +189,7 @@ pub(super) struct Numbers {
     pub(super) align: usize,
     pub(super) specific: usize,
     pub(super) tid: usize,
+    pub(super) list: Option<usize>,
 }
 
 impl Numbers {

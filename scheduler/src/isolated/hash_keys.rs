@@ -24,10 +24,10 @@ pub(super) fn find(tcb: usize, segments: &[Segment]) -> Option<isize> {
     // Each with its words at the three times. All is allocated before: an allocator may have thread-locals there as well.
     let words_of = |segment: &Segment| {
         let start = (tcb - segment.below).next_multiple_of(WORD);
-        let words = (tcb - segment.below + segment.size).saturating_sub(start) / WORD;
+        let words = (tcb - segment.below + segment.initial.size).saturating_sub(start) / WORD;
         (start, [vec![0_usize; words], vec![0; words], vec![0; words]])
     };
-    let mut all: Vec<_> = segments.iter().filter(|segment| segment.size <= MOST).map(words_of).collect();
+    let mut all: Vec<_> = segments.iter().filter(|segment| segment.initial.size <= MOST).map(words_of).collect();
     for time in 0..3 {
         if time > 0 {
             std::hint::black_box(RandomState::new());

@@ -9,6 +9,8 @@
 //!
 //! * **M1.** A segment's image is a copy of ours: a library that was unloaded leaves it readable.
 //! * **M2.** `below` is the same for every thread: the segment belongs to the static part of the block.
+//! * **M3.** A library's number is given to another one only when that is loaded, which changes the count. So while a list is up
+//!   to date, each number in it is one library's, or nobody's any more.
 
 use super::fsbase;
 use super::glibc::Layout;
@@ -27,9 +29,63 @@ const MOST_ZEROS: usize = 512;
 pub(super) struct Segment {
     /// How far below the FS base it begins (M2).
     pub(super) below: usize,
-    pub(super) image: Box<[u8]>,
+    pub(super) initial: Initial,
+}
+
+/// What a library's thread-locals are at first.
+#[derive(Clone, Debug)]
+pub(super) struct Initial {
+    image: Box<[u8]>,
     /// Bytes in all; those after the image start as zeros.
     pub(super) size: usize,
+}
+
+impl Initial {
+    /// Of a library with this header.
+    ///
+    /// # Safety
+    /// The library is loaded at `base`, and the loader keeps it mapped during the call.
+    unsafe fn read(base: u64, header: &libc::Elf64_Phdr) -> Initial {
+        let (file, size) = (header.p_filesz as usize, header.p_memsz as usize);
+        let image = ptr::with_exposed_provenance::<u8>((base + header.p_vaddr) as usize);
+        // SAFETY: by the caller; this is where its image lies.
+        let mut image = unsafe { slice::from_raw_parts(image, file) }.to_vec();
+        if size - file <= MOST_ZEROS {
+            image.resize(size, 0);
+        }
+        Initial { image: image.into(), size }
+    }
+
+    /// Makes a library's thread-locals what they are at first.
+    ///
+    /// # Safety
+    /// They are at `start`, and nobody uses them.
+    #[inline]
+    pub(super) unsafe fn write(&self, start: *mut u8) {
+        // SAFETY: by the caller: `size` bytes, which the image does not exceed.
+        unsafe {
+            ptr::copy_nonoverlapping(self.image.as_ptr(), start, self.image.len());
+            if self.size > self.image.len() {
+                ptr::write_bytes(start.add(self.image.len()), 0, self.size - self.image.len());
+            }
+        }
+    }
+}
+
+/// A library whose thread-locals are allocated for a block when they are first touched in it.
+#[derive(Debug)]
+pub(super) struct OnDemand {
+    /// Its number in the vector of segments.
+    pub(super) id: usize,
+    /// Found out when a goroutine that has touched them ends ([`Modules::initial_of`]).
+    initial: OnceLock<Initial>,
+}
+
+impl OnDemand {
+    /// Returns true if it is known what its thread-locals are at first.
+    pub(super) fn is_known(&self) -> bool {
+        self.initial.get().is_some()
+    }
 }
 
 /// What one look at the loaded libraries found.
@@ -39,8 +95,8 @@ pub(super) struct Modules {
     pub(super) segments: Vec<Segment>,
     /// libc's own segment: where `errno` lies.
     pub(super) libc: Option<Segment>,
-    /// The numbers of those whose thread-locals are allocated when they are first touched.
-    pub(super) dynamic: Vec<usize>,
+    /// Those without one, as far as was known then.
+    pub(super) on_demand: Vec<OnDemand>,
     /// As it was before the block was made in which we looked.
     state: State,
 }
@@ -90,6 +146,49 @@ pub(super) fn up_to_date(layout: &Layout) -> &'static Modules {
 }
 
 impl Modules {
+    /// What the thread-locals of one of the libraries are at first, if they can be reset to that.
+    ///
+    /// The caller's goroutine has touched them in its block, which was made by this list. `None` if a library was loaded since:
+    /// then the number may be another library's by now. Until then (loads are counted, M3) it is either this library's or, after
+    /// a `dlclose`, nobody's, and what the block has there is of this library's size. It is read here and not when the list is
+    /// made, because at that time the library may not have been relocated yet; by now it has been used.
+    pub(super) fn initial_of<'a>(&self, library: &'a OnDemand) -> Option<&'a Initial> {
+        if !library.is_known() {
+            self.look_up(library);
+        }
+        library.initial.get().filter(|_| self.is_up_to_date())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_up(&self, library: &OnDemand) {
+        struct Wanted {
+            id: usize,
+            found: Option<Initial>,
+        }
+        extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, wanted: *mut c_void) -> c_int {
+            // SAFETY: the loader passes its record and our own pointer.
+            let (info, wanted) = unsafe { (&*info, &mut *wanted.cast::<Wanted>()) };
+            if info.dlpi_tls_modid != wanted.id {
+                return 0;
+            }
+            // SAFETY: the loader's record of a library, which it keeps mapped during the callback.
+            wanted.found = unsafe { segment_header(info).map(|header| Initial::read(info.dlpi_addr, header)) };
+            1
+        }
+        let _held_off = process::hold_off();
+        let mut wanted = Wanted { id: library.id, found: None };
+        // SAFETY: as in `collect`.
+        unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut wanted).cast()) };
+        // No load until now: the number is that of the library that was touched.
+        if let Some(initial) = wanted.found
+            && self.is_up_to_date()
+        {
+            // Another goroutine may have found the same.
+            let _ = library.initial.set(initial);
+        }
+    }
+
     /// Whether no library was loaded since.
     pub(super) fn is_up_to_date(&self) -> bool {
         match watch() {
@@ -176,6 +275,16 @@ fn loads() -> u64 {
     loads
 }
 
+/// The header of a library's thread-locals, if it has any.
+///
+/// # Safety
+/// The record is the loader's, of a library that is mapped.
+unsafe fn segment_header(info: &libc::dl_phdr_info) -> Option<&libc::Elf64_Phdr> {
+    // SAFETY: by the caller.
+    let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    headers.iter().find(|header| header.p_type == libc::PT_TLS)
+}
+
 /// Lists the libraries. `tcb` is a block whose vector of segments is up to date, a new one, with `room` bytes of
 /// segments below; `state` was so before it was made.
 pub(super) fn collect(tcb: usize, room: usize, state: State) -> Modules {
@@ -207,28 +316,22 @@ pub(super) fn collect(tcb: usize, room: usize, state: State) -> Modules {
             return 0;
         }
         // SAFETY: the record describes a loaded library.
-        let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-        let Some(header) = headers.iter().find(|h| h.p_type == libc::PT_TLS) else { return 0 };
-        let (file, size) = (header.p_filesz as usize, header.p_memsz as usize);
+        let Some(header) = (unsafe { segment_header(info) }) else { return 0 };
         let Some(place) = this.place(info.dlpi_tls_modid) else {
-            this.found.dynamic.push(info.dlpi_tls_modid);
+            this.found.on_demand.push(OnDemand { id: info.dlpi_tls_modid, initial: OnceLock::new() });
             return 0;
         };
-        let image = ptr::with_exposed_provenance::<u8>((info.dlpi_addr + header.p_vaddr) as usize);
-        // SAFETY: the loader keeps the library mapped during the callback; this is where its image lies.
-        let mut image = unsafe { slice::from_raw_parts(image, file) }.to_vec();
-        if size - file <= MOST_ZEROS {
-            image.resize(size, 0);
-        }
-        let segment = Segment { below: this.tcb - place, image: image.into(), size };
-        if (segment.below - size..segment.below).contains(&(this.errno_below - 1)) {
+        // SAFETY: the loader keeps the library mapped during the callback.
+        let initial = unsafe { Initial::read(info.dlpi_addr, header) };
+        let segment = Segment { below: this.tcb - place, initial };
+        if (segment.below - segment.initial.size..segment.below).contains(&(this.errno_below - 1)) {
             this.found.libc = Some(segment);
         } else {
             this.found.segments.push(segment);
         }
         0
     }
-    let found = Modules { segments: Vec::new(), libc: None, dynamic: Vec::new(), state };
+    let found = Modules { segments: Vec::new(), libc: None, on_demand: Vec::new(), state };
     // SAFETY: errno's address has no preconditions.
     let errno_below = fsbase::current() - unsafe { libc::__errno_location() } as usize;
     let mut looking = Looking { tcb, room, errno_below, found };

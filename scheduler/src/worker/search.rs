@@ -13,12 +13,14 @@ use crate::processor::Processor;
 use crate::run_queue::{Injector, RunQueue};
 use crate::seats::Seat;
 use crate::shared::STOPPING;
-use crate::spares::{Spares, Waited};
+use crate::spares::{KEEP, Spares, Waited};
 use crate::timers::{self, Due, NEVER, Timers};
 use crate::unwind::contained;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// How long a thread that has forked waits in line (R5 in `fork`): a century.
+const FOR_GOOD: Duration = Duration::from_secs(3_000_000_000);
 /// Turns of a spin loop before a lone goroutine is stolen: about a microsecond.
 const PATIENCE: u32 = 32;
 /// At every so many looks the oldest unbegun goroutine goes first. Not at each: that would run a tree of goroutines breadth
@@ -123,7 +125,9 @@ impl Worker {
             // Somebody else has to wake for them.
             shared.notify();
         }
-        match shared.spares.wait(self.processor.index, || shared.phase() == STOPPING) {
+        let has_forked = self.processor.has_forked.get() || fork::has_forked();
+        let keep = if has_forked { FOR_GOOD } else { KEEP };
+        match shared.spares.wait(self.processor.index, keep, || shared.phase() == STOPPING) {
             Waited::BroughtIn => {
                 let _was = self.seat().set_unattended(false);
                 true
