@@ -21,7 +21,8 @@ pub const SOME: usize = 200;
 /// Runs `f` in `n` isolated goroutines, none of which begins before all are there.
 pub fn at_once(n: usize, f: impl Fn(usize) + Send + Sync + 'static) {
     let f = Arc::new(f);
-    let runtime = Builder::new().workers(4).thread_locals(ThreadLocals::Isolated).build().expect("this platform has it");
+    let runtime =
+        Builder::new().workers(4).thread_locals(ThreadLocals::Isolated).build().expect("this platform has it");
     runtime.run(move || {
         let (open, gate) = gorun::channel::<()>(0);
         let goroutines: Vec<_> = (0..n)

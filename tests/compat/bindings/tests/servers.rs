@@ -98,7 +98,8 @@ fn postgresql() {
     // Fails without the right to, and then we are not root.
     let _ = chown(folder.path(), Some(NOBODY), Some(NOBODY));
     let data = folder.path().join("data");
-    let made = command(&programs, "initdb", &folder).args(["-U", "gorun", "-A", "trust", "-N", "-D"]).arg(&data).status();
+    let made =
+        command(&programs, "initdb", &folder).args(["-U", "gorun", "-A", "trust", "-N", "-D"]).arg(&data).status();
     assert!(made.expect("initdb").success());
     let options = format!(
         "-c listen_addresses= -c fsync=off -c max_connections={} -k {}",
@@ -107,7 +108,14 @@ fn postgresql() {
     );
     let control = |what: &[&str]| {
         let log = folder.path().join("log");
-        let done = command(&programs, "pg_ctl", &folder).arg("-w").arg("-D").arg(&data).arg("-l").arg(&log).args(what).status();
+        let done = command(&programs, "pg_ctl", &folder)
+            .arg("-w")
+            .arg("-D")
+            .arg(&data)
+            .arg("-l")
+            .arg(&log)
+            .args(what)
+            .status();
         assert!(done.expect("pg_ctl").success(), "{}", std::fs::read_to_string(log).unwrap_or_default());
     };
     control(&["-o", &options, "start"]);
@@ -124,7 +132,9 @@ fn serve(address: &str) {
     let connect = |address: &str| postgres::Client::connect(address, postgres::NoTls).expect("a connection");
     let mut client = connect(address);
     client
-        .batch_execute("CREATE TABLE account (id int PRIMARY KEY, money int); INSERT INTO account VALUES (1, 1000), (2, 0)")
+        .batch_execute(
+            "CREATE TABLE account (id int PRIMARY KEY, money int); INSERT INTO account VALUES (1, 1000), (2, 0)",
+        )
         .expect("a table");
     let own = address.to_owned();
     at_once(CONNECTIONS, move |i| {
