@@ -115,6 +115,9 @@ pub fn try_grow<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R, StackError>
 /// goroutines share) counts as forgotten. Pinned goroutines that had begun on this thread go on there, too: they can go
 /// nowhere else. On a plain thread this does nothing.
 ///
+/// While it is locked, the goroutine has its thread's id in pthread mutexes that know their owner (recursive, error-checking,
+/// robust, with priority inheritance): take those after this call, and release them before the guard is dropped.
+///
 /// # Panics
 /// When a goroutine holds 65,535 guards.
 ///

@@ -58,7 +58,7 @@ const SCHEDULER: &str = "
     monitor: shim goroutine grain replacing seats shared timers pace
     park: shim current config unwind doubt goroutine carrier parker timers
     polls: carrier config current goroutine park processor
-    lock_thread: current config unwind processor parker park replacing
+    lock_thread: current config unwind carrier processor parker park replacing
     wait_queue: parker park
     spawn: process current stack isolated config goroutine carrier shared processor park
     worker: process float_control current stack isolated config unwind goroutine fork exit carrier run_queue seats spares shared processor ready parker timers pace

@@ -243,6 +243,16 @@ fn leave(g: &Goroutine, why: Suspended) {
     let _same = yielder.suspend(why);
 }
 
+/// The current goroutine, or the one that has just ended on this worker, has locked this thread, or (`false`) not any more.
+pub(crate) fn set_locked(g: &Goroutine, locked: bool) {
+    // SAFETY: a running goroutine has a carrier (K1), and one that has ended until it is retired.
+    let carrier = unsafe { &*g.carrier.get() };
+    if let Some(block) = &carrier.block {
+        // SAFETY: F1: the block is the goroutine's, and was last loaded on this thread.
+        unsafe { block.set_locked(isolated::known(), locked) };
+    }
+}
+
 /// Free carriers of one class, last in first out: the hottest stack first.
 #[derive(Debug)]
 pub(crate) struct CarrierList {

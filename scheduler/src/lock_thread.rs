@@ -8,7 +8,11 @@
 //! can still leave one behind in a std thread-local that pinned goroutines share, where a neighbour drops it, or the
 //! thread's end does, perhaps after its goroutine has ended and its block has become another's. So each lock carries its
 //! goroutine's id, which is never used again; a lock that is dropped elsewhere counts as forgotten.
+//!
+//! As long as it is locked, an isolated goroutine has its thread's id, and its robust mutexes are registered with the kernel
+//! (`isolated::thread_ids`).
 
+use crate::carrier;
 use crate::config::ThreadLocals;
 use crate::current;
 use crate::park::{Blocker, WaitReason};
@@ -62,6 +66,7 @@ pub fn lock_os_thread() -> OsThreadLock {
         g.locks.set(locks);
         if locks == 1 {
             g.home.set(processor.seat());
+            carrier::set_locked(g, true);
             let was_aside = processor.is_aside();
             processor.lockers.set(processor.lockers.get() + 1);
             if !was_aside {
@@ -113,6 +118,7 @@ impl Drop for OsThreadLock {
         if let (Some(g), Some(processor)) = (holder, current::processor()) {
             g.locks.set(g.locks.get() - 1);
             if g.locks.get() == 0 {
+                carrier::set_locked(g, false);
                 if g.mode.get() == ThreadLocals::Isolated {
                     g.home.set(ptr::null());
                 }

@@ -71,7 +71,8 @@ impl Scheduler {
     pub fn start(config: Config) -> Result<Scheduler, ConfigError> {
         fork::watch().map_err(ConfigError::Thread)?;
         prepare_process();
-        starter::begin().map_err(ConfigError::Thread)?;
+        // That thread lives as long as the process, as the ids require.
+        starter::begin(isolated::begin_ids).map_err(ConfigError::Thread)?;
         let class_and_mode = config.check()?;
         let (workers, prefix) = (config.workers, config.thread_name.clone());
         let shared = Arc::new(Shared::new(config, class_and_mode, start_worker));

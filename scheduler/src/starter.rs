@@ -40,6 +40,8 @@ struct Starter {
     signal: Condvar,
     /// True once its thread was started.
     begun: Lock<bool>,
+    /// Opened by that thread when it has done what it does first.
+    ready: Gate,
 }
 
 fn starter() -> &'static Starter {
@@ -47,14 +49,21 @@ fn starter() -> &'static Starter {
     STARTER.get(Starter::default)
 }
 
-/// Starts the starter thread, once for the process; it inherits from the calling thread.
+/// Starts the starter thread, once for the process; it inherits from the calling thread. Returns when that thread has called
+/// `first`.
 ///
 /// # Errors
 /// When the kernel refuses it.
-pub(crate) fn begin() -> io::Result<()> {
+pub(crate) fn begin(first: fn()) -> io::Result<()> {
     let mut begun = starter().begun.lock();
     if !*begun {
-        spawn("gorun-starter".to_owned(), Box::new(|| starter().serve()))?;
+        let body = move || {
+            first();
+            starter().ready.open();
+            starter().serve();
+        };
+        spawn("gorun-starter".to_owned(), Box::new(body))?;
+        starter().ready.wait();
         *begun = true;
     }
     Ok(())
@@ -95,6 +104,26 @@ fn spawn(name: String, body: Body) -> io::Result<JoinHandle<()>> {
         let _ends = Ends;
         body();
     })
+}
+
+/// Closed until somebody opens it.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    signal: Condvar,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.signal.notify_all();
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "until a thread has begun, once in a process")]
+    fn wait(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.signal.wait_while(open, |open| !*open));
+    }
 }
 
 impl Starter {

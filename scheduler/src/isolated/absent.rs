@@ -51,6 +51,8 @@ pub(crate) fn known() -> &'static Layout {
     unreachable!("there are no blocks")
 }
 
+pub(crate) fn begin_ids() {}
+
 pub(crate) fn before_fork() {}
 
 pub(crate) fn after_fork(_: bool) {}
@@ -82,6 +84,9 @@ impl Block {
         match self.0 {}
     }
     pub(crate) fn fetch_more(&self, _: &Layout) {
+        match self.0 {}
+    }
+    pub(crate) unsafe fn set_locked(&self, _: &Layout, _: bool) {
         match self.0 {}
     }
     pub(crate) fn is_stale(&self) -> bool {

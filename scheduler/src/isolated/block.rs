@@ -5,12 +5,14 @@
 use super::fsbase;
 use super::glibc::{KEY_BLOCKS, KeyData, Layout, MOST_CARRIED, Symbols};
 use super::modules::{self, Modules};
-use super::{hash_keys, random_state};
+use super::{hash_keys, random_state, thread_ids};
 use crate::fetch;
-use crate::stack::page_size;
+use crate::stack::{page_size, slot_of};
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+#[cfg(test)]
+use std::sync::atomic::Ordering;
 
 /// Words of the control block that are the process's: those after the self pointer, with the stack and pointer guards.
 const COMMON_WORDS: std::ops::RangeInclusive<usize> = 3..=16;
@@ -20,11 +22,16 @@ const MULTIPLE_THREADS: usize = 24;
 /// glibc's `sched_getcpu` and others ask the kernel, and a restartable sequence finds out that it is none.
 pub(super) const RSEQ_CPU_ID: isize = 4;
 pub(super) const RSEQ_UNREGISTERED: i32 = -2;
-/// Above any thread id of the kernel's (`PID_MAX_LIMIT`), below the bits of a futex word that mean something.
-const FIRST_TID: u32 = 1 << 22;
-const LAST_TID: u32 = (1 << 29) - 1;
-/// Below the segments: the block of the thread on which this one is loaded.
-const HOME_SIZE: usize = size_of::<usize>();
+
+/// Lies below the segments of a goroutine's block.
+#[repr(C)]
+struct Own {
+    /// Its number as a thread (`thread_ids`).
+    id: u32,
+    /// The block of the thread on which it is loaded.
+    home: usize,
+}
+
 /// What every switch touches lies on one page with the frames that follow below: the segments, and of the control block
 /// this much. The rest of it lies on the page above, which is hardly ever looked at.
 const HEAD: usize = 128;
@@ -62,7 +69,7 @@ pub(crate) struct Block {
 impl Layout {
     /// Bytes below `top` that a block takes, at most.
     pub(crate) fn room(&self) -> usize {
-        self.static_size + HOME_SIZE + self.align + 64 + page_size()
+        self.static_size + size_of::<Own>() + self.align + 64 + page_size()
     }
 
     /// From a control block down to the lowest of its segments.
@@ -73,7 +80,13 @@ impl Layout {
     /// Where a goroutine's block has its [`home_of`], from its control block.
     #[inline(always)]
     fn home_at(&self) -> isize {
-        -((self.below() + HOME_SIZE).cast_signed())
+        self.own_at() + offset_of!(Own, home).cast_signed()
+    }
+
+    /// Where it has its [`Own`].
+    #[inline(always)]
+    fn own_at(&self) -> isize {
+        -((self.below() + size_of::<Own>()).cast_signed())
     }
 
     fn at(&self, tcb: *mut u8, offset: isize) -> *mut usize {
@@ -119,7 +132,12 @@ impl Block {
             }
             layout.at(tcb, layout.stack_address.cast_signed()).write(low as usize);
             layout.at(tcb, layout.stack_size.cast_signed()).write(top as usize - low as usize);
-            tcb.add(layout.tid).cast::<u32>().write(take_tid());
+            let id = thread_ids::take();
+            tcb.add(layout.tid).cast::<u32>().write(id);
+            tcb.offset(layout.own_at()).cast::<Own>().write(Own { id, home: 0 });
+            if let Some(robust) = &layout.robust {
+                robust.create(tcb);
+            }
             if let Some(list) = layout.list {
                 // F5 in `fork`: a list with nobody else in it.
                 tcb.add(list).cast::<[usize; 2]>().write([tcb as usize + list; 2]);
@@ -131,7 +149,7 @@ impl Block {
                 tcb.offset(rseq + RSEQ_CPU_ID).cast::<i32>().write(RSEQ_UNREGISTERED);
             }
         }
-        Some((Block { tcb, modules }, bottom.wrapping_sub(HOME_SIZE)))
+        Some((Block { tcb, modules }, bottom.wrapping_sub(size_of::<Own>())))
     }
 
     /// Frees what the block has outside of its slot. In a thread that has its own block loaded.
@@ -148,6 +166,7 @@ impl Block {
             if let Some(at) = layout.random_state {
                 random_state::give(self.tcb.add(at).cast::<usize>().read());
             }
+            thread_ids::give(self.own(layout).read().id);
             (layout.symbols.deallocate_tls)(self.tcb.cast(), false);
         }
     }
@@ -170,6 +189,23 @@ impl Block {
     /// The FS base.
     pub(crate) fn base(&self) -> usize {
         self.tcb as usize
+    }
+
+    fn own(&self, layout: &Layout) -> *mut Own {
+        self.tcb.wrapping_offset(layout.own_at()).cast()
+    }
+
+    /// See [`thread_ids::set_locked`].
+    ///
+    /// # Safety
+    /// As there.
+    #[cold]
+    pub(crate) unsafe fn set_locked(&self, layout: &Layout, locked: bool) {
+        // SAFETY: by the caller; `switch` has left the home there.
+        unsafe {
+            let Own { id, home } = self.own(layout).read();
+            thread_ids::set_locked(layout, self.base(), id, home, locked);
+        }
     }
 
     /// Has the processor fetch what a first turn touches of it.
@@ -333,24 +369,21 @@ pub(super) fn forget_load_error() {
     }
 }
 
-fn take_tid() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Relaxed: distinct numbers are all that is asked; 500 million blocks later they begin anew.
-    FIRST_TID + NEXT.fetch_add(1, Ordering::Relaxed) % (LAST_TID - FIRST_TID)
-}
-
 /// If `base` is loaded and a goroutine's block: the own block of the thread on which it is.
-#[inline(always)]
 pub(super) fn home_of(base: usize) -> Option<usize> {
     let layout = super::layout_if_known()?;
-    // SAFETY: a loaded control block, ours or one of libc's, has this field; only ours have numbers so high, and below
-    // their segments a word in which `switch` has left the thread's own block.
-    unsafe {
-        let tid = ptr::with_exposed_provenance::<u32>(base.wrapping_add(layout.tid)).read();
-        (FIRST_TID..=LAST_TID)
-            .contains(&tid)
-            .then(|| ptr::with_exposed_provenance::<usize>(base.wrapping_add_signed(layout.home_at())).read())
-    }
+    // Ours lie in our stacks, and no thread's does, another copy's of this library included.
+    slot_of(base)?;
+    // SAFETY: the block is a goroutine's; below its segments `switch` has left the thread's own block.
+    let home = unsafe { ptr::with_exposed_provenance::<usize>(base.wrapping_add_signed(layout.home_at())).read() };
+    // Or it has become a thread's.
+    (home != 0).then_some(home)
+}
+
+/// In the child of a fork: the loaded block, a goroutine's, is the thread's own from now on (F5 in `fork`).
+pub(super) fn become_own(layout: &Layout, base: usize) {
+    // SAFETY: as in `home_of`; the block is this thread's.
+    unsafe { ptr::with_exposed_provenance_mut::<usize>(base.wrapping_add_signed(layout.home_at())).write(0) };
 }
 
 /// Which block a worker's thread has loaded now. The only place that changes it.

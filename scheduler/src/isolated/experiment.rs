@@ -7,12 +7,13 @@
 //! pthread keys of its own at any time.
 //!
 //! Some of these words are necessary for isolation; the others ([`Layout::load_error`], `cancel`, `random_state`,
-//! `hash_keys`) only let goroutines start in the state of a new thread.
+//! `hash_keys`) only let goroutines start in the state of a new thread, or (`robust`) serve those that lock their thread.
 
 use super::block::forget_load_error;
 use super::glibc::{Bits, Layout, MOST_CARRIED, Numbers, RSEQ_SIZE, Symbols, WORD, rseq, symbol};
 use super::hash_keys;
 use super::modules::{self, Modules, Segment, State};
+use super::thread_ids::Robust;
 use super::{Failure, Unsupported, fsbase};
 use crate::stack::page_size;
 use std::ffi::c_void;
@@ -244,6 +245,21 @@ impl Seen {
         }
     }
 
+    /// The list of robust mutexes, which is empty: two words in a row point to the second, its head. The next says how far
+    /// it is from a mutex's link to its futex word, which comes before it, and in the last one nothing is pending.
+    fn robust(&self, self_pointers: &[(isize, usize)]) -> Option<Robust> {
+        let words = WORD.cast_signed();
+        let points = |at: isize, to: isize| self_pointers.contains(&(at, to.cast_unsigned()));
+        let found = self.find(self.control(), |at| at > 0 && points(at, at) && points(at - words, at));
+        let [at] = found[..] else { return None };
+        if !self.control().contains(&(at + 2 * words)) {
+            return None;
+        }
+        let futex_offset = self.word(AT_FIRST, at + words);
+        let is_near = (-128..0).contains(&futex_offset.cast_signed());
+        (is_near && self.word(AT_FIRST, at + 2 * words) == 0).then_some(Robust { at, futex_offset })
+    }
+
     /// The words of libc's segment that its malloc has filled in; none if the allocator is another one.
     fn carried(&self) -> Result<Vec<isize>, Unsupported> {
         // What another allocator changes there is at most an error number.
@@ -302,6 +318,7 @@ impl Seen {
         let is_linked = |at: &usize| [*at, at + WORD].iter().all(|at| self.word(AT_FIRST, at.cast_signed()) != 0);
         let list = list.filter(is_linked);
         let (cancel, random_state) = (self.cancel(rseq), self.random_state(rseq));
+        let robust = self.robust(&self_pointers);
         modules::publish(self.modules.expect("the helper ran"));
         Ok(Layout {
             symbols,
@@ -320,6 +337,7 @@ impl Seen {
             load_error,
             cancel,
             random_state,
+            robust,
             hash_keys: self.hash_keys,
             list,
         })

@@ -13,7 +13,8 @@
 //!   that is called between two goroutines. Otherwise that stack would be given to a new thread while it is in use. The same if
 //!   this glibc does not say where the links are.
 
-use super::block::{Loaded, home_of};
+use super::block::{Loaded, become_own, home_of};
+use super::thread_ids::become_childs_thread;
 use super::{fsbase, known};
 use std::cell::Cell;
 use std::ptr;
@@ -45,15 +46,15 @@ pub(crate) fn after_fork(in_child: bool) {
     if home != 0 {
         if in_child {
             unregister_rseq(home);
+            become_own(known(), fsbase::current());
         }
         return;
     }
     let loaded = set_forking(0);
     if loaded != 0 {
-        if in_child && let Some(at) = known().random_state {
-            // glibc takes back the states of threads that are not there. That this one is not among them is not taken for granted.
-            // SAFETY: a word of the block that was loaded, which is this thread's.
-            unsafe { ptr::with_exposed_provenance_mut::<usize>(loaded).byte_add(at).write(0) };
+        if in_child {
+            // SAFETY: the block that was loaded, while the thread's own is.
+            unsafe { become_childs_thread(known(), loaded) };
         }
         come_back(loaded);
     }

@@ -7,6 +7,7 @@
 //! The experiments are in `experiment`.
 
 use super::modules::{self, State};
+use super::thread_ids::Robust;
 use super::{Failure, Unsupported, experiment, fsbase};
 use std::ffi::{CStr, c_void};
 use std::mem;
@@ -90,6 +91,8 @@ pub(crate) struct Layout {
     pub(super) cancel: Option<Bits>,
     /// Where the state of `getrandom` hangs.
     pub(super) random_state: Option<usize>,
+    /// Where the list of robust mutexes hangs.
+    pub(super) robust: Option<Robust>,
     /// The words of the keys of std's hash maps, if they were found.
     pub(super) hash_keys: Option<isize>,
     /// Where the links of glibc's lists of threads are: two pointers.

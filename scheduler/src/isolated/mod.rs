@@ -39,11 +39,13 @@ mod random_state;
 mod refusals;
 mod self_test;
 mod setxid;
+mod thread_ids;
 
 #[cfg(all(test, not(loom), not(shuttle)))]
 pub(crate) use block::REFUSED_TO;
 pub(crate) use block::{Block, KeyRounds, Loaded};
 pub(crate) use fork::{after_fork, before_fork};
+pub(crate) use thread_ids::begin as begin_ids;
 
 pub(crate) use glibc::Layout;
 

@@ -14,7 +14,7 @@ mod linger;
 mod search;
 
 use self::linger::Linger;
-use crate::carrier::{Carrier, Suspended};
+use crate::carrier::{self, Carrier, Suspended};
 use crate::config::ThreadLocals;
 use crate::current;
 use crate::float_control::FloatControl;
@@ -251,6 +251,7 @@ impl Worker {
             self.processor.pinned.set(self.processor.pinned.get() - 1);
         }
         if g.locks.replace(0) > 0 {
+            carrier::set_locked(&g, false);
             self.processor.lockers.set(self.processor.lockers.get() - 1);
             self.processor.spoilt.set(true);
         }
