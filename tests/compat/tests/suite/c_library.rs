@@ -347,7 +347,7 @@ fn the_stack_is_known() {
             assert!(code == 0 || code == libc::ESRCH);
             libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut address, &raw mut size);
             assert!((address as usize..address as usize + size).contains(&here));
-            assert!(size < 1 << 20, "the main thread's");
+            assert!(size < 2 << 20, "the main thread's");
             libc::pthread_attr_destroy(attributes.as_mut_ptr());
         }
         suspend();
