@@ -15,8 +15,10 @@ fn an_lmdb_read_transaction_is_held_over_waits() {
     let folder = Folder::new("lmdb");
     // Fewer readers than goroutines in all: those that have ended have given theirs back.
     const READERS: u32 = 150;
+    // Room for the pages that old snapshots keep.
     // SAFETY: nobody else has the folder.
-    let env = unsafe { EnvOpenOptions::new().max_readers(READERS).open(folder.path()) }.expect("an environment");
+    let env = unsafe { EnvOpenOptions::new().map_size(64 << 20).max_readers(READERS).open(folder.path()) }
+        .expect("an environment");
     let mut write = env.write_txn().expect("nobody writes");
     let table: Database<Str, U32<NativeEndian>> = env.create_database(&mut write, None).expect("a table");
     table.put(&mut write, "n", &0).expect("room");
