@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::child::{is_child, passes};
+use common::child::{is_child, passes, skip_isolated};
 use common::forked::{fork, in_fork, wait_for};
 use common::until;
 use gorun::runtime::{Builder, ThreadLocals, isolation};
@@ -577,4 +577,30 @@ fn a_child_forked_by_a_waker_on_a_worker_ends_when_it_returns() {
         return everything();
     }
     passes("a_child_forked_by_a_waker_on_a_worker_ends_when_it_returns", &[]);
+}
+
+/// glibc uses the memory of the worker's own block for new threads of the child. If the kernel went on writing a processor's number
+/// there, for the thread that has forked, it would write into theirs.
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+#[test]
+fn the_kernel_writes_no_processor_numbers_into_the_workers_block_in_the_child() {
+    if is_child() {
+        if isolation().is_err() {
+            return skip_isolated();
+        }
+        let registers = || {
+            #[repr(align(32))]
+            struct Area([u32; 8]);
+            const SIGNATURE: u32 = 0x5305_3053;
+            let area = Box::leak(Box::new(Area([0; 8])));
+            // SAFETY: memory of ours, for good. A thread has one such area at most; the kernel refuses another one.
+            unsafe { libc::syscall(libc::SYS_rseq, area.0.as_mut_ptr(), 32, 0, SIGNATURE) == 0 }
+        };
+        let forks = gorun::Builder::new().thread_locals(ThreadLocals::Isolated).go(move || {
+            gorun::yield_now();
+            in_fork(|| assert!(registers(), "the worker's area is registered still"));
+        });
+        return forks.unwrap().join().unwrap();
+    }
+    passes("the_kernel_writes_no_processor_numbers_into_the_workers_block_in_the_child", &[]);
 }
