@@ -1,7 +1,10 @@
-//! What the programs and tests of this crate share: an allocator to choose, and a silent panic.
+//! What the programs and tests of this crate and of `bindings` share: an allocator to choose, a silent panic, goroutines that all
+//! live at once.
 
+use gorun::runtime::{Builder, ThreadLocals};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// The allocator of the programs in `src/bin`, by feature.
 #[cfg(feature = "jemalloc")]
@@ -47,6 +50,44 @@ pub fn quiet(fatal: bool) {
 pub fn expect_panic(f: impl FnOnce()) -> u64 {
     let payload: Box<dyn Any + Send> = catch_unwind(AssertUnwindSafe(f)).expect_err("it panics");
     payload.downcast::<OnPurpose>().expect("with what was thrown").0
+}
+
+/// Where thread-locals are to be the goroutine's own.
+pub const ISOLATED: &[ThreadLocals] = &[ThreadLocals::Isolated];
+
+/// Goroutines of a test in which each costs much.
+pub const SOME: usize = 200;
+
+/// Runs `f` in `n` goroutines, none of which begins before all are there, in each of `modes`.
+///
+/// # Panics
+/// When one of them does, or this platform has not the mode.
+pub fn at_once(modes: &[ThreadLocals], n: usize, f: impl Fn(usize) + Send + Sync + 'static) {
+    let f = Arc::new(f);
+    for &mode in modes {
+        let runtime = Builder::new().workers(4).thread_locals(mode).build().expect("this platform has it");
+        let f = f.clone();
+        runtime.run(move || {
+            let (open, gate) = gorun::channel::<()>(0);
+            let goroutines: Vec<_> = (0..n)
+                .map(|i| {
+                    let (f, gate) = (f.clone(), gate.clone());
+                    gorun::go(move || {
+                        // Each has its stack, and its thread-locals, before the first goes on.
+                        assert!(gate.recv().is_err());
+                        f(i);
+                    })
+                })
+                .collect();
+            for _ in 0..4 {
+                gorun::yield_now();
+            }
+            drop(open);
+            for (i, goroutine) in goroutines.into_iter().enumerate() {
+                goroutine.join().unwrap_or_else(|error| panic!("goroutine {i}, {mode}: {error}"));
+            }
+        });
+    }
 }
 
 /// The kernel's number of the thread that we are on: changes when a goroutine migrates.

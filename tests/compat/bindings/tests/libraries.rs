@@ -2,7 +2,8 @@
 //! errors, and the exceptions that C++ has caught. Each goroutine is a thread to them.
 
 use gorun::yield_now;
-use gorun_bindings::{Folder, SOME, at_once, exceptions};
+use gorun_bindings::{Folder, exceptions};
+use gorun_compat::{ISOLATED, SOME, at_once};
 use heed::types::{Str, U32};
 use heed::{Database, EnvOpenOptions, byteorder::NativeEndian};
 use openssl::error::ErrorStack;
@@ -25,7 +26,7 @@ fn an_lmdb_read_transaction_is_held_over_waits() {
     write.commit().expect("room");
     for round in 0..5 {
         let env = env.clone();
-        at_once(100, move |i| {
+        at_once(ISOLATED, 100, move |i| {
             let read = env.read_txn().expect("a reader's slot of its own");
             let before = table.get(&read, "n").expect("readable").expect("it is there");
             for _ in 0..10 {
@@ -48,7 +49,7 @@ fn an_lmdb_read_transaction_is_held_over_waits() {
 /// libgit2 keeps the last error by thread.
 #[test]
 fn a_git_error_stays_with_its_goroutine() {
-    at_once(SOME, |i| {
+    at_once(ISOLATED, SOME, |i| {
         for n in 0..5 {
             let path = format!("/does/not/exist/{i}/{n}");
             let error = git2::Repository::open(&path).err().expect("there is none");
@@ -62,7 +63,7 @@ fn a_git_error_stays_with_its_goroutine() {
 fn repositories_are_made_side_by_side() {
     let folder = Folder::new("git");
     let path = folder.path().to_owned();
-    at_once(30, move |i| {
+    at_once(ISOLATED, 30, move |i| {
         let repository = git2::Repository::init(path.join(i.to_string())).expect("a repository");
         let who = git2::Signature::now("goroutine", "goroutine@example.org").expect("a name");
         let mut last = None;
@@ -84,7 +85,7 @@ fn repositories_are_made_side_by_side() {
 /// OpenSSL has a queue of errors for each thread.
 #[test]
 fn openssl_errors_stay_with_their_goroutine() {
-    at_once(SOME, |i| {
+    at_once(ISOLATED, SOME, |i| {
         for _ in 0..5 {
             // Two kinds of errors, by turns.
             let failed = if i % 2 == 0 {
@@ -112,7 +113,7 @@ fn openssl_errors_stay_with_their_goroutine() {
 /// C++ keeps by thread which exceptions have been caught and are still being handled.
 #[test]
 fn a_cxx_exception_is_handled_over_waits() {
-    at_once(SOME, |i| {
+    at_once(ISOLATED, SOME, |i| {
         for n in 0..10 {
             let number = (i * 100 + n) as i32;
             let thrown = exceptions::throw_and_handle(number, |_| {
@@ -125,7 +126,7 @@ fn a_cxx_exception_is_handled_over_waits() {
 
 #[test]
 fn a_cxx_exception_is_thrown_while_another_is_handled() {
-    at_once(SOME, |i| {
+    at_once(ISOLATED, SOME, |i| {
         let outer = i as i32;
         let thrown = exceptions::throw_and_handle(outer, |_| {
             yield_now();

@@ -2,7 +2,8 @@
 //!
 //! Where a server is not installed, the test says so and is not run; with `GORUN_TEST_COMPLETE=1` that is an error.
 
-use gorun_bindings::{Folder, at_once};
+use gorun_bindings::Folder;
+use gorun_compat::{ISOLATED, at_once};
 use redis::Commands;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::chown;
@@ -50,7 +51,7 @@ fn redis() {
     let address = format!("redis+unix://{}", socket.display());
     let client = redis::Client::open(address).expect("an address");
     let counter = client.clone();
-    at_once(CONNECTIONS, move |i| {
+    at_once(ISOLATED, CONNECTIONS, move |i| {
         let mut connection = client.get_connection().expect("a connection");
         for n in 0..20 {
             let key = format!("{i}/{n}");
@@ -137,7 +138,7 @@ fn serve(address: &str) {
         )
         .expect("a table");
     let own = address.to_owned();
-    at_once(CONNECTIONS, move |i| {
+    at_once(ISOLATED, CONNECTIONS, move |i| {
         let mut client = connect(&own);
         for n in 0..3 {
             let mut transaction = client.transaction().expect("begun");

@@ -11,44 +11,13 @@ mod libraries;
 mod panics;
 mod threads;
 
-use gorun::runtime::{Builder, ThreadLocals, isolation};
+use gorun::runtime::{ThreadLocals, isolation};
 use gorun_compat::kernel_thread;
-use std::sync::Arc;
 
-pub const ISOLATED: &[ThreadLocals] = &[ThreadLocals::Isolated];
+pub use gorun_compat::{ISOLATED, SOME, at_once};
+
 pub const BOTH: &[ThreadLocals] = &[ThreadLocals::Isolated, ThreadLocals::Pinned];
-/// For things that cost much for each goroutine.
-pub const SOME: usize = 200;
 pub const MANY: usize = 2000;
-
-/// Runs `f` in `n` goroutines, none of which begins before all are there, in each of `modes`.
-pub fn at_once(modes: &[ThreadLocals], n: usize, f: impl Fn(usize) + Send + Sync + 'static) {
-    let f = Arc::new(f);
-    for &mode in modes {
-        let runtime = Builder::new().workers(4).thread_locals(mode).build().expect("this platform has it");
-        let f = f.clone();
-        runtime.run(move || {
-            let (open, gate) = gorun::channel::<()>(0);
-            let goroutines: Vec<_> = (0..n)
-                .map(|i| {
-                    let (f, gate) = (f.clone(), gate.clone());
-                    gorun::go(move || {
-                        // Each has its stack, and its thread-locals, before the first goes on.
-                        assert!(gate.recv().is_err());
-                        f(i);
-                    })
-                })
-                .collect();
-            for _ in 0..4 {
-                gorun::yield_now();
-            }
-            drop(open);
-            for (i, goroutine) in goroutines.into_iter().enumerate() {
-                goroutine.join().unwrap_or_else(|error| panic!("goroutine {i}, {mode}: {error}"));
-            }
-        });
-    }
-}
 
 /// Suspends, and tells whether another thread resumed the goroutine.
 pub fn suspend() -> bool {
