@@ -7,8 +7,8 @@
 mod common;
 
 use common::child::{is_child, passes, skip_here};
-use common::kernel_thread;
 use common::stuck::block_in_a_c_library;
+use common::{kernel_thread, until};
 use gorun::runtime::{Builder, ThreadLocals};
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -35,7 +35,6 @@ fn start_child() -> Child {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "as long as threads that are not needed take to end, and longer")]
 fn children_outlive_the_rush_in_which_goroutines_have_started_them() {
     const CHILDREN: usize = 6;
     let rush = |mode| {
@@ -61,7 +60,7 @@ fn children_outlive_the_rush_in_which_goroutines_have_started_them() {
         (runtime, children)
     };
     let mut rushes = MODES.map(rush);
-    std::thread::sleep(Duration::from_secs(4));
+    wait_for_threads_to_end(CHILDREN);
     for (mode, (_, children)) in MODES.into_iter().zip(&mut rushes) {
         let killed = children.iter_mut().map(|child| child.try_wait().unwrap()).filter(Option::is_some).count();
         assert_eq!(killed, 0, "{mode}: of {CHILDREN} children");
@@ -75,6 +74,25 @@ fn children_outlive_the_rush_in_which_goroutines_have_started_them() {
     }
 }
 
+/// Waits for as long as threads of a runtime take to end that have not forked and are not needed any more.
+fn wait_for_threads_to_end(threads: usize) {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let free = Arc::new(AtomicBool::new(false));
+    for _ in 0..threads {
+        let (begun, begins) = gorun::channel(1);
+        let free = free.clone();
+        let blocks = runtime.go(move || {
+            begun.send(()).unwrap();
+            block_in_a_c_library(&free);
+        });
+        drop(blocks.unwrap());
+        begins.recv().unwrap();
+    }
+    assert!(runtime.metrics().threads >= threads);
+    free.store(true, Ordering::SeqCst);
+    until(|| runtime.metrics().threads == 1);
+}
+
 thread_local! {
     static OWN_STACK: OwnStack = const { OwnStack(Cell::new(None)) };
 }
@@ -84,7 +102,7 @@ static OWN_STACKS: AtomicUsize = AtomicUsize::new(0);
 struct OwnStack(Cell<Option<Box<[u8]>>>);
 
 impl OwnStack {
-    /// As libraries do it that handle faults: only if the one in force is too small for them.
+    /// Only if the one in force is too small, as libraries do that handle faults.
     fn ensure(&self) {
         const ENOUGH: usize = 256 << 10;
         // SAFETY: a record for the answer; then memory that is in force only while it lives (`drop`).
@@ -162,7 +180,7 @@ fn a_library_that_needs_a_large_alternate_stack_finds_one() {
 /// Something that the kernel keeps for a thread.
 struct State {
     what: &'static str,
-    /// As it is on this thread; `None`: the kernel does not have it, or does not tell.
+    /// Its value on this thread; `None` if the kernel does not have it, or does not tell.
     get: fn() -> Option<usize>,
     /// Makes it `to`; returns false if that is refused.
     set: fn(to: usize) -> bool,
