@@ -9,7 +9,7 @@
 //! thread's end does, perhaps after its goroutine has ended and its block has become another's. So each lock carries its
 //! goroutine's id, which is never used again; a lock that is dropped elsewhere counts as forgotten.
 //!
-//! As long as it is locked, an isolated goroutine has its thread's id, and its robust mutexes are registered with the kernel
+//! While it is locked, an isolated goroutine has its thread's id, and its robust mutexes are registered with the kernel
 //! (`isolated::thread_ids`).
 
 use crate::carrier;

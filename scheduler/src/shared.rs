@@ -211,7 +211,7 @@ impl Shared {
     pub(crate) fn do_all_sleep(&self) -> bool {
         let asleep = self.idle.asleep();
         let (attend, stuck) = self.spares.crew();
-        // As long as none attends the monitor is not to sleep: it is the only one who can change that.
+        // While none attends the monitor must not sleep: nobody else can change that.
         attend > 0 && asleep >= attend + stuck
     }
 

@@ -198,7 +198,7 @@ impl Block {
     /// See [`thread_ids::set_locked`].
     ///
     /// # Safety
-    /// As there.
+    /// The same as there.
     #[cold]
     pub(crate) unsafe fn set_locked(&self, layout: &Layout, locked: bool) {
         // SAFETY: by the caller; `switch` has left the home there.

@@ -41,7 +41,7 @@ pub(super) struct Initial {
 }
 
 impl Initial {
-    /// Of a library with this header.
+    /// Reads those of a library with this header.
     ///
     /// # Safety
     /// The library is loaded at `base`, and the loader keeps it mapped during the call.

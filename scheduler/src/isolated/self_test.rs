@@ -72,8 +72,8 @@ fn on_this_thread(layout: &Layout) -> Result<(), Failure> {
     let mut block = create()?;
     let expected = Expected { area: area.len(), processor: stay_on_one_processor(), drops: &drops };
     let first = turn(layout, &block, &expected);
-    // As for any other goroutine: always so if we are in a library that was loaded by `dlopen`, whose thread-locals, these
-    // included, are allocated when they are touched.
+    // A stale block is replaced, as any goroutine's is. It is always stale if this code is in a library that was loaded by
+    // `dlopen`: its thread-locals, these included, are allocated when they are touched.
     if block.is_stale() {
         // SAFETY: not loaded any more.
         unsafe { block.destroy(layout) };

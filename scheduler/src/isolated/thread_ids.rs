@@ -109,7 +109,7 @@ impl Ids {
     }
 }
 
-/// Of an odd number, by 2 to the power of 32: each step doubles the number of bits that are right, three at first.
+/// The inverse of an odd number, modulo 2 to the power of 32. Each step doubles the number of bits that are right, three at first.
 fn inverse(odd: u32) -> u32 {
     (0..4).fold(odd, |x, _| x.wrapping_mul(2_u32.wrapping_sub(odd.wrapping_mul(x))))
 }
@@ -144,7 +144,7 @@ impl Robust {
     /// Empties it.
     ///
     /// # Safety
-    /// As above.
+    /// The same as for `create`.
     unsafe fn clear(&self, tcb: *mut u8) {
         let head = self.word(tcb, 0);
         // SAFETY: by the caller.
@@ -188,7 +188,7 @@ pub(super) unsafe fn set_locked(layout: &Layout, base: usize, id: u32, home: usi
 /// thread. What it had of the parent's goes.
 ///
 /// # Safety
-/// As said.
+/// What the first paragraph says is so: the block's goroutine has forked, and this is the child.
 pub(super) unsafe fn become_childs_thread(layout: &Layout, base: usize) {
     let tcb = ptr::with_exposed_provenance_mut::<u8>(base);
     let home = ptr::with_exposed_provenance::<u8>(fsbase::current());

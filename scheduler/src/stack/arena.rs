@@ -83,7 +83,7 @@ pub(crate) struct SlotInfo {
     /// One past the highest address.
     pub(crate) top: usize,
     pub(crate) class: StackClass,
-    /// Whether the address lies in the guard.
+    /// True if the address lies in the guard.
     pub(crate) in_guard: bool,
 }
 

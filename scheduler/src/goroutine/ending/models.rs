@@ -30,7 +30,7 @@ const FIRST: usize = 0;
 const SECOND: usize = 1;
 
 impl Two {
-    /// Of which so many are live.
+    /// The first `live` of them are live.
     fn new(live: usize) -> Arc<Two> {
         let two = Two {
             world: World::new(1),
@@ -47,7 +47,7 @@ impl Two {
         Arc::new(two)
     }
 
-    /// As the scheduler does it, with the blocks that there are.
+    /// Does what the scheduler does, with the blocks that there are.
     fn end(&self) {
         end_all(&self.world.shared, |f| {
             let walk = self.walks.begin();
@@ -59,7 +59,7 @@ impl Two {
         });
     }
 
-    /// As `spawn_on` does it.
+    /// Takes the steps of `spawn_on`.
     fn spawn_second(&self) {
         let g = &self.goroutines[SECOND];
         // SAFETY: loom finds accesses that meet.
