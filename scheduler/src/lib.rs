@@ -2,12 +2,12 @@
 //!
 //! A tour in the order in which a goroutine meets the files; README.md has the glossary and one goroutine's life.
 //!
-//! * `config`, `unwind`, `shim`: settings and errors, how a goroutine is unwound, the door to atomics.
-//! * `stack`: the arena, guard pages, the overflow report. `carrier`: a stack with a coroutine in it.
-//! * `goroutine`: the control block, its slab, its storage record (`locals`), its end (`completion`).
+//! * `config`, `unwind`, `atomics`: settings and errors, how a goroutine is unwound, the door to atomics.
+//! * `memory`: the arena, guard pages, the overflow report. `coroutine`: a stack with a coroutine in it.
+//! * `goroutine`: the control block, its slab, its storage record (`storage`), its end (`completion`).
 //! * `spawn`: from an erased closure to a runnable goroutine.
 //! * `processor`, `inbox`, `idle`, `timers`, `shared`: what a worker owns and what workers share.
-//! * `worker`: find → resume → settle. `park`, `parker`, `wait_queue`, `ready`: how one waits and is woken.
+//! * `worker`: find → resume → settle. `park`, `claim_word`, `wait_queue`, `ready`: how one waits and is woken.
 //! * `exit`: the trampoline's return target and the exit path. `monitor`, `scheduler`: the whole.
 //!
 //! This crate is the runtime of gorun and has no stable interface of its own.
@@ -21,114 +21,60 @@
 #[cfg(all(any(loom, shuttle), not(feature = "models")))]
 compile_error!("gorun's own models are built with `--features models`");
 
-#[allow(unsafe_code, reason = "a system call")]
-mod asymmetric;
-mod bias;
-#[allow(unsafe_code, reason = "the switch itself")]
-mod carrier;
+mod base;
+mod claim;
 mod config;
-mod crew;
-#[allow(unsafe_code, reason = "who runs here, by pointer")]
-mod current;
-#[allow(unsafe_code, reason = "buffers by pointer, and elements that are not null")]
-mod deque;
-mod doubt;
-mod eagerness;
-#[allow(unsafe_code, reason = "runs and drops the payload")]
-mod exit;
-#[allow(unsafe_code, reason = "an instruction")]
-mod fetch;
-#[allow(unsafe_code, reason = "instructions that store and load two registers")]
-mod float_control;
-#[allow(unsafe_code, reason = "guards kept from one call of libc's to the next")]
-mod fork;
-#[allow(unsafe_code, reason = "shared blocks whose fields have one owner at a time")]
 mod goroutine;
-mod grain;
-mod idle;
-#[allow(unsafe_code, reason = "a stack linked through the blocks")]
-mod inbox;
+mod memory;
+mod processor;
+mod queue;
+mod runtime;
+mod seat;
+mod shared_timer;
+mod stack;
+mod timer;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
-#[allow(unsafe_code, reason = "thread-local blocks by address, glibc's own functions")]
-mod isolated;
+mod tls;
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
 #[allow(unsafe_code, reason = "stands in for unsafe functions")]
-#[path = "isolated/absent.rs"]
-mod isolated;
-mod lock_thread;
-mod marks;
-#[allow(unsafe_code, reason = "the running goroutine of each worker, by pointer")]
-mod metrics;
-#[allow(unsafe_code, reason = "the running goroutine of each worker, by pointer")]
-mod monitor;
-#[allow(unsafe_code, reason = "a goroutine in a word")]
-mod next_slot;
-mod pace;
-#[allow(unsafe_code, reason = "a goroutine's claim word, by pointer")]
-mod park;
-#[allow(unsafe_code, reason = "claims reach the waiter by pointer")]
-mod parker;
-mod polls;
-#[allow(unsafe_code, reason = "has libc call us around forks; values that are never freed")]
-mod process;
-#[allow(unsafe_code, reason = "carriers and seats by pointer")]
-mod processor;
-#[allow(unsafe_code, reason = "the runtime of a goroutine, by pointer")]
-mod ready;
-mod replacing;
-#[allow(unsafe_code, reason = "goroutines by pointer")]
-mod run_queue;
-#[allow(unsafe_code, reason = "passes the erased closure on")]
-mod scheduler;
-mod seats;
-mod shared;
-mod shim;
-#[allow(unsafe_code, reason = "a value behind a lock of its own")]
-mod short_lock;
-mod spares;
-#[allow(unsafe_code, reason = "passes the erased closure on")]
-mod spawn;
-#[allow(unsafe_code, reason = "maps memory, sets guard pages, handles a signal; its tests too")]
-mod stack;
-mod starter;
-#[allow(unsafe_code, reason = "from the claim word back to the task")]
-mod task;
-#[allow(unsafe_code, reason = "a system call")]
-mod tell;
-#[allow(unsafe_code, reason = "system calls")]
-mod thread_clock;
-#[allow(unsafe_code, reason = "timers by pointer: on waiters' stacks, and shared ones without their type")]
-mod timers;
-mod unwind;
-#[allow(unsafe_code, reason = "a list through the waiters' stacks")]
-mod wait_queue;
-#[allow(unsafe_code, reason = "owns free carriers by pointer")]
-mod warm;
-#[allow(unsafe_code, reason = "resumes what it owns")]
+#[path = "tls/absent.rs"]
+mod tls;
+mod wait;
 mod worker;
 
-pub use carrier::grow;
+use crate::processor::core::Processor;
+pub use base::process::{PerProcess, process};
+pub use base::report::tell;
+pub use base::unwind::{Unwound, classify, contained, drop_contained, is_abort, is_goexit, is_panic, unwind_aborted};
+pub use claim::async_waiter::Task;
+pub use claim::claim_word::{Parker, Token, Wake};
 pub use config::{Config, ConfigError, SpawnError, ThreadLocals, blocking_threads};
-pub use current::{known_record, record};
-pub use fork::{has_forked, note_panic};
-pub use goroutine::*;
-pub use isolated::Unsupported;
-pub use lock_thread::{OsThreadLock, lock_os_thread};
-pub use metrics::{LongRunning, Metrics};
-pub use park::{Blocker, WaitReason, breathe, checkpoint, give_way, let_fine_ones_go, unwind_if_ending, yield_now};
-pub use parker::{Parker, Token, Wake};
-pub use polls::polled_in_vain;
-pub use process::{PerProcess, process};
-pub use scheduler::{LeftBehind, Remote, Scheduler, isolation};
-pub use short_lock::{Note, ShortGuard, ShortLock};
-pub use spawn::{Spec, spawn_here};
-pub use stack::StackError;
-pub use starter::start_thread;
-pub use task::Task;
-pub use tell::tell;
-pub use timers::{Alarm, Moment, Rung, Spawner, Started, Stopper, Timer, TimerHome, WeakTimer};
-pub use unwind::{Unwound, classify, contained, drop_contained, goexit, is_abort, is_goexit, is_panic, unwind_aborted};
-pub use wait_queue::{WaitQueue, Waiter};
+pub use goroutine::block::{Entry, Goroutine, GoroutineId, PAYLOAD};
+pub use goroutine::completion::Completion;
+pub use goroutine::current::{known_record, record};
+pub use goroutine::goexit::goexit;
+pub use goroutine::handle::Handle;
+pub use goroutine::storage::*;
+pub use memory::StackError;
+pub use runtime::scheduler::{LeftBehind, Remote, Scheduler, isolation};
+pub use shared_timer::spawner::Spawner;
+pub use shared_timer::stopper::Stopper;
+pub use shared_timer::timer::{Alarm, Started, Timer, TimerHome, WeakTimer};
+pub use stack::coroutine::grow;
+pub use timer::clock::Moment;
+pub use timer::timers::Rung;
+pub use tls::Unsupported;
+pub use wait::park::{
+    Blocker, WaitReason, breathe, checkpoint, give_way, let_fine_ones_go, unwind_if_ending, yield_now,
+};
+pub use wait::polls::polled_in_vain;
+pub use wait::short_lock::{Note, ShortGuard, ShortLock};
+pub use wait::wait_queue::{WaitQueue, Waiter};
+pub use worker::fork::{has_forked, note_panic};
+pub use worker::lock_thread::{OsThreadLock, lock_os_thread};
+pub use worker::metrics::{LongRunning, Metrics};
+pub use worker::spawn::{Spec, spawn_here};
+pub use worker::thread_start::start_thread;
 
 /// The goroutine that calls, if one does; `None` on a plain thread.
 ///
@@ -139,7 +85,7 @@ pub use wait_queue::{WaitQueue, Waiter};
 /// ```
 #[must_use]
 pub fn current_goroutine() -> Option<Handle> {
-    current::goroutine().map(Handle::of)
+    goroutine::current::goroutine().map(Handle::of)
 }
 
 /// Whether a goroutine calls, and not a plain thread.
@@ -152,7 +98,7 @@ pub fn current_goroutine() -> Option<Handle> {
 #[inline]
 #[must_use]
 pub fn in_goroutine() -> bool {
-    current::goroutine().is_some()
+    goroutine::current::goroutine().is_some()
 }
 
 /// A number that goroutines of one processor have in common, for who keeps something by processor; of a plain thread its
@@ -166,7 +112,7 @@ pub fn in_goroutine() -> bool {
 #[inline]
 #[must_use]
 pub fn processor_hint() -> usize {
-    match current::processor() {
+    match Processor::current() {
         Some(processor) => processor.index,
         // The low bits will do.
         None => current_id().map_or(0, |id| id.get() as usize),

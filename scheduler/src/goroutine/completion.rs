@@ -23,23 +23,21 @@
 //! * **C6.** A waker's panic, when it is woken or let go, ends here: the goroutine has ended, and nobody is there to whom it
 //!   would go on; or the handle is being used for something else.
 
-use crate::park::{Blocker, WaitReason};
-use crate::parker::{Parker, Token, Wake};
-use crate::shim::{AtomicUsize, Backoff, Ordering};
-use crate::unwind::{contained, drop_contained};
+use crate::base::atomics::{AtomicUsize, Ordering};
+use crate::base::unwind::{contained, drop_contained};
+use crate::claim::claim_word::{Parker, Token, Wake};
 use std::ptr::NonNull;
 use std::task::Waker;
-use std::time::Instant;
 
-const EMPTY: usize = 0;
+pub(crate) const EMPTY: usize = 0;
 const DETACHED: usize = 1;
 const CLOSING: usize = 2;
-const DONE: usize = 3;
+pub(crate) const DONE: usize = 3;
 const LEFT: usize = 4;
 
 /// Aligned, so that its address is none of the five states.
 #[repr(align(8))]
-enum Waiter {
+pub(crate) enum Waiter {
     /// On the stack of a blocked joiner.
     Parked(NonNull<Parker>),
     /// Boxed, for a joiner that is a future.
@@ -48,7 +46,7 @@ enum Waiter {
 
 /// The word.
 #[derive(Debug)]
-pub struct Completion(AtomicUsize);
+pub struct Completion(pub(crate) AtomicUsize);
 
 /// What `publish` found.
 #[derive(Debug)]
@@ -168,70 +166,8 @@ impl Completion {
         }
     }
 
-    /// Blocks the current goroutine or thread until the result is there. [`Token::ABORT`] if the goroutine was
-    /// aborted first, [`Token::TIMEOUT`] if it was still not there at `deadline`; [`Token::DONE`] otherwise.
-    ///
-    /// # Safety
-    /// C4; and until it returns nobody else makes references by the handle (C5).
-    ///
-    /// What the goroutine did happens before a return of [`Token::DONE`].
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// let goroutine = go(|| ());
-    /// // SAFETY: the handle is ours alone.
-    /// assert_eq!(unsafe { goroutine.completion().wait(WaitReason::Join, false, None) }, Token::DONE);
-    /// ```
-    // Inlined: see `Blocker::park`.
-    #[inline(always)]
-    #[must_use]
-    pub unsafe fn wait(&self, reason: WaitReason, shielded: bool, deadline: Option<Instant>) -> Token {
-        if self.is_finished() {
-            return Token::DONE;
-        }
-        self.take_back_waker();
-        let blocker = Blocker::current();
-        if shielded {
-            blocker.arm_shielded()
-        } else {
-            blocker.arm()
-        }
-        let waiter = Waiter::Parked(blocker.parker());
-        let address = (&raw const waiter) as usize;
-        // Release: the waiter's fields, for `publish`. Acquire on failure: C1.
-        if self.0.compare_exchange(EMPTY, address, Ordering::Release, Ordering::Acquire).is_err() {
-            let disarmed = blocker.disarm();
-            if !disarmed {
-                // An abort won meanwhile; the result is there all the same, and the next cancellation point acts.
-                let _ = blocker.park(reason, None);
-            }
-            return Token::DONE;
-        }
-        let token = blocker.park(reason, deadline);
-        if token != Token::DONE {
-            self.give_up(address);
-        }
-        token
-    }
-
-    /// Takes the waiter at this address out, or waits until the publisher has done with it.
-    fn give_up(&self, address: usize) {
-        // Relaxed on success: the waiter is ours again, nobody wrote to it. On failure: `wait_done` acquires.
-        if self.0.compare_exchange(address, EMPTY, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            self.wait_done();
-        }
-    }
-
-    /// C2.
-    fn wait_done(&self) {
-        let backoff = Backoff::new();
-        while self.0.load(Ordering::Acquire) != DONE {
-            backoff.snooze();
-        }
-    }
-
     #[inline]
-    fn take_back_waker(&self) {
+    pub(crate) fn take_back_waker(&self) {
         // Relaxed: only a guess for the exchange; and a waiter that it takes back is our own, as in `detach`.
         let found = self.0.load(Ordering::Relaxed);
         if !matches!(found, EMPTY | DETACHED | CLOSING | DONE | LEFT)

@@ -3,10 +3,13 @@
 //! Made by `spawn` and by whoever has one already; held by `gorun::JoinHandle`, and by who calls the goroutine its current
 //! one. The counting is in `refs`, the result in `completion`.
 
-use super::refs::Walks;
-use super::{ABORT, Completion, Goroutine, GoroutineId, Ref, slab};
+use crate::base::process;
 use crate::config::ThreadLocals;
-use crate::process;
+use crate::goroutine::block::{ABORT, Goroutine, GoroutineId, Ref};
+use crate::goroutine::completion::Completion;
+use crate::goroutine::current;
+use crate::goroutine::refs::{Walk, Walks};
+use crate::goroutine::slab::{self, BlockList};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
@@ -174,7 +177,7 @@ impl Handle {
     }
 
     #[inline]
-    fn is_parents(&self) -> bool {
+    pub(crate) fn is_parents(&self) -> bool {
         process::is_forked() && self.is_parents_cold()
     }
 
@@ -182,27 +185,7 @@ impl Handle {
     fn is_parents_cold(&self) -> bool {
         let g = self.block();
         // SAFETY: a goroutine that has not ended keeps its runtime, and one of the parent's stays here for good.
-        !g.done.is_finished() && process::is_parents(unsafe { &*g.shared() }.process)
-    }
-
-    /// Asks the goroutine to end: it unwinds at its next cancellation point, at once if it waits at one, and takes
-    /// its exit path. A goroutine that has not begun never will. Too late for one that is in its exit path.
-    ///
-    /// Without unwinding (`panic = "abort"`) only goroutines that have not begun can be aborted.
-    ///
-    /// ```
-    #[doc = include_str!("../examples.txt")]
-    /// let goroutine = go(|| loop { yield_now() });
-    /// goroutine.abort();
-    /// join(&goroutine);
-    /// ```
-    pub fn abort(&self) {
-        if self.is_parents() {
-            return;
-        }
-        if let Some(wake) = self.block().ask_to_end() {
-            wake.wake();
-        }
+        !g.done.is_finished() && process::is_parents(unsafe { &*g.runtime() }.process)
     }
 
     /// Whether it has been asked to end.
@@ -221,6 +204,26 @@ impl Handle {
     }
 }
 
+impl Goroutine {
+    /// Counts a reference to whichever goroutine the block is, if it is one that has not ended for good.
+    pub(crate) fn try_ref(&self, walk: &Walk<'_>) -> Option<Handle> {
+        self.refs.try_add(walk).then(|| Handle::counted(self))
+    }
+
+    /// The worker's last step, on no goroutine's stack: gives up the scheduler's reference, and the handle's if that was
+    /// left to the goroutine. `joined`: the joiner is still to be woken (C5).
+    pub(crate) fn retire(&self, blocks: &BlockList, joined: bool) {
+        let (mine, held) = match self.done.is_left() {
+            true => (2, 2),
+            false => (1, 1 + u32::from(joined)),
+        };
+        if self.refs.give_up(mine, held, Walks::all()) {
+            self.clean();
+            slab::give_back(Some(blocks), Ref(NonNull::from(self)));
+        }
+    }
+}
+
 impl Clone for Handle {
     fn clone(&self) -> Handle {
         Handle::of(self.block())
@@ -233,7 +236,7 @@ impl Drop for Handle {
         let g = self.block();
         if g.refs.give_up(1, 1, Walks::all()) {
             g.clean();
-            slab::give_back(crate::current::processor(), Ref(self.0));
+            slab::give_back(current::blocks(), Ref(self.0));
         }
     }
 }
@@ -241,5 +244,74 @@ impl Drop for Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// A block that was taken but never published goes back.
+pub(crate) fn give_back_unused(block: Ref) {
+    slab::give_back(current::blocks(), block);
+}
+
+/// Calls `f` with every goroutine that is referenced at the time it is looked at.
+pub(crate) fn for_each_live(mut f: impl FnMut(Handle)) {
+    let blocks = slab::all_blocks();
+    let walk = Walk::begin();
+    for block in blocks {
+        if let Some(handle) = block.try_ref(&walk) {
+            f(handle);
+        }
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::config::ThreadLocals;
+    use crate::goroutine::block::{Birth, Entry};
+    use crate::goroutine::slab::take_block;
+    use crate::memory::StackClass;
+    use std::panic::Location;
+    use std::ptr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static ENTRY: Entry =
+        Entry { run: |_| unreachable!(), cancel: |_| unreachable!(), ended: None, drop_result: |_| unreachable!() };
+
+    /// Blocks are given up and used again all the time, on several threads, while others walk: who a walk has a handle to
+    /// stays the same.
+    #[test]
+    fn what_a_walk_finds_is_not_used_again() {
+        crate::base::membarrier::register();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for n in 0..100_000 {
+                            let g = take_block(None).unwrap();
+                            let id = current::take_ids(1);
+                            let site = Location::caller();
+                            let (class, mode) = (StackClass::default(), ThreadLocals::Pinned);
+                            g.prepare(Birth { id, class, mode, entry: &ENTRY, name: None, site }, ptr::null());
+                            let refs = 1 + n % 2;
+                            g.publish(refs);
+                            // SAFETY: as many as were counted.
+                            (0..refs).for_each(|_| drop(unsafe { Handle::adopt(g) }));
+                        }
+                    })
+                })
+                .collect();
+            scope.spawn(|| {
+                // Relaxed: joined in the end.
+                while !over.load(Ordering::Relaxed) {
+                    let mut found = Vec::new();
+                    for_each_live(|handle| found.push((handle.id(), handle)));
+                    assert!(found.iter().all(|(id, handle)| handle.id() == *id));
+                }
+            });
+            makers.into_iter().for_each(|maker| maker.join().unwrap());
+            // Relaxed: as above.
+            over.store(true, Ordering::Relaxed);
+        });
     }
 }

@@ -12,7 +12,7 @@
 //!   leaving.
 //!
 //! So no exchange of a walk's comes between that second look and that store: who leaves has not seen the walk, so either
-//! the walk sees `leaving`, or it was over, and its reference is in the count. (`asymmetric`.) `leaving` stays set for the
+//! the walk sees `leaving`, or it was over, and its reference is in the count. (`membarrier`.) `leaving` stays set for the
 //! rest of the block's life: nobody but a walk could still have a reference, and the goroutine has ended. A walk that reads
 //! "not leaving" of one life of the block and counts itself in the next one is seen by whoever leaves that.
 //!
@@ -21,8 +21,8 @@
 //! used again while the walk has a handle to it. Without the second look: who leaves counts 1; a walk begins, goes from 1 to
 //! 2, and is over; who leaves finds no walk, and overwrites the 2.
 
-use crate::asymmetric;
-use crate::shim::{AtomicBool, AtomicU32, Ordering, fence};
+use crate::base::atomics::{AtomicBool, AtomicU32, Ordering, fence};
+use crate::base::membarrier;
 
 /// Of one block.
 pub(super) struct Refs {
@@ -33,7 +33,7 @@ pub(super) struct Refs {
 
 /// How many walks are going on. On cache lines of its own: it is read at every end.
 #[repr(align(128))]
-pub(super) struct Walks(AtomicU32);
+pub(crate) struct Walks(AtomicU32);
 
 #[cfg(not(any(loom, shuttle)))]
 static WALKS: Walks = Walks::new();
@@ -46,25 +46,25 @@ pub(crate) struct Walk<'a>(&'a Walks);
 
 impl Walks {
     #[cfg(not(any(loom, shuttle)))]
-    const fn new() -> Walks {
+    pub(crate) const fn new() -> Walks {
         Walks(AtomicU32::new(0))
     }
 
     #[cfg(any(loom, shuttle))]
-    pub(super) fn new() -> Walks {
+    pub(crate) fn new() -> Walks {
         Walks(AtomicU32::new(0))
     }
 
     /// The process's.
     #[inline]
-    pub(super) fn all() -> &'static Walks {
+    pub(crate) fn all() -> &'static Walks {
         &WALKS
     }
 
-    pub(super) fn begin(&self) -> Walk<'_> {
+    pub(crate) fn begin(&self) -> Walk<'_> {
         // Relaxed: the fence orders it (B3).
         self.0.fetch_add(1, Ordering::Relaxed);
-        asymmetric::heavy();
+        membarrier::heavy();
         Walk(self)
     }
 }
@@ -84,13 +84,13 @@ impl Drop for Walk<'_> {
 }
 
 impl Refs {
-    pub(super) fn new() -> Refs {
+    pub(crate) fn new() -> Refs {
         Refs { count: AtomicU32::new(0), leaving: AtomicBool::new(false) }
     }
 
     /// The first ones of a block that nobody has a reference to.
     #[inline]
-    pub(super) fn publish(&self, count: u32) {
+    pub(crate) fn publish(&self, count: u32) {
         // Release: pairs with the Acquire in `try_add`: who sees a block's next life sees that the last one's count is 0.
         self.leaving.store(false, Ordering::Release);
         // Release: pairs with the Acquires in `try_add`: what the block has been filled with.
@@ -98,7 +98,7 @@ impl Refs {
     }
 
     /// One more, by who has one or keeps it from being given up.
-    pub(super) fn add(&self) {
+    pub(crate) fn add(&self) {
         // Relaxed: whoever has a reference may make another, as in Arc.
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         debug_assert!(count > 0);
@@ -106,7 +106,7 @@ impl Refs {
     }
 
     /// One more, if there are any, and nobody is about to give up the last.
-    pub(super) fn try_add(&self, _walk: &Walk<'_>) -> bool {
+    pub(crate) fn try_add(&self, _walk: &Walk<'_>) -> bool {
         // Acquire: pairs with the Release in `publish`, also for `leaving`, so that a new life is not missed.
         let mut count = self.count.load(Ordering::Acquire);
         // Acquire: B3, the heavy fence orders it against a last reference's; pairs with `publish`, which makes it false again.
@@ -123,12 +123,12 @@ impl Refs {
     /// Gives up `mine` of the `held`, by a goroutine that has ended or a handle to it; whether they were the last ones. If so,
     /// all that was done by who had one happens before.
     #[inline]
-    pub(super) fn give_up(&self, mine: u32, held: u32, walks: &Walks) -> bool {
+    pub(crate) fn give_up(&self, mine: u32, held: u32, walks: &Walks) -> bool {
         // Relaxed: looked at again.
         if self.count.load(Ordering::Relaxed) == held {
             // Relaxed: the light fence orders it (B2).
             self.leaving.store(true, Ordering::Relaxed);
-            asymmetric::light();
+            membarrier::light();
             // Acquire, both: pairs with the Release at the end of a walk, and with that of the others who gave up.
             if walks.0.load(Ordering::Acquire) == 0 && self.count.load(Ordering::Acquire) == held {
                 // Release: as below, for the rest of what is held.
@@ -151,4 +151,5 @@ impl Refs {
 }
 
 #[cfg(all(test, loom))]
+#[expect(unsafe_code, reason = "loom's cells")]
 mod models;

@@ -3,9 +3,8 @@
 //! Called by `spawn` (take), by who gives up the last reference (give back) and by `scheduler` (walk the live ones). Each
 //! processor keeps a free list of its own ([`BlockList`]); the lock here is taken once for many blocks.
 
-use super::{Goroutine, Handle, Ref, Walk};
-use crate::processor::Processor;
-use crate::shim::Lock;
+use crate::base::atomics::Lock;
+use crate::goroutine::block::{Goroutine, Ref};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::MutexGuard;
@@ -124,20 +123,20 @@ fn take_cold(list: Option<&BlockList>) -> Option<Ref> {
 }
 
 #[inline]
-pub(super) fn give_back(processor: Option<&Processor>, block: Ref) {
-    match processor {
-        Some(processor) if processor.blocks.len.get() < LIST_MAX => processor.blocks.push(block),
-        _ => give_back_cold(processor, block),
+pub(super) fn give_back(blocks: Option<&BlockList>, block: Ref) {
+    match blocks {
+        Some(blocks) if blocks.len.get() < LIST_MAX => blocks.push(block),
+        _ => give_back_cold(blocks, block),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn give_back_cold(processor: Option<&Processor>, block: Ref) {
-    match processor {
-        Some(processor) => {
-            processor.blocks.trim_to(LIST_MAX / 2);
-            processor.blocks.push(block);
+fn give_back_cold(blocks: Option<&BlockList>, block: Ref) {
+    match blocks {
+        Some(blocks) => {
+            blocks.trim_to(LIST_MAX / 2);
+            blocks.push(block);
         }
         None => SLAB.lock().give(block),
     }
@@ -152,69 +151,8 @@ pub(crate) fn lock_slab() -> SlabLock {
     SlabLock { _slab: SLAB.lock() }
 }
 
-/// A block that was taken but never published goes back.
-pub(crate) fn give_back_unused(block: Ref) {
-    give_back(crate::current::processor(), block);
-}
-
-/// Calls `f` with every goroutine that is referenced at the time it is looked at.
-pub(crate) fn for_each_live(mut f: impl FnMut(Handle)) {
+/// All blocks there are.
+pub(super) fn all_blocks() -> impl Iterator<Item = &'static Goroutine> {
     let chunks = SLAB.lock().chunks.clone();
-    let walk = Walk::begin();
-    for block in chunks.into_iter().flatten() {
-        if let Some(handle) = block.try_ref(&walk) {
-            f(handle);
-        }
-    }
-}
-
-#[cfg(all(test, not(any(loom, shuttle))))]
-mod tests {
-    use super::*;
-    use crate::config::ThreadLocals;
-    use crate::goroutine::{Birth, Entry};
-    use crate::stack::StackClass;
-    use std::panic::Location;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    static ENTRY: Entry =
-        Entry { run: |_| unreachable!(), cancel: |_| unreachable!(), ended: None, drop_result: |_| unreachable!() };
-
-    /// Blocks are given up and used again all the time, on several threads, while others walk: who a walk has a handle to
-    /// stays the same.
-    #[test]
-    fn what_a_walk_finds_is_not_used_again() {
-        crate::asymmetric::register();
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let makers: Vec<_> = (0..2)
-                .map(|_| {
-                    scope.spawn(|| {
-                        for n in 0..100_000 {
-                            let g = take_block(None).unwrap();
-                            let id = crate::current::take_ids(1);
-                            let site = Location::caller();
-                            let (class, mode) = (StackClass::default(), ThreadLocals::Pinned);
-                            g.prepare(Birth { id, class, mode, entry: &ENTRY, name: None, site }, ptr::null());
-                            let refs = 1 + n % 2;
-                            g.publish(refs);
-                            // SAFETY: as many as were counted.
-                            (0..refs).for_each(|_| drop(unsafe { Handle::adopt(g) }));
-                        }
-                    })
-                })
-                .collect();
-            scope.spawn(|| {
-                // Relaxed: joined in the end.
-                while !over.load(Ordering::Relaxed) {
-                    let mut found = Vec::new();
-                    for_each_live(|handle| found.push((handle.id(), handle)));
-                    assert!(found.iter().all(|(id, handle)| handle.id() == *id));
-                }
-            });
-            makers.into_iter().for_each(|maker| maker.join().unwrap());
-            // Relaxed: as above.
-            over.store(true, Ordering::Relaxed);
-        });
-    }
+    chunks.into_iter().flatten()
 }

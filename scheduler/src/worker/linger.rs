@@ -6,7 +6,7 @@
 //! goroutines watches its inbox for [`LONG`] before it sleeps, as long as that pays off: after each failure it skips this
 //! twice as often, up to [`RAREST`]. So it costs next to nothing in a process that waits for something slower.
 
-use crate::timers;
+use crate::timer::clock;
 
 /// Nanoseconds: about what the wake-up would take.
 const LONG: u64 = 10_000;
@@ -28,9 +28,9 @@ impl Linger {
             self.skip -= 1;
             return false;
         }
-        let end = timers::now() + LONG;
+        let end = clock::now() + LONG;
         let mut has_come = come();
-        while !has_come && timers::now() < end {
+        while !has_come && clock::now() < end {
             std::hint::spin_loop();
             has_come = come();
         }

@@ -4,18 +4,20 @@
 //! The second half of the worker, called by its loop, always with the thread's own block loaded, so that everything may
 //! be called here.
 
-use super::Worker;
-use crate::fork;
-use crate::goroutine::Ref;
-use crate::pace;
-use crate::process;
-use crate::processor::Processor;
-use crate::run_queue::{Injector, RunQueue};
-use crate::seats::Seat;
-use crate::shared::STOPPING;
-use crate::spares::{KEEP, Spares, Waited};
-use crate::timers::{self, Due, NEVER, Timers};
-use crate::unwind::contained;
+use crate::base::poll_interval;
+use crate::base::process;
+use crate::base::unwind::contained;
+use crate::goroutine::block::Ref;
+use crate::goroutine::runtime_head::STOPPING;
+use crate::processor::core::Processor;
+use crate::processor::spares::{KEEP, Spares, Waited};
+use crate::queue::run_queue::{Injector, RunQueue};
+use crate::seat::seats::Seat;
+use crate::timer::clock;
+use crate::timer::clock::NEVER;
+use crate::timer::timers::{Due, Timers};
+use crate::worker::fork;
+use crate::worker::state::Worker;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ const PATIENCE: u32 = 32;
 const OLDEST: u32 = 8;
 /// From one look to the next so many timers are fired, if so many are due: one for each turn. Not all of them at once, so
 /// that each goroutine has its turn while what was fetched for it is in the cache.
-const TIMERS: usize = pace::MOST as usize;
+const TIMERS: usize = poll_interval::MOST as usize;
 
 impl Worker {
     /// The next goroutine to run; `None` when the thread is to end. At home. `asked`: the monitor has seen something that
@@ -68,7 +70,7 @@ impl Worker {
 
     /// What has waited for longest, wherever that is: so that nobody waits behind goroutines that keep their worker busy.
     fn look_beyond(&mut self) -> Option<Ref> {
-        let (next, now) = self.pace.look(self.round, self.processor.seat_ref().timers.earliest(), timers::now);
+        let (next, now) = self.pace.look(self.round, self.processor.seat_ref().timers.earliest(), clock::now);
         self.seat().looks_at(next);
         if let Some(now) = now {
             self.processor.gauge.read(&self.seat().grain, self.round, now);
@@ -224,7 +226,7 @@ impl Worker {
     /// The earliest timer that this worker might be the first to see: its own, and those of seats whose worker is busy,
     /// stuck or gone.
     fn earliest_timer(&self) -> u64 {
-        let mine = self.processor.seat();
+        let mine: *const Seat = self.processor.seat_ref();
         let seats = self.processor.shared.seats.worth_a_look();
         let seats = seats.filter(|seat| std::ptr::eq(*seat, mine) || !seat.is_asleep());
         seats.map(|seat| seat.timers.earliest()).min().unwrap_or(NEVER)
@@ -239,7 +241,7 @@ impl Worker {
             std::thread::park();
             return true;
         }
-        let now = timers::now();
+        let now = clock::now();
         if at > now {
             std::thread::park_timeout(Duration::from_nanos(at - now));
         }
@@ -253,7 +255,7 @@ impl Worker {
             || shared.seats.worth_a_look().any(Seat::has_work)
     }
 
-    /// V3 in `spares`, D3 in `doubt`, G3 in `stack/guard`: whether what was held back may begin here.
+    /// V3 in `spares`, D3 in `abort_shields`, G3 in `memory/guard`: whether what was held back may begin here.
     fn may_take_held(&self) -> bool {
         let shared = &self.processor.shared;
         // Relaxed: a note for a while.
@@ -265,7 +267,7 @@ impl Worker {
     /// The injector, then the other seats, from a random one on.
     fn look_around(&mut self) -> Option<Ref> {
         let shared = self.processor.shared.clone();
-        let mine = self.processor.seat();
+        let mine: *const Seat = self.processor.seat_ref();
         // Before what comes from outside, which may be many that keep us for long.
         if let Some(g) = self.take_neglected() {
             return Some(g);
@@ -319,7 +321,7 @@ impl Worker {
     /// those that were woken last before their worker got stuck: the queues may hold many that will stop us.
     fn take_neglected(&mut self) -> Option<Ref> {
         let shared = self.processor.shared.clone();
-        let mine = self.processor.seat();
+        let mine: *const Seat = self.processor.seat_ref();
         let neglected = || {
             let seats = shared.seats.worth_a_look();
             seats.filter(|seat| seat.is_neglected() && !std::ptr::eq(*seat, mine))
@@ -349,7 +351,7 @@ impl Worker {
 /// Fires what is due of a seat's timers, ours or another's: at least so many if they are, and not many more. How many it
 /// was that somebody has to run for.
 fn fire_timers(timers: &Timers, processor: &Processor, due: &mut Due, least: usize) -> usize {
-    let now = timers::now();
+    let now = clock::now();
     let mut fired = 0;
     loop {
         let more = timers.fire(now, due);
@@ -367,7 +369,7 @@ pub(super) fn see_to(processor: &Processor, due: &mut Due) {
     let mut first = true;
     for wake in due.woken.drain(..) {
         match wake.into_goroutine() {
-            Ok(g) if std::ptr::eq(g.shared(), std::sync::Arc::as_ptr(&processor.shared)) => {
+            Ok(g) if processor.shared.runs(&g) => {
                 // SAFETY: it was claimed by us and is ours (G1), and it has waited, so it has a carrier (K1).
                 unsafe { &*g.carrier.get() }.fetch_block();
                 if std::mem::take(&mut first) {
@@ -376,12 +378,13 @@ pub(super) fn see_to(processor: &Processor, due: &mut Due) {
                     processor.ready_last(g);
                 }
             }
-            Ok(g) => crate::ready::ready(g),
+            Ok(g) => crate::processor::ready::ready(g),
             Err(other) => foreign(|| other.wake()),
         }
     }
     for timer in due.called.drain(..) {
-        foreign(|| timer.call(processor));
+        // SAFETY: it is the calling worker's.
+        foreign(|| unsafe { timer.call(processor.as_above()) });
     }
 }
 
@@ -400,20 +403,21 @@ fn foreign(f: impl FnOnce()) {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::goroutine::{give_back_unused, take_block};
-    use crate::shared::Shared;
+    use crate::goroutine::handle::give_back_unused;
+    use crate::goroutine::slab::take_block;
+    use crate::processor::shared::Shared;
     use std::sync::Arc;
 
     /// A worker without a thread, and one that is stuck, whose queue it is.
     fn beside_one_that_is_stuck() -> (Worker, RunQueue) {
-        crate::asymmetric::register();
+        crate::base::membarrier::register();
         let config = Config { workers: 2, spare_workers: 0, ..Config::from_env().unwrap() };
         let class_and_mode = config.check().unwrap();
         let no_thread = |_: &_, _, queue| Err((std::io::Error::other("a test"), queue));
-        let shared = Arc::new(Shared::new(config, class_and_mode, no_thread));
+        let shared = Arc::new(Shared::new(config, class_and_mode, (no_thread, |_, _| unreachable!())));
         let queues = [RunQueue::new(), RunQueue::new()];
         for queue in &queues {
-            let index = shared.seats.add(Arc::downgrade(&shared), queue.stealer()).unwrap();
+            let index = crate::processor::spares::Hiring::add_seat(&shared, queue.stealer()).unwrap();
             shared.seats.get(index).sit_down();
         }
         shared.seats.get(1).set_unattended(true);

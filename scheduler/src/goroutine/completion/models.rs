@@ -1,11 +1,13 @@
 //! Models of a goroutine's end against its handle: C1 to C4, with every interleaving.
 
 use super::*;
-use crate::shim::models::model;
+use crate::base::atomics::models::model;
+use crate::wait::park::WaitReason;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use std::task::Wake;
+use std::time::Instant;
 
 /// A completion and the result it is about (C1), and what else the goroutine leaves behind; loom watches the accesses.
 struct Ended {

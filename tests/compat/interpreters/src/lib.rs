@@ -1,1 +1,0 @@
-//! Empty, because a package needs a library: all is in `tests`.
