@@ -579,6 +579,39 @@ fn a_child_forked_by_a_waker_on_a_worker_ends_when_it_returns() {
     passes("a_child_forked_by_a_waker_on_a_worker_ends_when_it_returns", &[]);
 }
 
+/// In the child the goroutine's block is its thread's own, and the worker's is memory for other threads: neither `setuid`, which
+/// has each thread change its ids, nor another fork may look there.
+#[test]
+fn in_the_child_a_thread_may_change_ids_and_the_forked_goroutine_fork_again() {
+    if is_child() {
+        if isolation().is_err() {
+            return skip_isolated();
+        }
+        let forks = gorun::Builder::new().thread_locals(ThreadLocals::Isolated).go(move || {
+            gorun::yield_now();
+            in_fork(|| {
+                let (end, ended) = std::sync::mpsc::channel::<()>();
+                let more: Vec<_> = (0..4).map(|_| std::sync::mpsc::channel::<()>()).collect();
+                let (keep, threads): (Vec<_>, Vec<_>) =
+                    more.into_iter().map(|(keep, wait)| (keep, std::thread::spawn(move || wait.recv()))).unzip();
+                let changes = std::thread::spawn(move || {
+                    // SAFETY: the ids stay what they are.
+                    let code = unsafe { libc::setuid(libc::getuid()) };
+                    drop(end);
+                    code
+                });
+                assert!(ended.recv().is_err());
+                assert_eq!(changes.join().unwrap(), 0);
+                in_fork(|| assert_eq!(std::thread::spawn(|| 1).join().unwrap(), 1));
+                drop(keep);
+                threads.into_iter().for_each(|one| assert!(one.join().unwrap().is_err()));
+            });
+        });
+        return forks.unwrap().join().unwrap();
+    }
+    passes("in_the_child_a_thread_may_change_ids_and_the_forked_goroutine_fork_again", &[]);
+}
+
 /// glibc uses the memory of the worker's own block for new threads of the child. If the kernel went on writing a processor's number
 /// there, for the thread that has forked, it would write into theirs.
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]

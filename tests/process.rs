@@ -536,6 +536,38 @@ fn a_goexit_in_a_destructor_during_a_panic_is_named() {
     assert!(report.contains("destructor") && report.contains("\"leaver\""), "{report}");
 }
 
+/// Such a panic may be that of a pinned goroutine's neighbour: then nothing ends.
+#[test]
+fn a_goexit_beside_a_panic_is_not_blamed() {
+    struct Waits(gorun::Receiver<()>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let _closed = self.0.recv();
+        }
+    }
+    if is_child() {
+        let pinned = Builder::new().workers(1).spare_workers(0).thread_locals(ThreadLocals::Pinned);
+        pinned.build().unwrap().run(|| {
+            let (tell, told) = gorun::channel(0);
+            let panics = gorun::go(move || {
+                let _waits = Waits(told);
+                panic!("first");
+            });
+            while !std::thread::panicking() {
+                gorun::yield_now();
+            }
+            assert!(gorun::go(|| -> () { gorun::goexit() }).join().unwrap_err().is_goexit());
+            drop(tell);
+            assert!(panics.join().unwrap_err().is_panic());
+        });
+        return;
+    }
+    let (output, stderr) = child("a_goexit_beside_a_panic_is_not_blamed", &[]);
+    assert!(output.status.success(), "{stderr}");
+    let report = stderr.lines().find(|l| l.starts_with("gorun: ") && l.contains("goexit")).expect(&stderr);
+    assert!(report.contains("if that is itself") && !report.contains("in a destructor while it unwinds"), "{report}");
+}
+
 /// One that is caught within the destructor ends nothing but what it was caught in.
 #[test]
 fn a_goexit_that_a_destructor_catches_is_harmless() {

@@ -3,6 +3,7 @@
 //! Called by users only.
 
 use crate::base::unwind::{Goexit, fatal};
+use crate::config::ThreadLocals;
 use crate::goroutine::current;
 use crate::goroutine::handle::Handle;
 use std::panic::resume_unwind;
@@ -56,9 +57,12 @@ fn report_exit_in_unwinding(at: &std::panic::Location<'_>) {
     let who = current::goroutine().map(Handle::of);
     let id = who.as_ref().map(|g| format!(" {}", g.id())).unwrap_or_default();
     let name = who.as_ref().and_then(|g| g.name()).map(|name| format!(" {name:?}")).unwrap_or_default();
-    let _ = writeln!(
-        std::io::stderr(),
-        "gorun: goroutine{id}{name} called goexit at {at} in a destructor while it unwinds already: unless that destructor \
-         catches it, the process aborts"
-    );
+    // Of a pinned goroutine's thread std can't tell who panics (`abort_shields`).
+    let what = match who.map(|g| g.thread_locals()) {
+        Some(ThreadLocals::Pinned) => {
+            "while a pinned goroutine on its thread unwinds: if that is itself, and no destructor catches this"
+        }
+        _ => "in a destructor while it unwinds already: unless that destructor catches it",
+    };
+    let _ = writeln!(std::io::stderr(), "gorun: goroutine{id}{name} called goexit at {at} {what}, the process aborts");
 }
