@@ -20,7 +20,7 @@ const MOST_ROUNDS: u64 = 64;
 fn in_both_modes(settings: fn() -> Builder, f: fn(&Runtime)) {
     within(move || {
         for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
-            if let Ok(runtime) = settings().thread_locals(mode).build() {
+            if let Some(runtime) = in_mode(settings(), mode) {
                 f(&runtime);
             }
         }
@@ -137,7 +137,7 @@ fn rounds_with_a_poller(rounds: usize) {
 fn whom_a_poller_readies_does_not_wait_for_the_monitor() {
     within(|| {
         // Some 40 ms a round it would be then: minutes.
-        if let Ok(runtime) = Builder::new().workers(2).thread_locals(ThreadLocals::Isolated).build() {
+        if let Some(runtime) = in_mode(Builder::new().workers(2), ThreadLocals::Isolated) {
             runtime.run(|| rounds_with_a_poller(10_000));
         }
         // A pinned one has to, to be on the safe side; and on a worker of its own it disturbs nobody.

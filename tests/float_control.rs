@@ -2,6 +2,9 @@
 #![allow(unsafe_code, reason = "instructions, and functions of libc")]
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+mod common;
+
+use common::child::skip_isolated;
 use gorun::runtime::{Builder, Runtime, ThreadLocals};
 use std::arch::asm;
 use std::hint::black_box;
@@ -60,6 +63,8 @@ fn both_modes(f: impl Fn(ThreadLocals)) {
     f(ThreadLocals::Pinned);
     if gorun::runtime::isolation().is_ok() {
         f(ThreadLocals::Isolated);
+    } else {
+        skip_isolated();
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::child::{is_child, passes, skip_isolated};
+use common::child::{in_mode, is_child, passes};
 use common::stuck::{gate, goes_back, the_rest_goes_on};
 use common::{until, within};
 use gorun::runtime::{Builder, Runtime, ThreadLocals};
@@ -19,7 +19,7 @@ fn runtime(workers: usize) -> Runtime {
 
 /// Pinned goroutines that have begun stay behind what is stuck on their thread: so these are about isolated ones.
 fn isolated(workers: usize) -> Option<Runtime> {
-    Builder::new().workers(workers).thread_locals(ThreadLocals::Isolated).build().ok()
+    in_mode(Builder::new().workers(workers), ThreadLocals::Isolated)
 }
 
 /// So many goroutines block in the kernel, and what is spawned after them begins and goes on.
@@ -66,7 +66,7 @@ fn two_thousand_that_sleep_hold_up_nobody() {
 /// So many goroutines that have begun all want a lock of std's, and its holder waits for a message of a goroutine that has
 /// not begun.
 fn all_want_a_std_mutex(n: usize) {
-    let Some(runtime) = isolated(2) else { return skip_isolated() };
+    let Some(runtime) = isolated(2) else { return };
     let lock = Arc::new(Mutex::new(0));
     let began = Arc::new(AtomicUsize::new(0));
     let (message, messages) = gorun::channel::<()>(0);
@@ -222,7 +222,7 @@ fn threads_go_back_also_while_some_stay_stuck() {
 fn others_print_when_who_held_standard_output_over_a_wait_lets_go() {
     if is_child() {
         static LOCKED: AtomicBool = AtomicBool::new(false);
-        let Some(runtime) = isolated(2) else { return skip_isolated() };
+        let Some(runtime) = isolated(2) else { return };
         runtime.run(|| {
             let holder = gorun::go(|| {
                 let mut out = std::io::stdout().lock();

@@ -125,7 +125,7 @@ fn what_a_stuck_goroutine_starts_begins() {
         for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
             // The worker that takes over sleeps, or always finds work at home.
             for busy in [0, 2] {
-                let Ok(runtime) = Builder::new().workers(1).spare_workers(1).thread_locals(mode).build() else {
+                let Some(runtime) = in_mode(Builder::new().workers(1).spare_workers(1), mode) else {
                     continue;
                 };
                 let ((free, stays), (over, _), (go_on, waits)) = (flag(), flag(), flag());

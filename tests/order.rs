@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::child::in_mode;
 use common::{one_worker, others_wait, within};
 use gorun::runtime::ThreadLocals;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 fn on_one_worker(f: impl Fn(&Arc<Mutex<Vec<u32>>>) + Clone + Send + Sync + 'static) {
     within(move || {
         for mode in [ThreadLocals::Pinned, ThreadLocals::Isolated] {
-            if let Ok(runtime) = one_worker().thread_locals(mode).build() {
+            if let Some(runtime) = in_mode(one_worker(), mode) {
                 let (ran, f) = (Arc::new(Mutex::new(Vec::new())), f.clone());
                 runtime.run(|| f(&ran));
                 assert_eq!(*ran.lock().unwrap(), [0, 1, 2, 3, 4], "{mode}");

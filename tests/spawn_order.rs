@@ -1,6 +1,9 @@
 //! Which goroutine begins first: on one worker the newest, so that a tree is run depth first; but none waits for ever,
 //! and a loop that spawns does not run ahead of what it spawns.
 
+mod common;
+
+use common::child::in_mode;
 use gorun::runtime::{Builder, ThreadLocals};
 use gorun::sync::WaitGroup;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ fn on_one_worker(f: impl Fn(ThreadLocals) + Send + Sync) {
 
 fn on_one_worker_and(spare: usize, f: impl Fn(ThreadLocals) + Send + Sync) {
     for mode in [ThreadLocals::Pinned, ThreadLocals::Isolated] {
-        if let Ok(runtime) = Builder::new().workers(1).spare_workers(spare).thread_locals(mode).build() {
+        if let Some(runtime) = in_mode(Builder::new().workers(1).spare_workers(spare), mode) {
             runtime.run(|| f(mode));
         }
     }

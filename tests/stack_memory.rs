@@ -1,6 +1,9 @@
 //! The memory of goroutines that have ended: kept for the next ones for a while, then given back to the system.
 #![cfg(target_os = "linux")]
 
+mod common;
+
+use common::child::skip_isolated;
 use gorun::runtime::{Builder, Runtime, ThreadLocals};
 use gorun::sync::WaitGroup;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,9 +19,11 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn modes() -> impl Iterator<Item = ThreadLocals> {
-    [ThreadLocals::Pinned, ThreadLocals::Isolated]
-        .into_iter()
-        .filter(|mode| *mode == ThreadLocals::Pinned || gorun::runtime::isolation().is_ok())
+    let isolated = gorun::runtime::isolation().is_ok();
+    if !isolated {
+        skip_isolated();
+    }
+    [ThreadLocals::Pinned, ThreadLocals::Isolated].into_iter().take(1 + usize::from(isolated))
 }
 
 fn runtime(mode: ThreadLocals, idle: Duration) -> Runtime {

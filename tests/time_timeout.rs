@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::child::in_mode;
 use common::within;
 use gorun::runtime::{Builder, ThreadLocals};
 use gorun::time::{Duration, Instant, sleep, timeout, timeout_at};
@@ -108,10 +109,7 @@ impl Drop for Waits {
 /// A pinned goroutine that began on the thread of one that panics could not be told from it, nor be aborted.
 fn waits_in_destructors(builder: Builder, depth: u32) {
     for mode in [ThreadLocals::Pinned, ThreadLocals::Isolated] {
-        let Ok(runtime) = builder.clone().thread_locals(mode).build() else {
-            assert_eq!(mode, ThreadLocals::Isolated);
-            continue;
-        };
+        let Some(runtime) = in_mode(builder.clone(), mode) else { continue };
         runtime.run(move || {
             for by_abort in [true, false] {
                 let (tell, told) = gorun::channel(0);

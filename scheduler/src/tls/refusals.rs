@@ -193,6 +193,7 @@ fn a_block_to_list_the_libraries_with() {
     // SAFETY: a name with its terminator.
     let library = unsafe { libc::dlopen(c"libnss_compat.so.2".as_ptr(), libc::RTLD_NOW) };
     if library.is_null() {
+        assert!(std::env::var_os("GORUN_TEST_COMPLETE").is_none(), "no library to load");
         return eprintln!("SKIPPED: no library to load");
     }
     let before = modules::latest();
