@@ -1,10 +1,11 @@
 //! What goroutine-local storage costs, beside std's `thread_local!`, tokio's `task_local!` and may's `coroutine_local!`
-//! (Go's context values are in benches/peers); and what the exit path costs, patched and not.
+//! (Go's context values are in benches/peers); and what the exit path costs, patched and not. With the optimisations of the
+//! bench profile; `cargo bench --profile release --bench local` tells what a release build without them has.
 
 #![allow(unsafe_code, reason = "may's spawn is unsafe")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gorun::runtime::Builder;
+use gorun::runtime::{Builder, ThreadLocals};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -48,24 +49,38 @@ fn on_coroutine(body: impl FnOnce() + Send + 'static) -> Duration {
 }
 
 fn on_goroutine(body: impl FnOnce() + Send) -> Duration {
-    Builder::new().workers(1).build().expect("a runtime").run(|| {
-        let start = Instant::now();
-        body();
-        start.elapsed()
-    })
+    on_runtime(Builder::new(), body)
+}
+
+fn on_pinned(body: impl FnOnce() + Send) -> Duration {
+    on_runtime(Builder::new().thread_locals(ThreadLocals::Pinned), body)
+}
+
+fn on_runtime(builder: Builder, body: impl FnOnce() + Send) -> Duration {
+    builder.workers(1).build().expect("a runtime").run(|| on_thread(body))
+}
+
+fn on_thread(body: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    body();
+    start.elapsed()
+}
+
+fn get(n: u64) {
+    GOROUTINE.set(1);
+    (0..n).for_each(|_| {
+        black_box(GOROUTINE.get());
+    });
+}
+
+fn set(n: u64) {
+    (0..n).for_each(|i| GOROUTINE.set(black_box(i)));
 }
 
 fn access(c: &mut Criterion) {
     let mut group = c.benchmark_group("local");
     group.bench_function("typed get", |b| {
-        b.iter_custom(|n| {
-            on_goroutine(|| {
-                GOROUTINE.set(1);
-                (0..n).for_each(|_| {
-                    black_box(GOROUTINE.get());
-                });
-            })
-        });
+        b.iter_custom(|n| on_goroutine(|| get(n)));
     });
     group.bench_function("std thread_local get", |b| {
         b.iter_custom(|n| {
@@ -77,8 +92,12 @@ fn access(c: &mut Criterion) {
         });
     });
     group.bench_function("typed set", |b| {
-        b.iter_custom(|n| on_goroutine(|| (0..n).for_each(|i| GOROUTINE.set(black_box(i)))));
+        b.iter_custom(|n| on_goroutine(|| set(n)));
     });
+    group.bench_function("typed get, pinned", |b| b.iter_custom(|n| on_pinned(|| get(n))));
+    group.bench_function("typed set, pinned", |b| b.iter_custom(|n| on_pinned(|| set(n))));
+    group.bench_function("typed get, plain thread", |b| b.iter_custom(|n| on_thread(|| get(n))));
+    group.bench_function("typed set, plain thread", |b| b.iter_custom(|n| on_thread(|| set(n))));
     group.bench_function("std thread_local set", |b| {
         b.iter_custom(|n| on_goroutine(|| (0..n).for_each(|i| THREAD.set(black_box(i)))));
     });

@@ -284,3 +284,62 @@ fn fork_handlers_of_a_librarys_constructor_run_on_the_thread_that_forks() {
     passes(name, &[("LD_PRELOAD", path), ("GORUN_TEST_MIGRATE", "1")]);
     let _ = std::fs::remove_file(&library);
 }
+
+/// A library that uses its own libc, the namespace's: memory, `errno` and formatted output.
+const NAMESPACE: &str = "
+    #include <errno.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
+    static __thread int counter = 7;
+    int next(int by) {
+        char text[32];
+        char *copy;
+        errno = by;
+        snprintf(text, sizeof text, \"%d\", by);
+        copy = malloc(100);
+        if (!copy || errno != by) return -1;
+        strcpy(copy, text);
+        counter += atoi(copy);
+        free(copy);
+        return counter;
+    }
+";
+
+/// What docs/thread-locals.md says of `dlmopen`: before the first goroutine, and then threads and pinned goroutines have it as it
+/// is; isolated ones may find what another has left on the same block.
+#[test]
+fn a_library_in_another_namespace_is_loaded_before_the_first_goroutine() {
+    if is_child() {
+        let path = CString::new(std::env::var("GORUN_TEST_LIBRARY").unwrap()).unwrap();
+        // SAFETY: a path with its terminator.
+        let handle = unsafe { libc::dlmopen(libc::LM_ID_NEWLM, path.as_ptr(), libc::RTLD_NOW) };
+        assert!(!handle.is_null());
+        let next = function(handle, c"next");
+        // SAFETY: a function that counts.
+        let call = move || unsafe { next(1) };
+        assert_eq!(std::thread::spawn(move || [call(), call()]).join().unwrap(), [8, 9]);
+        for mode in [ThreadLocals::Isolated, ThreadLocals::Pinned] {
+            let runtime = Builder::new().workers(1).thread_locals(mode).build().unwrap();
+            runtime.run(|| {
+                for n in 0..100 {
+                    let first = gorun::go(move || {
+                        let first = call();
+                        gorun::yield_now();
+                        assert_eq!(call(), first + 1);
+                        first
+                    });
+                    let first = first.join().unwrap();
+                    assert!(first >= 8, "{mode}: initialised, or left by another");
+                    // Pinned ones count for their worker's thread.
+                    assert!(mode == ThreadLocals::Isolated || first == 8 + 2 * n, "{first}");
+                }
+            });
+        }
+        return;
+    }
+    let Some(library) = compile("namespace", NAMESPACE, &[]) else { return };
+    let name = "a_library_in_another_namespace_is_loaded_before_the_first_goroutine";
+    passes(name, &[("GORUN_TEST_LIBRARY", library.to_str().unwrap())]);
+    let _ = std::fs::remove_file(&library);
+}
