@@ -16,6 +16,7 @@
 //! * [`go`], [`run`], [`scope`], [`Builder`]: goroutines. They are stackful: any function may block in them.
 //! * [`local`]: storage of a goroutine's own, with at-exit handlers, cleaned up on every way out.
 //! * [`channel`], [`select!`], [`sync`], [`time`]: what they wait on. All of it also works from plain threads.
+//! * `net` (Linux): sockets that park the goroutine.
 //! * [`context`]: cancellation, deadlines and values that travel with a request.
 //! * [`blocking`], [`grow`]: calls that hold a thread, calls that need a deep stack.
 //! * [`runtime`]: separate runtimes, start and shutdown.
@@ -50,12 +51,13 @@ compile_error!("gorun's own models are built with `--features models`");
 mod blocking;
 pub mod chan;
 pub mod context;
-mod default_runtime;
 #[allow(unsafe_code, reason = "hands a closure to the scheduler with its type erased")]
 mod go;
 #[allow(unsafe_code, reason = "the payload is a closure, then a result; both without their type below")]
 mod join;
 pub mod local;
+#[cfg(target_os = "linux")]
+pub mod net;
 #[allow(unsafe_code, reason = "run lends its caller's borrows to the main goroutine")]
 pub mod runtime;
 #[allow(unsafe_code, reason = "goroutines with borrows, which end before the scope does")]

@@ -8,6 +8,7 @@
 //! * `spawn`: from an erased closure to a runnable goroutine.
 //! * `processor`, `inbox`, `idle`, `timers`, `shared`: what a worker owns and what workers share.
 //! * `worker`: find → resume → settle. `park`, `claim_word`, `wait_queue`, `ready`: how one waits and is woken.
+//! * `io`: descriptors whose operations park the goroutine.
 //! * `exit`: the trampoline's return target and the exit path. `monitor`, `scheduler`: the whole.
 //!
 //! This crate is the runtime of gorun and has no stable interface of its own.
@@ -25,6 +26,8 @@ mod base;
 mod claim;
 mod config;
 mod goroutine;
+#[cfg(target_os = "linux")]
+mod io;
 mod memory;
 mod processor;
 mod queue;
@@ -55,6 +58,8 @@ pub use goroutine::current::{known_record, record};
 pub use goroutine::goexit::goexit;
 pub use goroutine::handle::Handle;
 pub use goroutine::storage::*;
+#[cfg(target_os = "linux")]
+pub use io::{Direction, Source};
 pub use memory::StackError;
 pub use runtime::scheduler::{LeftBehind, Remote, Scheduler, isolation};
 pub use shared_timer::spawner::Spawner;
