@@ -8,9 +8,11 @@ mod common;
 
 use common::child::{is_child, passes};
 use gorun::runtime::{Builder, ThreadLocals};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::{mem, ptr};
 
 /// No thread id of the kernel's is larger.
@@ -87,6 +89,15 @@ fn own_id() -> u32 {
 fn thread() -> u32 {
     // SAFETY: no preconditions.
     unsafe { libc::gettid() }.cast_unsigned()
+}
+
+/// The list of robust mutexes that the kernel will look through when the calling thread ends.
+fn robust_list() -> usize {
+    let (mut head, mut size) = (0_usize, 0_usize);
+    // SAFETY: asks about the caller itself; two words for the answer.
+    let code = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut size) };
+    assert_eq!(code, 0);
+    head
 }
 
 /// Forks. The child runs `f` and exits with its result.
@@ -304,4 +315,67 @@ fn a_goroutine_that_ends_locked_leaves_its_threads_id_to_nobody() {
             }
         }
     });
+}
+
+/// Tells, when the thread that has it as a thread-local ends, which list is registered then.
+struct ListAtEnd(SyncSender<usize>);
+
+impl Drop for ListAtEnd {
+    fn drop(&mut self) {
+        self.0.send(robust_list()).unwrap();
+    }
+}
+
+thread_local! {
+    static LIST_AT_END: RefCell<Option<ListAtEnd>> = const { RefCell::new(None) };
+}
+
+/// The goroutine's block serves others by the time at which the thread ends, or its memory is given back. The kernel would walk
+/// through it.
+#[test]
+fn a_thread_whose_locked_goroutine_has_ended_ends_with_its_own_list() {
+    if is_child() {
+        // No other thread than the one that is locked, and the one that is started in its place.
+        let runtime = Builder::new().workers(1).spare_workers(0).thread_locals(ThreadLocals::Isolated).build().unwrap();
+        let (tells, told) = sync_channel(1);
+        let own = runtime.run(move || {
+            let pinned = gorun::Builder::new().thread_locals(ThreadLocals::Pinned).go(move || {
+                LIST_AT_END.set(Some(ListAtEnd(tells)));
+                (thread(), robust_list())
+            });
+            let (worker, own) = pinned.unwrap().join().unwrap();
+            let locked = gorun::go(move || {
+                mem::forget(gorun::lock_os_thread());
+                assert_eq!(thread(), worker);
+                assert_ne!(robust_list(), own);
+            });
+            locked.join().unwrap();
+            own
+        });
+        assert_eq!(told.recv(), Ok(own));
+        return;
+    }
+    passes("a_thread_whose_locked_goroutine_has_ended_ends_with_its_own_list", &[]);
+}
+
+/// glibc would link what the child locks to what the parent's goroutine holds, by writing to that.
+#[test]
+fn what_a_goroutine_holds_is_not_on_the_list_of_its_forked_child() {
+    if is_child() {
+        let (held, other) = (Shared::robust(), Shared::robust());
+        // All of it, with its links.
+        let words = move || (0..10).map(|at| held.word(at)).collect::<Vec<_>>();
+        let ended = in_goroutine(move || {
+            assert_eq!(held.lock(), 0);
+            let ended = status(fork(|| {
+                let before = words();
+                i32::from(other.lock() != 0 || words() != before)
+            }));
+            held.unlock();
+            ended
+        });
+        assert_eq!(ended, 0);
+        return;
+    }
+    passes("what_a_goroutine_holds_is_not_on_the_list_of_its_forked_child", &[]);
 }

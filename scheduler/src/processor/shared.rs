@@ -223,11 +223,12 @@ impl Shared {
         self.monitor_asleep.store(false, Ordering::Relaxed);
     }
 
-    /// Whether no worker is at work.
+    /// Returns true if no worker is at work.
     pub(crate) fn do_all_sleep(&self) -> bool {
         let asleep = self.idle.asleep();
         let (attend, stuck) = self.spares.crew();
-        // While none attends the monitor must not sleep: nobody else can change that.
+        // While none attends the monitor must not sleep: nobody else can change that. A second net: V1 and C1 keep the counts from
+        // being (0, 0), and a worker that is found stuck while it falls asleep comes back or is woken.
         attend > 0 && asleep >= attend + stuck
     }
 

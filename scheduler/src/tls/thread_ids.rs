@@ -200,7 +200,42 @@ pub(super) unsafe fn become_childs_thread(layout: &Layout, base: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::child;
     use std::collections::HashSet;
+
+    /// Where glibc does not say how its lists of threads are linked, the forked goroutine's block comes with what it had in the
+    /// parent. glibc would link what the child locks to the parent's mutexes, which processes may share.
+    #[test]
+    fn a_forked_goroutine_has_an_empty_list_in_the_child() {
+        const NAME: &str = "a_forked_goroutine_has_an_empty_list_in_the_child";
+        if !child::is(NAME) {
+            return child::passes(module_path!(), NAME, &[]);
+        }
+        let layout = match crate::tls::layout() {
+            Ok(layout) => layout,
+            Err(refusal) => {
+                assert!(std::env::var_os("GORUN_TEST_COMPLETE").is_none(), "{refusal:?}");
+                return;
+            }
+        };
+        let robust = layout.robust.as_ref().expect("this glibc has a list of robust mutexes in the control block");
+        // A control block with a list, and there a mutex of the parent's.
+        let block = vec![0_usize; layout.tcb_size.div_ceil(size_of::<usize>())].leak();
+        let mutex = Vec::leak(vec![0_usize; 2]);
+        let tcb = block.as_mut_ptr().cast::<u8>();
+        let [last, list, pending] = [-8, 0, 16].map(|offset| robust.word(tcb, offset));
+        let (mut registered, mut size) = (0_usize, 0_usize);
+        // SAFETY: memory of a control block's size, which stays; no goroutine uses it, and this process is the test's own.
+        unsafe {
+            let link = mutex.as_mut_ptr().expose_provenance();
+            [last, list, pending].into_iter().for_each(|word| word.write(link));
+            become_childs_thread(layout, tcb.expose_provenance());
+            assert_eq!([list.read(), last.read(), pending.read()], [list as usize, list as usize, 0]);
+            libc::syscall(libc::SYS_get_robust_list, 0, &raw mut registered, &raw mut size);
+            assert_eq!((registered, size), (list as usize, Robust::SIZE));
+            assert_eq!(tcb.add(layout.tid).cast::<u32>().read(), this_thread());
+        }
+    }
 
     #[test]
     fn numbers_are_no_thread_ids_fit_and_differ() {

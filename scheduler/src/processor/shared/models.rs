@@ -180,6 +180,20 @@ fn the_monitor_is_awake_while_a_worker_is() {
     }
 }
 
+/// The second net in `do_all_sleep`: nobody attends, and only the monitor can bring a worker in.
+#[test]
+fn the_monitor_is_awake_while_nobody_attends() {
+    model(1, || {
+        let world = World::new(1);
+        assert!(!world.shared.do_all_sleep(), "the worker is at work");
+        world.shared.spares.want(0);
+        assert!(world.shared.spares.take_excess());
+        world.shared.spares.want(1);
+        assert_eq!(world.shared.spares.crew(), (0, 0));
+        assert!(!world.shared.do_all_sleep(), "nothing ever runs again");
+    });
+}
+
 /// A worker retires while somebody sets a timer on its seat: one of the two wakes another worker for it.
 #[test]
 fn a_timer_on_a_seat_that_is_left_is_looked_after() {
