@@ -97,7 +97,7 @@ fn table() -> Vec<Row> {
     use gorun::{
         Goroutine, GoroutineId, JoinError, JoinHandle, OsThreadLock, Scope, ScopedJoinHandle, SpawnError, StackError,
     };
-    use gorun::{chan::*, context::*, local::*, runtime::*, select::*, sync::*, time::*};
+    use gorun::{chan::*, context::*, local::*, net::*, runtime::*, select::*, sync::*, time::*};
     rows! {
         "Builder" "": gorun::Builder;
         "Goroutine" "": Goroutine;
@@ -136,6 +136,9 @@ fn table() -> Vec<Row> {
         "context::ContextError" "": ContextError;
         "local::LocalKey<T>" "invariant" of T: LocalKey<T>;
         "local::AccessError" "": AccessError;
+        "net::TcpListener" "": TcpListener;
+        "net::TcpStream" "": TcpStream;
+        "net::Incoming<'a>" "covariant": Incoming<'static>;
         "runtime::Builder" "": gorun::runtime::Builder;
         "runtime::Runtime" "": Runtime;
         "runtime::Metrics" "": Metrics;
@@ -205,6 +208,7 @@ fn table_of_the_scheduler() -> Vec<Row> {
         "Completion" "": Completion;
         "Config" "": Config;
         "ConfigError" "": ConfigError;
+        "Direction" "": Direction;
         "Entry" "": Entry;
         "Goroutine" "": Goroutine;
         "Handle" "": Handle;
@@ -223,6 +227,7 @@ fn table_of_the_scheduler() -> Vec<Row> {
         "Scheduler" "": Scheduler;
         "ShortGuard<'a, T>" "covariant in 'a, invariant in T" of T: ShortGuard<'static, T>;
         "ShortLock<T>" "invariant" of T: ShortLock<T>;
+        "Source<T>" "covariant" of T: Source<T>;
         "Spawner<'a>" "covariant": Spawner<'static>;
         "Spec" "": Spec;
         "Started" "": Started;
@@ -337,6 +342,8 @@ mod covariant {
         lazy: LazyLock<u8, &'static str> => LazyLock<u8, &'a str>;
         pool: Pool<u8, &'static str> => Pool<u8, &'a str>;
         permit: sync::Permit<&'static Semaphore> => sync::Permit<&'a Semaphore>;
+        incoming: net::Incoming<'static> => net::Incoming<'a>;
+        source: gorun_scheduler::Source<&'static str> => gorun_scheduler::Source<&'a str>;
         begun: gorun_scheduler::Begun<'static> => gorun_scheduler::Begun<'a>;
         look: gorun_scheduler::Look<'static, &'static str> => gorun_scheduler::Look<'a, &'a str>;
         note: gorun_scheduler::Note<'static> => gorun_scheduler::Note<'a>;
