@@ -2,8 +2,8 @@
 //!
 //! Where a goroutine goes: to the runtime of the goroutine that spawns it, else to the default runtime.
 
+use crate::default_runtime;
 use crate::join::{AtEnd, JoinHandle, erase};
-use crate::runtime;
 use gorun_scheduler::{GoroutineId, Handle, Remote, SpawnError, Spec, ThreadLocals, spawn_here};
 use std::panic::Location;
 use std::sync::Arc;
@@ -212,7 +212,7 @@ impl Builder {
             match on {
                 Some(remote) => remote.spawn(&spec, write)?,
                 None if gorun_scheduler::in_goroutine() => spawn_here(&spec, write).expect("we are in a goroutine")?,
-                None => runtime::default_remote().spawn(&spec, write)?,
+                None => default_runtime::default_remote().spawn(&spec, write)?,
             }
         };
         Ok(JoinHandle::new(handle, take))
@@ -308,5 +308,5 @@ pub fn id() -> GoroutineId {
 /// ```
 #[must_use]
 pub fn num_goroutines() -> usize {
-    Remote::current().or_else(runtime::running_default).map_or(0, |r| r.num_goroutines())
+    Remote::current().or_else(default_runtime::running_default).map_or(0, |r| r.num_goroutines())
 }

@@ -51,6 +51,7 @@ compile_error!("gorun's own models are built with `--features models`");
 mod blocking;
 pub mod chan;
 pub mod context;
+mod default_runtime;
 #[allow(unsafe_code, reason = "hands a closure to the scheduler with its type erased")]
 mod go;
 #[allow(unsafe_code, reason = "the payload is a closure, then a result; both without their type below")]

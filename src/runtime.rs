@@ -5,45 +5,15 @@ mod metrics;
 
 use crate::go::Builder as GoBuilder;
 use crate::join::JoinHandle;
-use gorun_scheduler::{Config, GoroutineId, PerProcess, Remote, Scheduler, SpawnError};
+use gorun_scheduler::{Config, GoroutineId, Scheduler, SpawnError};
 use std::fmt;
 use std::io::Write;
 use std::panic::Location;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use metrics::{LongRunning, Metrics, default_metrics, metrics};
 
 pub use gorun_scheduler::{ConfigError as BuildError, ThreadLocals, Unsupported, isolation};
-
-/// The default runtime: starts itself at the first need of a plain thread, and lives as long as the process. A `run` does
-/// not stand in for it: what a plain thread spawned would then be aborted when somebody else's `run` ends.
-static DEFAULT: PerProcess<Mutex<Option<Scheduler>>> = PerProcess::new();
-
-fn default_slot() -> MutexGuard<'static, Option<Scheduler>> {
-    DEFAULT.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The default runtime, started if need be.
-pub(crate) fn default_remote() -> Remote {
-    let mut slot = default_slot();
-    if let Some(scheduler) = &*slot {
-        return scheduler.remote();
-    }
-    let scheduler = match Config::from_env().and_then(Scheduler::start) {
-        Ok(scheduler) => scheduler,
-        Err(error) => {
-            drop(slot);
-            panic!("gorun: the default runtime could not start: {error}");
-        }
-    };
-    slot.insert(scheduler).remote()
-}
-
-/// The default runtime, if it runs.
-pub(crate) fn running_default() -> Option<Remote> {
-    default_slot().as_ref().map(Scheduler::remote)
-}
 
 /// Runs `main` as the main goroutine of a runtime of its own and returns its value, after every other goroutine
 /// has gone through its exit path.

@@ -36,12 +36,18 @@ type Graph = BTreeMap<Module, BTreeSet<Module>>;
 
 struct Crate {
     modules: BTreeSet<Module>,
-    /// Names at the root that come from a module: `pub use`.
-    root: BTreeMap<String, Module>,
+    /// What a module hands on, by the module, the name, and where it is: `pub use`. The root is "".
+    handed_on: BTreeMap<(Module, String), Module>,
 }
 
-/// The paths in one file, each by its segments.
-struct Paths(Vec<Vec<String>>);
+/// The paths in one file, each by its segments; and those of `pub use`.
+#[derive(Default)]
+struct Paths {
+    all: Vec<Vec<String>>,
+    handed_on: Vec<Vec<String>>,
+    /// How many modules of the file are around what is visited.
+    depth: usize,
+}
 
 fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
@@ -53,6 +59,22 @@ fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
 }
 
 impl Paths {
+    /// A path as it would be at the top of the file.
+    fn add(&mut self, mut path: Vec<String>) {
+        for _ in 0..self.depth {
+            match path.first().map(String::as_str) {
+                Some("super") => drop(path.remove(0)),
+                Some("crate") => break,
+                // Inside of the file.
+                _ => return,
+            }
+        }
+        if self.depth > 0 && path.first().is_none_or(|first| first != "super" && first != "crate") {
+            path.insert(0, "self".to_owned());
+        }
+        self.all.push(path);
+    }
+
     fn of_use(&mut self, before: &mut Vec<String>, tree: &syn::UseTree) {
         match tree {
             syn::UseTree::Path(path) => {
@@ -60,9 +82,9 @@ impl Paths {
                 self.of_use(before, &path.tree);
                 before.pop();
             }
-            syn::UseTree::Name(name) => self.0.push(before.iter().cloned().chain([name.ident.to_string()]).collect()),
-            syn::UseTree::Rename(name) => self.0.push(before.iter().cloned().chain([name.ident.to_string()]).collect()),
-            syn::UseTree::Glob(_) => self.0.push(before.clone()),
+            syn::UseTree::Name(name) => self.add(before.iter().cloned().chain([name.ident.to_string()]).collect()),
+            syn::UseTree::Rename(name) => self.add(before.iter().cloned().chain([name.ident.to_string()]).collect()),
+            syn::UseTree::Glob(_) => self.add(before.clone()),
             syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.of_use(before, tree)),
         }
     }
@@ -74,7 +96,7 @@ impl Paths {
             match token {
                 TokenTree::Ident(ident) => {
                     if colons != 2 && !path.is_empty() {
-                        self.0.push(std::mem::take(&mut path));
+                        self.add(std::mem::take(&mut path));
                     }
                     // `$crate` names what the macro's user sees.
                     if !std::mem::take(&mut after_dollar) {
@@ -85,31 +107,37 @@ impl Paths {
                 TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
                 TokenTree::Punct(punct) => {
                     after_dollar = punct.as_char() == '$';
-                    self.0.push(std::mem::take(&mut path));
+                    self.add(std::mem::take(&mut path));
                     colons = 0;
                 }
                 TokenTree::Group(group) => {
-                    self.0.push(std::mem::take(&mut path));
+                    self.add(std::mem::take(&mut path));
                     self.of_tokens(group.stream());
                     colons = 0;
                 }
-                TokenTree::Literal(_) => self.0.push(std::mem::take(&mut path)),
+                TokenTree::Literal(_) => self.add(std::mem::take(&mut path)),
             }
         }
-        self.0.push(path);
+        self.add(path);
     }
 }
 
 impl<'ast> Visit<'ast> for Paths {
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         if !is_for_tests(&item.attrs) {
+            let before = self.all.len();
             self.of_use(&mut Vec::new(), &item.tree);
+            if !matches!(item.vis, syn::Visibility::Inherited) {
+                self.handed_on.extend_from_slice(&self.all[before..]);
+            }
         }
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         if !is_for_tests(&item.attrs) {
+            self.depth += 1;
             visit::visit_item_mod(self, item);
+            self.depth -= 1;
         }
     }
 
@@ -120,7 +148,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.0.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        self.add(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         visit::visit_path(self, path);
     }
 
@@ -162,12 +190,10 @@ impl Crate {
             }
             _ => return None,
         }
-        if at.is_empty()
-            && let Some(module) = rest.first().and_then(|name| self.root.get(name))
-        {
-            return Some(module.clone());
-        }
         for name in rest {
+            if let Some(module) = self.handed_on.get(&(at.join("/"), name.clone())) {
+                return (module != from).then(|| module.clone());
+            }
             at.push(name);
             if !self.modules.contains(&at.join("/")) {
                 at.pop();
@@ -190,33 +216,39 @@ fn graph(dir: &str) -> Graph {
         name.strip_suffix("/mod").unwrap_or(name).to_owned()
     };
     files.retain(|file| !["tests", "models"].contains(&file.file_stem().unwrap().to_str().unwrap()));
-    let paths: BTreeMap<Module, Vec<Vec<String>>> = files
+    let paths: BTreeMap<Module, Paths> = files
         .iter()
         .map(|file| {
             let text = fs::read_to_string(file).unwrap();
             let tree = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-            let mut paths = Paths(Vec::new());
+            let mut paths = Paths::default();
             paths.visit_file(&tree);
-            (module(file), paths.0)
+            // The root is the module without a name.
+            (Some(module(file)).filter(|name| name != "lib").unwrap_or_default(), paths)
         })
         .collect();
-    let modules: BTreeSet<Module> = paths.keys().filter(|name| *name != "lib").cloned().collect();
-    let mut the_crate = Crate { modules, root: BTreeMap::new() };
-    let exported = paths["lib"].iter().filter(|path| path.len() > 1).filter_map(|path| {
-        let inside: Vec<String> = ["crate".to_owned()].into_iter().chain(path.iter().cloned()).collect();
-        Some((path.last()?.clone(), the_crate.target("", &inside)?))
-    });
-    let exported: Vec<_> = exported.filter(|(name, _)| !the_crate.modules.contains(name)).collect();
-    the_crate.root.extend(exported);
-    let edges = paths.iter().filter(|(module, _)| *module != "lib");
+    let modules: BTreeSet<Module> = paths.keys().cloned().collect();
+    let mut the_crate = Crate { modules, handed_on: BTreeMap::new() };
+    // A path without `crate`, `self` or `super` may begin with a module of one's own.
+    let own = |path: &Vec<String>| [&["self".to_owned()], path.as_slice()].concat();
+    // Twice, as what is handed on may be handed on once more.
+    for _ in 0..2 {
+        let handed_on = paths.iter().flat_map(|(module, paths)| paths.handed_on.iter().map(move |path| (module, path)));
+        let found = handed_on.filter_map(|(module, path)| {
+            let target = the_crate.target(module, path).or_else(|| the_crate.target(module, &own(path)))?;
+            Some(((module.clone(), path.last()?.clone()), target))
+        });
+        let found: Vec<_> =
+            found.filter(|((module, name), _)| !the_crate.modules.contains(&format!("{module}/{name}"))).collect();
+        the_crate.handed_on.extend(found);
+    }
+    let edges = paths.iter().filter(|(module, _)| !module.is_empty());
     edges
         .map(|(module, paths)| {
-            // A path without `crate`, `self` or `super` may begin with a module of one's own.
-            let own = paths.iter().map(|path| [&["self".to_owned()], path.as_slice()].concat());
-            let into_own = own
-                .filter_map(|path| the_crate.target(module, &path))
+            let into_own = paths.all.iter().filter_map(|path| the_crate.target(module, &own(path)));
+            let into_own = into_own
                 .filter(|target| target.strip_prefix(module.as_str()).is_some_and(|inside| inside.starts_with('/')));
-            let elsewhere = paths.iter().filter_map(|path| the_crate.target(module, path));
+            let elsewhere = paths.all.iter().filter_map(|path| the_crate.target(module, path));
             (module.clone(), elsewhere.chain(into_own).filter(|target| target != module).collect())
         })
         .collect()
@@ -256,6 +288,13 @@ fn assert_no_circle(graph: &Graph) {
 fn no_files_of_the_scheduler_import_each_other_in_a_circle() {
     let graph = graph("scheduler/src");
     assert!(graph["wait/park"].contains("goroutine/block"), "the graph was read: {graph:?}");
+    assert_no_circle(&graph);
+}
+
+#[test]
+fn no_files_of_gorun_import_each_other_in_a_circle() {
+    let graph = graph("src");
+    assert!(graph["chan/sender"].contains("chan/handle"), "the graph was read: {graph:?}");
     assert_no_circle(&graph);
 }
 

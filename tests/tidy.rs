@@ -1,33 +1,15 @@
-//! The shape of the project, checked: heads, sizes, who imports whom, who names which crate, examples and links.
+//! The shape of the project, checked: heads, sizes, which file names which crate, examples and links. (`floors` has imports.)
 //!
 //! Texts are read as a reader would, line by line; nothing is compiled. When a test here fails because the code has
 //! grown, what it says is what to write into the lists below, or a reason to think again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lines of a source file, and of a test, bench or example.
 const MOST_LINES: usize = 500;
 const MOST_TEST_LINES: usize = 700;
-
-/// Who imports whom in `src`, from the lowest module up; `^` marks an import of a higher one. `go` starts the default runtime, whose builder spawns with `go`; an `ErrGroup` cancels a context,
-/// which is made of locks; a `SingleFlight` answers through a channel.
-const GORUN: &str = "
-    unwinding:
-    local:
-    join:
-    go: join ^runtime
-    runtime: join go
-    sync: join go ^chan ^context ^time
-    scope: join go sync
-    chan: sync
-    select: chan
-    time: join go runtime chan
-    context: sync chan time
-    blocking: sync
-    net: blocking
-";
 
 /// Which files name a third-party crate. One each is the aim.
 const CRATES: &[(&str, &[&str])] = &[
@@ -38,21 +20,11 @@ const CRATES: &[(&str, &[&str])] = &[
         "crossbeam_utils",
         &["scheduler/src/base/atomics.rs", "scheduler/src/seat/seats.rs", "scheduler/src/shared_timer/timer.rs"],
     ),
-    (
-        "libc",
-        &[
-            "scheduler/src/base/",
-            "scheduler/src/io/",
-            "scheduler/src/memory/",
-            "scheduler/src/timer/clock.rs",
-            "scheduler/src/tls/",
-            "src/net/tcp_stream.rs",
-        ],
-    ),
+    ("libc", &["scheduler/src/base/", "scheduler/src/memory/", "scheduler/src/timer/clock.rs", "scheduler/src/tls/"]),
     ("lock_api", &["src/sync/"]),
     ("loom", &["scheduler/src/base/atomics.rs", "src/sync/shim.rs"]),
-    ("shuttle", &["scheduler/src/base/atomics.rs", "src/sync/shim.rs"]),
     ("socket2", &["src/net/"]),
+    ("shuttle", &["scheduler/src/base/atomics.rs", "src/sync/shim.rs"]),
 ];
 
 /// Thread-locals of the crates' own: here only, as whoever else had one might look at it on another thread than it
@@ -173,112 +145,6 @@ fn no_file_is_long() {
     let mut wrong = too_long(all_sources(), MOST_LINES);
     wrong.extend(too_long(other_code(), MOST_TEST_LINES));
     nothing_wrong(wrong);
-}
-
-/// The module of a crate that a file belongs to.
-fn module_of<'a>(name: &'a str, dir: &str) -> &'a str {
-    let inside = &name[dir.len() + 1..];
-    inside.split('/').next().unwrap_or_default().trim_end_matches(".rs")
-}
-
-/// For each module of the crate in `dir`, the modules it imports through `crate::`.
-fn imports(dir: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let lib = read(&format!("{dir}/lib.rs"));
-    // Names that the root exports, by the module they come from.
-    let mut exported = BTreeMap::new();
-    for (_, line) in lib.code() {
-        let path = line.trim().strip_prefix("pub use ").and_then(|path| path.strip_suffix(';'));
-        if let Some((module, names)) = path.and_then(|path| path.split_once("::")) {
-            for name in names.trim_matches(['{', '}']).split(',').map(str::trim) {
-                exported.insert(name.to_owned(), module.to_owned());
-            }
-        }
-    }
-    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for file in texts(dir, ".rs").iter().filter(|f| !f.name.ends_with("lib.rs") && !is_test(&f.name)) {
-        let module = module_of(&file.name, dir);
-        let found = imports.entry(module.to_owned()).or_default();
-        for (_, line) in file.code() {
-            // `$crate::` is a macro's, and names what its user sees.
-            for (at, _) in line.match_indices("crate::").filter(|(at, _)| !line[..*at].ends_with('$')) {
-                let rest = &line[at + "crate::".len()..];
-                let names = match rest.strip_prefix('{') {
-                    Some(names) => names.split('}').next().unwrap_or_default().split(',').collect(),
-                    None => vec![rest],
-                };
-                for name in names {
-                    let name = name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-                    let is_module =
-                        ["", "/mod"].iter().any(|m| root().join(dir).join(format!("{name}{m}.rs")).exists());
-                    // What the root defines itself, or hands on from another crate, is nobody's.
-                    let from = exported.get(name).map(String::as_str).filter(|m| *m != "gorun_scheduler");
-                    let Some(target) = is_module.then_some(name).or(from) else { continue };
-                    if target != module {
-                        found.insert(target.to_owned());
-                    }
-                }
-            }
-        }
-    }
-    imports
-}
-
-fn check_graph(dir: &str, graph: &str) {
-    let found = imports(dir);
-    let lines: Vec<(&str, Vec<&str>)> = graph
-        .lines()
-        .filter_map(|line| line.trim().split_once(':'))
-        .map(|(module, imported)| (module, imported.split_whitespace().collect()))
-        .collect();
-    let mut wrong = Vec::new();
-    let listed: BTreeSet<&str> = lines.iter().map(|(module, _)| *module).collect();
-    wrong.extend(found.keys().filter(|m| !listed.contains(m.as_str())).map(|m| format!("{m} is not in the graph")));
-    let mut below = BTreeSet::new();
-    for (module, imported) in lines {
-        let Some(found) = found.get(module) else {
-            wrong.push(format!("{module} is in the graph, but not in {dir}"));
-            continue;
-        };
-        let stated: BTreeSet<&str> = imported.iter().map(|i| i.trim_start_matches('^')).collect();
-        wrong.extend(found.iter().filter(|i| !stated.contains(i.as_str())).map(|i| format!("{module} imports {i}")));
-        wrong.extend(stated.iter().filter(|i| !found.contains(**i)).map(|i| format!("{module} imports no {i}")));
-        for import in imported {
-            let (up, name) = import.strip_prefix('^').map_or((false, import), |name| (true, name));
-            if up == below.contains(name) {
-                wrong.push(format!("{module}: {name} is {} it", if up { "below" } else { "not below" }));
-            }
-        }
-        below.insert(module);
-    }
-    if !wrong.is_empty() {
-        wrong.push(format!("\nIn the listed order it would be:\n{}", rendered(&found, graph)));
-    }
-    nothing_wrong(wrong);
-}
-
-/// The graph as it is, in the order of the lines of `graph`; modules that are not in it come last.
-fn rendered(found: &BTreeMap<String, BTreeSet<String>>, graph: &str) -> String {
-    let listed = graph.lines().filter_map(|line| line.trim().split_once(':')).map(|(module, _)| module);
-    let mut order: Vec<&str> = listed.filter(|module| found.contains_key(*module)).collect();
-    let new: Vec<&str> = found.keys().map(String::as_str).filter(|module| !order.contains(module)).collect();
-    order.extend(new);
-    let place = |module: &str| order.iter().position(|m| *m == module).unwrap_or(usize::MAX);
-    let mut text = String::new();
-    for (at, module) in order.iter().enumerate() {
-        let mut imported: Vec<&String> = found[*module].iter().collect();
-        imported.sort_by_key(|import| place(import));
-        text += &format!("    {module}:");
-        for import in imported {
-            text += &format!(" {}{import}", if place(import) > at { "^" } else { "" });
-        }
-        text += "\n";
-    }
-    text
-}
-
-#[test]
-fn goruns_modules_import_downwards() {
-    check_graph("src", GORUN);
 }
 
 #[test]

@@ -13,45 +13,40 @@
 //! * **N4.** The note says PLAIN where nobody watches, no permit is out, and the channel is open. Then there is nothing to
 //!   look after but the buffer and the two queues.
 
-use super::locked::{Locked, TIMED};
+use super::sending_timer::SendingTimer;
 use super::state::{Side, Slot, State};
-use super::timed::SendingTimer;
+use super::token::{arm_of, patience};
 use crate::sync::shim::{AtomicU32, AtomicUsize, Ordering};
-use gorun_scheduler::{Blocker, Note, ShortGuard, ShortLock, Token, WaitReason, Waiter, Wake};
+use gorun_scheduler::{Blocker, Note, ShortLock, Token, WaitReason, Waiter, Wake};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-/// The token of a wait that is over: what there was to exchange lies in the slot. With the number of the select's arm.
-pub(crate) fn settled(arm: usize) -> Token {
-    Token::case(2 * arm)
-}
+/// There are watchers to be told.
+pub(super) const TELL_WATCHERS: u32 = 0b100;
+/// N3.
+pub(super) const QUIET: u32 = 0b1000;
+/// N4. QUIET is never without it.
+pub(super) const PLAIN: u32 = 0b1_0000;
+/// It is a timer's, for ever: what the rest says may be overdue (`timed`).
+pub(super) const TIMED: u32 = 0b10_0000;
 
-/// The token of an arm that was chosen, while the value is still to come: see `state`. The waiter takes the lock.
-pub(crate) fn promise(settled: Token) -> Token {
-    settled.index().map_or(settled, |index| Token::case(index | 1))
-}
+impl Side {
+    pub(crate) const fn bit(self) -> u32 {
+        1 << self as u8
+    }
 
-pub(crate) fn is_promise(token: Token) -> bool {
-    token.index().is_some_and(|index| index & 1 == 1)
-}
-
-/// The arm whose token it is. `None`: time-out or abort.
-pub(crate) fn arm_of(token: Token) -> Option<usize> {
-    token.index().map(|index| index / 2)
-}
-
-/// The time until which a receiver waits for a promised value before it checks its deadline, its abort and its other arms
-/// again: see `state`. `None` in models, where time passes at once; there the wait has no limit.
-pub(crate) fn patience() -> Option<Instant> {
-    /// Long for an expression, and for the turn of the goroutine that computes it; short for a caller with a deadline.
-    const PATIENCE: Duration = Duration::from_millis(10);
-    (!cfg!(any(loom, shuttle))).then(|| Instant::now() + PATIENCE)
+    /// As [`Side::bit`], for who looks again: a timer's channel may have something to receive by now.
+    pub(crate) const fn bits(self) -> u32 {
+        match self {
+            Side::Send => self.bit(),
+            Side::Receive => self.bit() | TIMED,
+        }
+    }
 }
 
 pub(crate) struct Core<T> {
     /// With the hints as its note: a bit for each side, and those below.
-    state: ShortLock<State<T>>,
+    pub(super) state: ShortLock<State<T>>,
     /// Where selects that begin with this channel take their random numbers from.
     seed: AtomicU32,
     /// The timer that sends here, if one does: it need not once nobody can receive.
@@ -110,17 +105,6 @@ impl<T> Core<T> {
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
         }
-    }
-
-    #[inline]
-    pub(crate) fn lock(&self) -> Locked<'_, T> {
-        self.locked(self.state.lock())
-    }
-
-    /// With the guard of this very channel ([`Locked::into_guard`]).
-    #[inline(always)]
-    pub(super) fn locked<'a>(&'a self, guard: ShortGuard<'a, State<T>>) -> Locked<'a, T> {
-        Locked::new(self, guard)
     }
 
     /// N1.
@@ -198,26 +182,6 @@ impl<T> Core<T> {
         if arm_of(token).is_none() {
             self.lock().give_up_promised(waiter);
         }
-    }
-
-    /// As [`Core::await_promise`], for a receiver that has just met a select's send arm under `state`.
-    #[cold]
-    pub(crate) fn commit(
-        &self,
-        mut state: Locked<'_, T>,
-        sender: Wake,
-        blocker: &Blocker,
-        waiter: &Waiter<Slot<T>>,
-        reason: WaitReason,
-    ) -> Option<T> {
-        blocker.arm_shielded();
-        // SAFETY: W2: the waiter is in our caller's frame, and leaves the queue below unless this channel has taken it out.
-        unsafe { state.wait_for_promised(waiter) };
-        drop(state);
-        sender.wake();
-        let token = blocker.park(reason, patience());
-        self.end_promised(waiter, token);
-        waiter.slot.take()
     }
 
     /// With a permit: see [`State::complete`].

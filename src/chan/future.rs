@@ -12,10 +12,12 @@
 //! * **U5.** A waker's panic as it is dropped ends here, and it is dropped last: what was claimed is woken, and what was received
 //!   is given out. (The one in the future's own task goes with the future, and its panic to whoever drops that.)
 
-use super::core::{Core, is_promise, settled};
+use super::core::Core;
+use super::error::{RecvError, SendError};
+use super::handle::{Receiver, Sender};
 use super::locked::Locked;
 use super::state::{Received, Sent, Slot};
-use super::{Receiver, RecvError, SendError, Sender};
+use super::token::{is_promise, settled};
 use gorun_scheduler::{Task, Waiter, Wake, drop_contained};
 use std::fmt;
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! Receiving in a loop.
 
-use super::Receiver;
+use super::handle::Receiver;
 use std::iter::FusedIterator;
 
 /// Receives until the channel is closed and empty: see [`Receiver::iter`].

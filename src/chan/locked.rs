@@ -3,35 +3,13 @@
 //! Made by `core`'s [`Core::lock`]; used by the handles' operations and by `select`. What decides is in `state`; what the
 //! note says, and who may rely on it, is in `core` (N1 to N4).
 
-use super::core::Core;
+use super::core::{Core, PLAIN, QUIET, TELL_WATCHERS, TIMED};
 use super::state::{Side, Slot, State};
-use gorun_scheduler::{ShortGuard, Waiter, Wake};
+use super::token::patience;
+use gorun_scheduler::{Blocker, ShortGuard, WaitReason, Waiter, Wake};
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-
-/// There are watchers to be told.
-const TELL_WATCHERS: u32 = 0b100;
-/// N3.
-const QUIET: u32 = 0b1000;
-/// N4. QUIET is never without it.
-const PLAIN: u32 = 0b1_0000;
-/// It is a timer's, for ever: what the rest says may be overdue (`timed`).
-pub(super) const TIMED: u32 = 0b10_0000;
-
-impl Side {
-    pub(crate) const fn bit(self) -> u32 {
-        1 << self as u8
-    }
-
-    /// As [`Side::bit`], for who looks again: a timer's channel may have something to receive by now.
-    pub(crate) const fn bits(self) -> u32 {
-        match self {
-            Side::Send => self.bit(),
-            Side::Receive => self.bit() | TIMED,
-        }
-    }
-}
 
 /// The lock, held. Leaves the hints behind and tells watchers.
 pub(crate) struct Locked<'a, T> {
@@ -51,6 +29,39 @@ impl<T> DerefMut for Locked<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut State<T> {
         &mut self.state
+    }
+}
+
+impl<T> Core<T> {
+    #[inline]
+    pub(crate) fn lock(&self) -> Locked<'_, T> {
+        self.locked(self.state.lock())
+    }
+
+    /// With the guard of this very channel ([`Locked::into_guard`]).
+    #[inline(always)]
+    pub(super) fn locked<'a>(&'a self, guard: ShortGuard<'a, State<T>>) -> Locked<'a, T> {
+        Locked::new(self, guard)
+    }
+
+    /// As [`Core::await_promise`], for a receiver that has just met a select's send arm under `state`.
+    #[cold]
+    pub(crate) fn commit(
+        &self,
+        mut state: Locked<'_, T>,
+        sender: Wake,
+        blocker: &Blocker,
+        waiter: &Waiter<Slot<T>>,
+        reason: WaitReason,
+    ) -> Option<T> {
+        blocker.arm_shielded();
+        // SAFETY: W2: the waiter is in our caller's frame, and leaves the queue below unless this channel has taken it out.
+        unsafe { state.wait_for_promised(waiter) };
+        drop(state);
+        sender.wake();
+        let token = blocker.park(reason, patience());
+        self.end_promised(waiter, token);
+        waiter.slot.take()
     }
 }
 

@@ -1,9 +1,11 @@
 //! Receiving: what it does when it has to wait. `state` decides whether it has to.
 
-use super::core::{arm_of, is_promise, patience, settled};
+use super::error::{RecvError, RecvTimeoutError, TryRecvError};
+use super::handle::Receiver;
+use super::iter::{Iter, TryIter};
 use super::locked::Locked;
 use super::state::{Received, Side, Slot, State};
-use super::{Iter, Receiver, RecvError, RecvTimeoutError, TryIter, TryRecvError};
+use super::token::{arm_of, is_promise, patience, settled};
 use gorun_scheduler::{
     Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, polled_in_vain, unwind_aborted,
 };

@@ -1,9 +1,10 @@
 //! Sending: what it does when it has to wait. `state` decides whether it has to.
 
-use super::core::{arm_of, settled};
+use super::error::{SendError, SendTimeoutError, TrySendError};
+use super::handle::Sender;
 use super::locked::Locked;
 use super::state::{Sent, Side, Slot, State};
-use super::{SendError, SendTimeoutError, Sender, TrySendError};
+use super::token::{arm_of, settled};
 use gorun_scheduler::{
     Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, polled_in_vain, unwind_aborted,
 };

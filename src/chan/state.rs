@@ -41,8 +41,8 @@
 //! for the next one, beyond the capacity if need be. (So do the values of futures that are dropped: `put_back`.)
 
 #[cfg(doc)]
-use super::core::patience;
-use super::core::promise;
+use super::token::patience;
+use super::token::promise;
 use gorun_scheduler::{WaitQueue, Waiter, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -11,9 +11,10 @@
 //! comes before a channel's, no channel's lock is held meanwhile.
 
 use super::core::Core;
+use super::handle::{Receiver, Sender};
 use super::locked::Locked;
+use super::sending_timer::SendingTimer;
 use super::state::{Received, Sent};
-use super::{Receiver, Sender};
 use gorun_scheduler::{Moment, Stopper, Wake, process};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,38 +23,6 @@ use std::time::Instant;
 
 /// The sender's end.
 pub(crate) struct TimerEnd(Weak<Core<Instant>>);
-
-/// The timer that sends to a channel, as the channel knows it.
-pub(super) struct SendingTimer<T> {
-    stopper: Stopper,
-    /// The process in which it fires.
-    process: u64,
-    /// The number of the last value that must not be received any more. Under the channel's lock.
-    stale: AtomicU64,
-    /// The number of a value.
-    number: fn(&T) -> u64,
-}
-
-impl<T> SendingTimer<T> {
-    pub(super) fn stop(&self) {
-        self.stopper.stop();
-    }
-
-    fn is_due(&self) -> bool {
-        self.is_parents() || self.stopper.is_due()
-    }
-
-    /// Returns true in the child of a fork, if the timer was made before: it fires in the parent only.
-    fn is_parents(&self) -> bool {
-        self.process != process()
-    }
-
-    /// Whether a value that comes back was sent before the timer was stopped, or set anew. Under the channel's lock.
-    pub(super) fn is_stale(&self, value: &T) -> bool {
-        // Relaxed: under the channel's lock.
-        (self.number)(value) <= self.stale.load(Ordering::Relaxed)
-    }
-}
 
 fn number(value: &Instant) -> u64 {
     Moment::from(*value).number()

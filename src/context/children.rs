@@ -1,15 +1,14 @@
-//! What hangs below a node of the tree: a table with free places, so that a child leaves in constant time.
+//! What hangs below a node of the tree (`N`): a table with free places, so that a child leaves in constant time.
 
-use super::tree::Node;
 use crate::time::FuncTimer;
 use std::sync::{Arc, Weak};
 
 /// What is to be canceled or called when the node is canceled.
-pub(super) enum Child {
+pub(super) enum Child<N> {
     /// A derived context. It leaves the table when it is dropped.
-    Node(Weak<Node>),
+    Node(Weak<N>),
     /// One whose cancel function was given up: nobody else may have it any more, and it is to be canceled all the same.
-    Held(Arc<Node>),
+    Held(Arc<N>),
     /// A function that is to be called, as a timer that is yet to be set.
     Func(FuncTimer),
 }
@@ -21,15 +20,20 @@ pub(super) struct Place {
     number: u64,
 }
 
-#[derive(Default)]
-pub(super) struct Children {
-    places: Vec<(u64, Option<Child>)>,
+pub(super) struct Children<N> {
+    places: Vec<(u64, Option<Child<N>>)>,
     free: Vec<usize>,
     last_number: u64,
 }
 
-impl Children {
-    pub(super) fn add(&mut self, child: Child) -> Place {
+impl<N> Default for Children<N> {
+    fn default() -> Self {
+        Children { places: Vec::new(), free: Vec::new(), last_number: 0 }
+    }
+}
+
+impl<N> Children<N> {
+    pub(super) fn add(&mut self, child: Child<N>) -> Place {
         self.last_number += 1;
         let number = self.last_number;
         let index = match self.free.pop() {
@@ -46,7 +50,7 @@ impl Children {
     }
 
     /// Takes the child out, if it is still there. To be dropped without the lock.
-    pub(super) fn remove(&mut self, place: Place) -> Option<Child> {
+    pub(super) fn remove(&mut self, place: Place) -> Option<Child<N>> {
         let child = self.get(place)?.take();
         self.free.push(place.index);
         if self.free.len() == self.places.len() {
@@ -62,17 +66,17 @@ impl Children {
     }
 
     /// Puts another child in its place, if it is still there.
-    pub(super) fn replace(&mut self, place: Place, child: Child) -> Option<Child> {
+    pub(super) fn replace(&mut self, place: Place, child: Child<N>) -> Option<Child<N>> {
         self.get(place)?.replace(child)
     }
 
-    fn get(&mut self, place: Place) -> Option<&mut Option<Child>> {
+    fn get(&mut self, place: Place) -> Option<&mut Option<Child<N>>> {
         let (number, child) = self.places.get_mut(place.index)?;
         (*number == place.number && child.is_some()).then_some(child)
     }
 
     /// The contexts that hang here, to be canceled: each kept.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = Arc<Node>> {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = Arc<N>> {
         self.places.iter().filter_map(|(_, child)| match child {
             Some(Child::Node(node)) => node.upgrade(),
             Some(Child::Held(node)) => Some(node.clone()),
@@ -80,7 +84,7 @@ impl Children {
         })
     }
 
-    pub(super) fn into_all(self) -> impl Iterator<Item = Child> {
+    pub(super) fn into_all(self) -> impl Iterator<Item = Child<N>> {
         self.places.into_iter().filter_map(|(_, child)| child)
     }
 }
@@ -91,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_place_is_ones_own() {
-        let mut children = Children::default();
+        let mut children = Children::<()>::default();
         let child = || Child::Node(Weak::new());
         let (a, b) = (children.add(child()), children.add(child()));
         assert!(children.remove(a).is_some());

@@ -31,7 +31,7 @@
 //! * A cancel of the root wakes a waker that cancels the root, which has ended: that second cancel returns at once, and may
 //!   rely on what the first has not got to yet. Hence no waiter is woken before all nodes have ended.
 
-use super::children::{Child, Children, Place};
+use super::children::{self, Place};
 use super::error::{Cause, ContextError};
 use crate::chan::{Closing, Receiver, Sender, channel_of_library};
 use crate::sync::shim::{AtomicU8, Mutex, Ordering, lock};
@@ -41,6 +41,9 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Instant;
+
+type Child = children::Child<Node>;
+type Children = children::Children<Node>;
 
 /// What a done channel carries: nothing, ever.
 pub(super) type Done = Infallible;

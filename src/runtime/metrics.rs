@@ -1,6 +1,6 @@
 //! Snapshots of a runtime: of one that is at hand, of the caller's, of the default one.
 
-use super::running_default;
+use crate::default_runtime::running_default;
 use crate::go::Goroutine;
 use gorun_scheduler::Remote;
 use std::time::Duration;

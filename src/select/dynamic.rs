@@ -3,7 +3,8 @@
 //! * **D1.** An operation's arm lies in an `Rc`: in the set, and in the [`SelectedOperation`] until that is completed.
 //!   An arm that is still in one is replaced before the set is used again, as it holds what was selected (A3).
 
-use super::arm::{Operations, Permit, RecvArm, SendArm};
+use super::arm::{Permit, RecvArm, SendArm};
+use super::renew::Renew;
 use super::run::{Wait, run, run_ready};
 use crate::chan::{Receiver, RecvError, SendError, Sender, Side};
 use std::fmt;
@@ -47,23 +48,6 @@ pub struct Select<'a> {
     arms: Vec<(usize, Rc<dyn Renew<'a> + 'a>)>,
     next_index: usize,
     biased: bool,
-}
-
-/// An arm that can make another one for the same operation (D1).
-pub(super) trait Renew<'a>: Operations {
-    fn renew(&self) -> Rc<dyn Renew<'a> + 'a>;
-}
-
-impl<'a, T> Renew<'a> for RecvArm<'a, T> {
-    fn renew(&self) -> Rc<dyn Renew<'a> + 'a> {
-        Rc::new(self.another())
-    }
-}
-
-impl<'a, T> Renew<'a> for SendArm<'a, T> {
-    fn renew(&self) -> Rc<dyn Renew<'a> + 'a> {
-        Rc::new(self.another())
-    }
 }
 
 /// An operation that has been selected. It must be completed, by [`send`](Self::send) or [`recv`](Self::recv).
@@ -249,7 +233,7 @@ impl<'a> Select<'a> {
     /// assert_eq!(late.unwrap_err(), SelectTimeoutError);
     /// ```
     pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
-        self.run(super::internal::for_at_most(timeout)).ok_or(SelectTimeoutError)
+        self.run(Wait::for_at_most(timeout)).ok_or(SelectTimeoutError)
     }
 
     /// As [`select`](Self::select), until `deadline` at most.
@@ -317,7 +301,7 @@ impl<'a> Select<'a> {
     /// assert_eq!(select.ready_timeout(std::time::Duration::from_millis(1)), Err(ReadyTimeoutError));
     /// ```
     pub fn ready_timeout(&mut self, timeout: Duration) -> Result<usize, ReadyTimeoutError> {
-        self.look(super::internal::for_at_most(timeout)).ok_or(ReadyTimeoutError)
+        self.look(Wait::for_at_most(timeout)).ok_or(ReadyTimeoutError)
     }
 
     /// As [`ready`](Self::ready), until `deadline` at most.

@@ -27,6 +27,7 @@ mod arm;
 #[allow(unsafe_code, reason = "a received value leaves an arm without a type")]
 mod dynamic;
 mod macros;
+mod renew;
 #[allow(unsafe_code, reason = "passes those states to the arms they belong to")]
 mod run;
 
@@ -164,7 +165,7 @@ pub mod internal {
     pub use super::run::Wait;
     use super::{AsReceiver, AsSender};
     use std::marker::PhantomData;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     /// What makes an arm, by a method that the arm's own word names: the compiler reports that a method's bound does not hold
     /// where the method's name stands, if it can't blame one argument alone. So there are two that say the type.
@@ -185,7 +186,7 @@ pub mod internal {
 
     /// A deadline that the clock can't say is none.
     pub fn for_at_most(timeout: Duration) -> Wait {
-        Wait::Until(Instant::now().checked_add(timeout))
+        Wait::for_at_most(timeout)
     }
 
     /// Each arm borrows its operation exclusively (A4 in `arm`), and only the caller has the table while it waits, so no

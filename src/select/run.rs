@@ -36,11 +36,11 @@
 //! `chan`). Then we begin again, with the old deadline (`promised`).
 
 use super::arm::{Arm, Erased, Operations, Tried, Waits};
-use super::dynamic::Renew;
+use super::renew::Renew;
 use crate::chan::{arm_of, is_promise, patience};
 use gorun_scheduler::{Token, WaitReason, breathe, checkpoint, let_fine_ones_go, polled_in_vain, unwind_aborted};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How long to wait.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,13 @@ pub enum Wait {
     Not,
     /// Until this instant; for ever without one.
     Until(Option<Instant>),
+}
+
+impl Wait {
+    /// For as long at most; a deadline that the clock can't say is none.
+    pub fn for_at_most(timeout: Duration) -> Wait {
+        Wait::Until(Instant::now().checked_add(timeout))
+    }
 }
 
 /// A table of arms holds references or counted ones.

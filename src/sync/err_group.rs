@@ -10,7 +10,7 @@
 //!   back its room. An aborted goroutine counts as a failure: no handle of a member exists, so only the end of its runtime
 //!   aborts it.
 
-use super::lock;
+use super::poison::lock;
 use crate::Builder;
 use crate::context::{CancelFunc, Context};
 use crate::join::{AtEnd, JoinHandle};

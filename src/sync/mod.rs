@@ -37,6 +37,7 @@ mod mutex;
 mod once;
 #[allow(unsafe_code, reason = "the value behind the Once")]
 mod once_lock;
+mod poison;
 mod pool;
 #[allow(unsafe_code, reason = "waiters on the stack; lock_api's contract")]
 mod raw_mutex;
@@ -71,9 +72,4 @@ pub use single_flight::SingleFlight;
 pub use std::sync::atomic;
 pub use wait_group::WaitGroup;
 
-use std::sync::{MutexGuard as StdGuard, PoisonError};
-
-/// Locks a primitive's own lock: held for a few lines, never over a wait or user code, so poison means nothing.
-pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> StdGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub(crate) use poison::lock;

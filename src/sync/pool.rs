@@ -7,7 +7,7 @@
 //!   it after it has had it: either the sweep sees the value, or the put sees that it has to set the timer.
 //! * **Q3.** Values are made, and dropped, with no lock held.
 
-use super::lock;
+use super::poison::lock;
 use crate::time::after_func;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

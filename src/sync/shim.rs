@@ -45,7 +45,7 @@ pub(super) fn has_starved(since: Instant) -> bool {
     return since.elapsed() > STARVED;
 }
 
-/// As [`crate::sync::lock`].
+/// As [`crate::sync::poison::lock`].
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -162,7 +162,7 @@ pub(super) mod model {
         }
 
         pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
-            let first = || crate::sync::lock(&self.first).take().expect("not made yet");
+            let first = || crate::sync::poison::lock(&self.first).take().expect("not made yet");
             let inner = self.inner.get_or_init(|| loom::sync::Mutex::new(first()));
             inner.lock().unwrap()
         }

@@ -15,8 +15,8 @@
 //! both.
 
 use crate::chan::{Receiver, Tick, TimerEnd, channel_of_timer};
+use crate::default_runtime::default_remote;
 use crate::join::{JoinHandle, erase};
-use crate::runtime::default_remote;
 use gorun_scheduler::{
     Alarm, Moment, Rung, SpawnError, Spawner, Spec, Started, Timer, TimerHome, WeakTimer, process, start_thread, tell,
 };

@@ -30,62 +30,18 @@
 
 #[allow(unsafe_code, reason = "hands closures to the scheduler with their type erased")]
 mod alarm;
+mod in_time;
 mod lazy;
+mod sleep;
 mod ticker;
 #[allow(unsafe_code, reason = "a goroutine with borrows, which ends before the call does")]
 mod timeout;
 mod timer;
 
+pub use sleep::{sleep, sleep_until};
 pub use std::time::{Duration, Instant};
 pub use ticker::{Ticker, tick};
 pub use timeout::{Elapsed, timeout, timeout_at};
 pub use timer::{Timer, after, after_func};
 
 pub(crate) use alarm::{FuncTimer, WeakFuncTimer};
-
-use gorun_scheduler::{Blocker, Moment, Token, WaitReason, checkpoint, unwind_aborted};
-
-/// Lets the calling goroutine wait for at least `duration`, on the monotonic clock; its worker runs others. A plain
-/// thread sleeps. A cancellation point: an abort ends the sleep. Zero yields.
-///
-/// ```
-/// let start = std::time::Instant::now();
-/// gorun::go(|| gorun::time::sleep(std::time::Duration::from_millis(2))).join().unwrap();
-/// assert!(start.elapsed() >= std::time::Duration::from_millis(2));
-/// ```
-pub fn sleep(duration: Duration) {
-    if duration.is_zero() {
-        return gorun_scheduler::yield_now();
-    }
-    // Beyond what the clock can say: for ever.
-    wait(Instant::now().checked_add(duration));
-}
-
-/// As [`sleep`], until `deadline` has passed. One that has passed already yields.
-///
-/// ```
-/// use std::time::{Duration, Instant};
-/// let deadline = Instant::now() + Duration::from_millis(2);
-/// gorun::go(move || gorun::time::sleep_until(deadline)).join().unwrap();
-/// assert!(Instant::now() >= deadline);
-/// ```
-pub fn sleep_until(deadline: Instant) {
-    if deadline <= Instant::now() {
-        return gorun_scheduler::yield_now();
-    }
-    wait(Some(deadline));
-}
-
-fn wait(deadline: Option<Instant>) {
-    checkpoint();
-    let blocker = Blocker::current();
-    blocker.arm();
-    if blocker.park(WaitReason::Sleep, deadline) == Token::ABORT {
-        unwind_aborted();
-    }
-}
-
-/// In `duration` from now; beyond what the clock can say, in hundreds of years.
-fn in_time(duration: Duration) -> Moment {
-    Moment::now().after(duration)
-}

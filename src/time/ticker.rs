@@ -1,7 +1,7 @@
 //! [`Ticker`]: the time, again and again. What happens at each tick is in `alarm`.
 
 use super::alarm::{ChannelTimer, home};
-use super::in_time;
+use super::in_time::in_time;
 use crate::chan::{Receiver, never};
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};

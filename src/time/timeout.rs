@@ -5,7 +5,7 @@
 //! * **B1.** The caller does not leave before the goroutine has ended, whatever happens to either: [`Call`]'s drop waits
 //!   for it, shielded from aborts.
 
-use super::in_time;
+use super::in_time::in_time;
 use crate::go::Builder;
 use crate::join::{JoinError, JoinHandle};
 use gorun_scheduler::{checkpoint, unwind_if_ending};

@@ -3,7 +3,7 @@
 //! What happens at the time, and the races with it, are in `alarm` and in the scheduler's `timers`.
 
 use super::alarm::{ChannelTimer, FuncTimer, home};
-use super::in_time;
+use super::in_time::in_time;
 use super::lazy::LazyTimer;
 use crate::chan::{Receiver, never};
 use gorun_scheduler::Moment;
