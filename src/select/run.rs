@@ -53,7 +53,7 @@ pub enum Wait {
 
 impl Wait {
     /// For as long at most; a deadline that the clock can't say is none.
-    pub fn for_at_most(timeout: Duration) -> Wait {
+    pub(super) fn for_at_most(timeout: Duration) -> Wait {
         Wait::Until(Instant::now().checked_add(timeout))
     }
 }
