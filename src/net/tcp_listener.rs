@@ -1,7 +1,9 @@
 //! `TcpListener`: accepts connections.
 
 use super::io::Io;
-use super::{TcpStream, descriptor, lookup};
+use super::lookup;
+use super::socket_traits::descriptor;
+use super::tcp_stream::TcpStream;
 use gorun_scheduler::Direction;
 use socket2::SockRef;
 use std::io::{self, ErrorKind};

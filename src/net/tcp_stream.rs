@@ -1,7 +1,8 @@
 //! `TcpStream`: a TCP connection.
 
 use super::io::Io;
-use super::{descriptor, lookup, read_and_write};
+use super::lookup;
+use super::socket_traits::{descriptor, read_and_write};
 use gorun_scheduler::Direction;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
