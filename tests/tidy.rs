@@ -20,7 +20,17 @@ const CRATES: &[(&str, &[&str])] = &[
         "crossbeam_utils",
         &["scheduler/src/base/atomics.rs", "scheduler/src/seat/seats.rs", "scheduler/src/shared_timer/timer.rs"],
     ),
-    ("libc", &["scheduler/src/base/", "scheduler/src/memory/", "scheduler/src/timer/clock.rs", "scheduler/src/tls/"]),
+    (
+        "libc",
+        &[
+            "scheduler/src/base/",
+            "scheduler/src/io/",
+            "scheduler/src/memory/",
+            "scheduler/src/timer/clock.rs",
+            "scheduler/src/tls/",
+            "src/net/tcp_stream.rs",
+        ],
+    ),
     ("lock_api", &["src/sync/"]),
     ("loom", &["scheduler/src/base/atomics.rs", "src/sync/shim.rs"]),
     ("socket2", &["src/net/"]),

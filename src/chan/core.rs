@@ -14,10 +14,12 @@
 //!   look after but the buffer and the two queues.
 
 use super::sending_timer::SendingTimer;
-use super::state::{Side, Slot, State};
+use super::slot::Slot;
+use super::state::{Side, State};
 use super::token::{arm_of, patience};
 use crate::sync::shim::{AtomicU32, AtomicUsize, Ordering};
 use gorun_scheduler::{Blocker, Note, ShortLock, Token, WaitReason, Waiter, Wake};
+use std::cell::Cell;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::OnceLock;
 
@@ -160,10 +162,11 @@ impl<T> Core<T> {
         }));
     }
 
-    /// Waits for the value that was promised, after the wait of `waiter` has ended with such a token. `None`: there will
-    /// be none after all (closed, or its sender gave up), or it takes too long ([`patience`]), and the receive begins anew.
+    /// Waits for the value that was promised, after the wait of `waiter` has ended with such a token. Returns true if it is
+    /// in the waiter's slot. If not there will be none after all (closed, or its sender gave up), or it takes too long
+    /// ([`patience`]), and the receive begins anew.
     #[cold]
-    pub(crate) fn await_promise(&self, blocker: &Blocker, waiter: &Waiter<Slot<T>>, reason: WaitReason) -> Option<T> {
+    pub(crate) fn await_promise(&self, blocker: &Blocker, waiter: &Waiter<Slot<T>>, reason: WaitReason) -> bool {
         let state = self.lock();
         if waiter.is_queued() {
             // Shielded: see `state`. It is in `awaiting` all the time.
@@ -173,7 +176,7 @@ impl<T> Core<T> {
             self.end_promised(waiter, token);
         }
         // Taken out under the lock: by `keep_promise`, whose write we see through the claim or through our lock.
-        waiter.slot.take()
+        waiter.slot.is_filled()
     }
 
     /// After the wait of a committed receiver: it leaves `awaiting` if it has lost its patience.
@@ -186,11 +189,12 @@ impl<T> Core<T> {
 
     /// With a permit: see [`State::complete`].
     pub(crate) fn complete(&self, value: T) -> Result<(), T> {
-        let (completed, woken) = self.lock().complete(value);
+        let value = Cell::new(Some(value));
+        let woken = self.lock().complete(&value);
         if let Some(wake) = woken {
             wake.wake();
         }
-        completed
+        value.into_inner().map_or(Ok(()), Err)
     }
 
     /// Gives a permit back.

@@ -16,7 +16,8 @@ use super::core::Core;
 use super::error::{RecvError, SendError};
 use super::handle::{Receiver, Sender};
 use super::locked::Locked;
-use super::state::{Received, Sent, Slot};
+use super::slot::Slot;
+use super::state::{Received, Sent};
 use super::token::{is_promise, settled};
 use gorun_scheduler::{Task, Waiter, Wake, drop_contained};
 use std::fmt;
@@ -165,12 +166,12 @@ impl<T> Node<T> {
             }
         }
         state = core.fresh(state);
-        match state.receive() {
-            Received::Value(value, sender) => {
+        match state.receive(&self.waiter.slot.value) {
+            Received::Value(sender) => {
                 drop(state);
                 wake(sender);
                 drop_contained(waker);
-                Poll::Ready(Ok(value))
+                Poll::Ready(self.waiter.slot.take().ok_or(RecvError))
             }
             Received::Closed => {
                 drop(state);

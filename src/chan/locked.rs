@@ -4,7 +4,8 @@
 //! note says, and who may rely on it, is in `core` (N1 to N4).
 
 use super::core::{Core, PLAIN, QUIET, TELL_WATCHERS, TIMED};
-use super::state::{Side, Slot, State};
+use super::slot::{Slot, fill};
+use super::state::{Side, State};
 use super::token::patience;
 use gorun_scheduler::{Blocker, ShortGuard, WaitReason, Waiter, Wake};
 use std::cell::Cell;
@@ -53,7 +54,7 @@ impl<T> Core<T> {
         blocker: &Blocker,
         waiter: &Waiter<Slot<T>>,
         reason: WaitReason,
-    ) -> Option<T> {
+    ) -> bool {
         blocker.arm_shielded();
         // SAFETY: W2: the waiter is in our caller's frame, and leaves the queue below unless this channel has taken it out.
         unsafe { state.wait_for_promised(waiter) };
@@ -61,7 +62,7 @@ impl<T> Core<T> {
         sender.wake();
         let token = blocker.park(reason, patience());
         self.end_promised(waiter, token);
-        waiter.slot.take()
+        waiter.slot.is_filled()
     }
 }
 
@@ -166,6 +167,13 @@ impl<'a, T> Locked<'a, T> {
         value
     }
 
+    /// As [`Locked::pop`], to where the value is wanted, which is empty.
+    #[inline(always)]
+    pub(crate) fn pop_into(mut self, to: &Cell<Option<T>>) {
+        fill(to, self.state.pop());
+        self.release_quietly();
+    }
+
     /// N4: a send whose receiver waits, as goroutines do: gives it the value, releases the lock and wakes it. Anything else
     /// comes back as it was.
     #[inline(always)]
@@ -183,14 +191,14 @@ impl<'a, T> Locked<'a, T> {
 
     /// As [`Locked::meet_receiver`], from the other side.
     #[inline(always)]
-    pub(crate) fn meet_sender(mut self) -> Result<T, Self> {
+    pub(crate) fn meet_sender(mut self, to: &Cell<Option<T>>) -> Result<(), Self> {
         if self.state.note() & PLAIN != 0
-            && let Some((value, wake)) = self.state.receive_from_parked()
+            && let Some(wake) = self.state.receive_from_parked(to)
         {
             let hints = self.state.plain_hints();
             self.release_with(hints);
             wake.wake();
-            return Ok(value);
+            return Ok(());
         }
         Err(self)
     }

@@ -34,6 +34,8 @@ mod receiver;
 #[allow(unsafe_code, reason = "waiters on the stack, linked into the channel's queues")]
 mod sender;
 mod sending_timer;
+#[allow(unsafe_code, reason = "a cell's content, by pointer")]
+mod slot;
 #[allow(unsafe_code, reason = "waiters on the stack, linked into the channel's queues")]
 mod state;
 mod timed;
@@ -47,6 +49,7 @@ pub(crate) use self::core::{Closing, Core};
 pub use self::handle::{Receiver, Sender, channel, never, unbounded};
 pub(crate) use self::handle::{channel_of_library, channel_of_timer};
 pub(crate) use self::locked::Locked;
-pub(crate) use self::state::{Offered, Received, Side, Slot, State};
+pub(crate) use self::slot::Slot;
+pub(crate) use self::state::{Offered, Received, Side, State};
 pub(crate) use self::timed::{Tick, TimerEnd};
 pub(crate) use self::token::{arm_of, is_promise, patience, settled};

@@ -4,7 +4,8 @@ use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::handle::Receiver;
 use super::iter::{Iter, TryIter};
 use super::locked::Locked;
-use super::state::{Received, Side, Slot, State};
+use super::slot::Slot;
+use super::state::{Received, Side, State};
 use super::token::{arm_of, is_promise, patience, settled};
 use gorun_scheduler::{
     Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, polled_in_vain, unwind_aborted,
@@ -15,6 +16,13 @@ fn wake(wake: Option<Wake>) {
     if let Some(wake) = wake {
         wake.wake();
     }
+}
+
+/// For how long a receive waits.
+#[derive(Clone, Copy)]
+enum Limit {
+    Now,
+    At(Option<Instant>),
 }
 
 impl<T> Receiver<T> {
@@ -69,11 +77,8 @@ impl<T> Receiver<T> {
             unsafe { state.wait(Side::Receive, waiter) };
             return Some(blocker);
         }
-        match state.meet_sender() {
-            Ok(value) => {
-                waiter.slot.value.set(Some(value));
-                None
-            }
+        match state.meet_sender(&waiter.slot.value) {
+            Ok(()) => None,
             // SAFETY: by the caller.
             Err(state) => unsafe { self.begin_special_recv(state, waiter) },
         }
@@ -87,11 +92,10 @@ impl<T> Receiver<T> {
     unsafe fn begin_special_recv<'a>(&'a self, state: Locked<'a, T>, waiter: &Waiter<Slot<T>>) -> Option<Blocker> {
         let mut state = self.core.fresh(state);
         loop {
-            let promised = match state.receive() {
-                Received::Value(value, sender) => {
+            let promised = match state.receive(&waiter.slot.value) {
+                Received::Value(sender) => {
                     drop(state);
                     wake(sender);
-                    waiter.slot.value.set(Some(value));
                     return None;
                 }
                 Received::Closed => return None,
@@ -107,9 +111,7 @@ impl<T> Receiver<T> {
                 state.release_loudly();
                 return Some(blocker);
             };
-            let value = self.core.commit(state, sender, &blocker, waiter, WaitReason::ChanRecv);
-            if value.is_some() {
-                waiter.slot.value.set(value);
+            if self.core.commit(state, sender, &blocker, waiter, WaitReason::ChanRecv) {
                 return None;
             }
             // The waiter is in no queue. Any number of selects may wait here, so an abort is looked for before the next one.
@@ -122,17 +124,15 @@ impl<T> Receiver<T> {
     #[cold]
     fn end_recv(&self, blocker: &Blocker, waiter: &Waiter<Slot<T>>, token: Token) -> Result<T, RecvError> {
         if is_promise(token) {
-            return match self.core.await_promise(blocker, waiter, WaitReason::ChanRecv) {
-                Some(value) => Ok(value),
+            if !self.core.await_promise(blocker, waiter, WaitReason::ChanRecv) {
                 // The select that had chosen to send to us has given up. It may happen any number of times, so what follows is
                 // a loop: a call of `recv` from here would use more stack each time.
-                None => {
-                    checkpoint();
-                    let received = self.recv_loudly(self.core.lock(), None);
-                    // Without a deadline there is no other error.
-                    received.map_err(|_closed| RecvError)
-                }
-            };
+                checkpoint();
+                // Without a deadline there is no other error.
+                self.receive_into(self.core.lock().into_guard(), waiter, Limit::At(None))
+                    .map_err(|_closed| RecvError)?;
+            }
+            return waiter.slot.take().ok_or(RecvError);
         }
         self.core.lock().give_up_receive(waiter);
         unwind_aborted();
@@ -172,60 +172,81 @@ impl<T> Receiver<T> {
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         checkpoint();
         let state = self.core.lock();
-        if state.can_pop() { Ok(state.pop()) } else { self.recv_loudly(state, deadline) }
+        if state.can_pop() {
+            return Ok(state.pop());
+        }
+        let waiter = Waiter::idle(Slot::new(None));
+        self.receive_into(state.into_guard(), &waiter, Limit::At(deadline))?;
+        waiter.slot.take().ok_or(RecvTimeoutError::Closed)
     }
 
-    /// When there is more to it than a value in the buffer.
-    fn recv_loudly<'a>(&'a self, state: Locked<'a, T>, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        let mut state = self.core.fresh(state);
+    /// The receive step of all that has not found a value at once: receives into the waiter's slot, which is empty, or waits
+    /// until `limit`.
+    #[inline(never)]
+    fn receive_into(
+        &self,
+        guard: ShortGuard<'_, State<T>>,
+        waiter: &Waiter<Slot<T>>,
+        limit: Limit,
+    ) -> Result<(), RecvTimeoutError> {
+        let mut state = self.core.fresh(self.core.locked(guard));
+        // One that does not wait has patience with a promise all the same, once.
+        let mut until = None;
         loop {
-            let promised = match state.receive() {
-                Received::Value(value, sender) => {
+            let promised = match state.receive(&waiter.slot.value) {
+                Received::Value(sender) => {
                     drop(state);
                     wake(sender);
-                    return Ok(value);
+                    return Ok(());
                 }
                 Received::Closed => return Err(RecvTimeoutError::Closed),
                 Received::Empty => None,
                 Received::Promised(sender) => Some(sender),
             };
+            let deadline = match limit {
+                Limit::At(deadline) => deadline,
+                Limit::Now if promised.is_some() => *until.get_or_insert_with(patience),
+                Limit::Now => return Err(RecvTimeoutError::Timeout),
+            };
             let blocker = Blocker::current();
-            let waiter = Waiter::new(&blocker, settled(0), Slot::new(None));
-            if let Some(sender) = promised {
-                match self.core.commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
-                    Some(value) => return Ok(value),
-                    None => {
-                        checkpoint();
-                        state = self.lock_before(deadline).ok_or(RecvTimeoutError::Timeout)?;
-                        continue;
+            waiter.assign(blocker.parker(), settled(0));
+            let token = match promised {
+                Some(sender) => {
+                    if self.core.commit(state, sender, &blocker, waiter, WaitReason::ChanRecv) {
+                        return Ok(());
+                    }
+                    None
+                }
+                None => {
+                    blocker.arm();
+                    // SAFETY: W2: the waiter stays in the caller's frame; it is claimed or given up below.
+                    unsafe { state.wait_to_receive(waiter) };
+                    state.release_loudly();
+                    Some(blocker.park(WaitReason::ChanRecv, deadline))
+                }
+            };
+            match token {
+                Some(token) if is_promise(token) => {
+                    if self.core.await_promise(&blocker, waiter, WaitReason::ChanRecv) {
+                        return Ok(());
                     }
                 }
-            }
-            blocker.arm();
-            // SAFETY: W2: the waiter stays in this frame until it is claimed or given up below.
-            unsafe { state.wait_to_receive(&waiter) };
-            state.release_loudly();
-            let token = blocker.park(WaitReason::ChanRecv, deadline);
-            if is_promise(token) {
-                match self.core.await_promise(&blocker, &waiter, WaitReason::ChanRecv) {
-                    Some(value) => return Ok(value),
-                    // The select that had chosen to send to us has given up.
-                    None => {
-                        checkpoint();
-                        state = self.lock_before(deadline).ok_or(RecvTimeoutError::Timeout)?;
-                        continue;
-                    }
-                }
-            }
-            if arm_of(token).is_some() {
                 // A value; or closed, and then the slot is empty.
-                return waiter.slot.take().ok_or(RecvTimeoutError::Closed);
+                Some(token) if arm_of(token).is_some() => return Ok(()),
+                Some(token) => {
+                    self.core.lock().give_up_receive(waiter);
+                    if token == Token::ABORT {
+                        unwind_aborted();
+                    }
+                    return Err(RecvTimeoutError::Timeout);
+                }
+                None => {}
             }
-            self.core.lock().give_up_receive(&waiter);
-            if token == Token::ABORT {
-                unwind_aborted();
+            // The select that had chosen to send to us has given up.
+            if matches!(limit, Limit::At(_)) {
+                checkpoint();
             }
-            return Err(RecvTimeoutError::Timeout);
+            state = self.lock_before(deadline).ok_or(RecvTimeoutError::Timeout)?;
         }
     }
 
@@ -260,30 +281,13 @@ impl<T> Receiver<T> {
         if state.can_pop() {
             return Ok(state.pop());
         }
-        let mut state = self.core.fresh(state);
-        let mut until = None;
-        loop {
-            match state.receive() {
-                Received::Value(value, sender) => {
-                    drop(state);
-                    wake(sender);
-                    return Ok(value);
-                }
-                Received::Closed => return Err(TryRecvError::Closed),
-                Received::Empty => {
-                    drop(state);
-                    polled_in_vain();
-                    return Err(TryRecvError::Empty);
-                }
-                Received::Promised(sender) => {
-                    let blocker = Blocker::current();
-                    let waiter = Waiter::new(&blocker, settled(0), Slot::new(None));
-                    let until = *until.get_or_insert_with(patience);
-                    if let Some(value) = self.core.commit(state, sender, &blocker, &waiter, WaitReason::ChanRecv) {
-                        return Ok(value);
-                    }
-                    state = self.lock_before(until).ok_or(TryRecvError::Empty)?;
-                }
+        let waiter = Waiter::idle(Slot::new(None));
+        match self.receive_into(state.into_guard(), &waiter, Limit::Now) {
+            Ok(()) => waiter.slot.take().ok_or(TryRecvError::Closed),
+            Err(RecvTimeoutError::Closed) => Err(TryRecvError::Closed),
+            Err(RecvTimeoutError::Timeout) => {
+                polled_in_vain();
+                Err(TryRecvError::Empty)
             }
         }
     }

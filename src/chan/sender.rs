@@ -3,7 +3,8 @@
 use super::error::{SendError, SendTimeoutError, TrySendError};
 use super::handle::Sender;
 use super::locked::Locked;
-use super::state::{Sent, Side, Slot, State};
+use super::slot::Slot;
+use super::state::{Sent, Side, State};
 use super::token::{arm_of, settled};
 use gorun_scheduler::{
     Blocker, ShortGuard, Token, WaitReason, Waiter, Wake, breathe, checkpoint, polled_in_vain, unwind_aborted,

@@ -40,42 +40,13 @@
 //! waited for before. The value, once it is made, goes to the first receiver that waits; if none does it stays in the channel
 //! for the next one, beyond the capacity if need be. (So do the values of futures that are dropped: `put_back`.)
 
+use super::slot::{Slot, fill};
 #[cfg(doc)]
 use super::token::patience;
 use super::token::promise;
 use gorun_scheduler::{WaitQueue, Waiter, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-
-/// The place in a waiter through which a value crosses from one stack to the other. Under the lock, except by the waiter
-/// itself after a wait that ended with a settled token.
-#[derive(Default)]
-pub(crate) struct Slot<T> {
-    pub(crate) value: Cell<Option<T>>,
-    /// A send without a value yet: a select's.
-    pub(super) offer: bool,
-    /// Of a promised future: the wake-up that is due when the value is there.
-    due: Cell<Option<Wake>>,
-}
-
-impl<T> Slot<T> {
-    pub(crate) const fn new(value: Option<T>) -> Slot<T> {
-        Slot { value: Cell::new(value), offer: false, due: Cell::new(None) }
-    }
-
-    pub(crate) const fn offer() -> Slot<T> {
-        Slot { value: Cell::new(None), offer: true, due: Cell::new(None) }
-    }
-
-    pub(crate) fn take(&self) -> Option<T> {
-        self.value.take()
-    }
-
-    /// The wake-up of a promised future that is polled all the same, and waits again.
-    pub(crate) fn take_due(&self) -> Option<Wake> {
-        self.due.take()
-    }
-}
 
 /// What the lock guards.
 pub(crate) struct State<T> {
@@ -121,11 +92,12 @@ pub(crate) enum Offered {
     Closed,
 }
 
-/// What a receive found.
+/// What a receive found. A value lies where the receiver wants it: it is not passed up from call to call, each of which
+/// would have room for it in its frame.
 #[must_use]
-pub(crate) enum Received<T> {
-    /// A value, and perhaps the sender who got rid of his by it.
-    Value(T, Option<Wake>),
+pub(crate) enum Received {
+    /// A value; and the sender that it came from, or whose value has moved up.
+    Value(Option<Wake>),
     /// A select that will send, and is to be woken. The caller must commit itself under the same lock
     /// ([`State::wait_for_promised`]).
     Promised(Wake),
@@ -229,7 +201,7 @@ impl<T> State<T> {
     #[inline]
     fn hand_over(&mut self, value: &Cell<Option<T>>) -> Option<Wake> {
         self.receiving
-            .claim_next(|slot| slot.value.set(value.take()), |slot, ()| value.set(slot.take()))
+            .claim_next(|slot| fill(&slot.value, value.take()), |slot, ()| fill(value, slot.take()))
             .map(|((), wake)| wake)
     }
 
@@ -237,19 +209,26 @@ impl<T> State<T> {
     #[inline(always)]
     pub(super) fn hand_over_to_parked(&mut self, value: &Cell<Option<T>>) -> Option<Wake> {
         let give = |slot: &Slot<T>| {
-            slot.value.set(value.take());
+            fill(&slot.value, value.take());
             Some(())
         };
-        self.receiving.claim_parked(give, |slot, ()| value.set(slot.take())).map(|((), wake)| wake)
+        self.receiving.claim_parked(give, |slot, ()| fill(value, slot.take())).map(|((), wake)| wake)
     }
 
     /// A value from a goroutine that is parked in its send; of a plain channel. Not if there is an older one in the buffer.
     #[inline(always)]
-    pub(super) fn receive_from_parked(&mut self) -> Option<(T, Wake)> {
+    pub(super) fn receive_from_parked(&mut self, to: &Cell<Option<T>>) -> Option<Wake> {
         if !self.buffer.is_empty() {
             return None;
         }
-        self.sending.claim_parked(|slot| slot.take(), |slot, value| slot.value.set(Some(value)))
+        let taken = self.sending.claim_parked(
+            |slot| {
+                // An offer has no value yet: that is not for here.
+                (!slot.offer).then(|| fill(to, slot.take()))
+            },
+            |slot, ()| fill(&slot.value, to.take()),
+        );
+        taken.map(|((), wake)| wake)
     }
 
     /// Sends the value in `value`, if that needs no waiting.
@@ -270,22 +249,26 @@ impl<T> State<T> {
         Sent::Full
     }
 
-    /// Receives a value, if that needs no waiting.
+    /// Receives a value into `to`, which is empty, if that needs no waiting.
     #[inline(always)]
-    pub(crate) fn receive(&mut self) -> Received<T> {
-        if let Some(value) = self.pop() {
-            return Received::Value(value, self.admit());
+    pub(crate) fn receive(&mut self, to: &Cell<Option<T>>) -> Received {
+        if !self.buffer.is_empty() {
+            fill(to, self.pop());
+            return Received::Value(self.admit());
         }
         if self.closed {
             return Received::Closed;
         }
         let taken = self.sending.claim_next_as(
-            |slot, token| (slot.take(), if slot.offer { promise(token) } else { token }),
-            |slot, value| slot.value.set(value),
+            |slot, token| {
+                fill(to, slot.take());
+                (!slot.offer, if slot.offer { promise(token) } else { token })
+            },
+            |slot, _| fill(&slot.value, to.take()),
         );
         match taken {
-            Some((Some(value), wake)) => Received::Value(value, Some(wake)),
-            Some((None, wake)) => {
+            Some((true, wake)) => Received::Value(Some(wake)),
+            Some((false, wake)) => {
                 self.permits += 1;
                 Received::Promised(wake)
             }
@@ -344,35 +327,36 @@ impl<T> State<T> {
     }
 
     /// Ends a promise: the first committed receiver gets `value`, or, with none, is sent back to the beginning.
-    fn keep_promise(&mut self, value: Option<T>) -> Option<Wake> {
-        let ((due, ()), woken) = self.awaiting.take_first(|slot| (slot.due.take(), slot.value.set(value)))?;
+    fn keep_promise(&mut self, value: &Cell<Option<T>>) -> Option<Wake> {
+        let ((due, ()), woken) = self.awaiting.take_first(|slot| (slot.due.take(), fill(&slot.value, value.take())))?;
         self.committed -= 1;
         // It does not wait if it has not got round to it since it was woken: then it will find that it is not in the
         // queue. Nor if it has lost its patience: it finds the same.
         woken.or(due)
     }
 
-    /// Sends `value` with a permit. It comes back when the channel was closed meanwhile. Somebody is to be woken in both
-    /// cases.
-    pub(super) fn complete(&mut self, value: T) -> (Result<(), T>, Option<Wake>) {
+    /// Sends `value` with a permit. It stays where it is when the channel was closed meanwhile. Somebody is to be woken in
+    /// both cases.
+    pub(super) fn complete(&mut self, value: &Cell<Option<T>>) -> Option<Wake> {
         if self.closed {
             // The close may still be at work on those who are committed; H5 holds in between too.
-            return (Err(value), self.cancel());
+            return self.cancel();
         }
         self.permits -= 1;
         if self.committed > 0 {
-            return (Ok(()), self.keep_promise(Some(value)));
+            return self.keep_promise(value);
         }
-        let value = Cell::new(Some(value));
-        let wake = self.hand_over(&value);
-        self.buffer.extend(value.take());
-        (Ok(()), wake)
+        let wake = self.hand_over(value);
+        if let Some(value) = value.take() {
+            self.buffer.push_back(value);
+        }
+        wake
     }
 
     /// Gives a permit back.
     pub(super) fn cancel(&mut self) -> Option<Wake> {
         self.permits -= 1;
-        if self.committed > self.permits { self.keep_promise(None) } else { self.admit() }
+        if self.committed > self.permits { self.keep_promise(&Cell::new(None)) } else { self.admit() }
     }
 
     /// Takes back a value whose receiver went away after it had got it: it is the oldest.
@@ -460,7 +444,7 @@ impl<T> State<T> {
             return Some(wake);
         }
         while self.committed > 0 {
-            let wake = self.keep_promise(None);
+            let wake = self.keep_promise(&Cell::new(None));
             if wake.is_some() {
                 return wake;
             }

@@ -118,7 +118,7 @@ impl Receiver<Instant> {
             // Relaxed: under the channel's lock.
             timer.stale.store(last, Ordering::Relaxed);
         }
-        let taken = state.receive();
+        let taken = state.receive(&Cell::new(None));
         // Nobody can wait to send: there is nobody to be woken, and nobody to be told of the room.
         let _watched = state.release();
         matches!(taken, Received::Value(..))

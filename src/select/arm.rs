@@ -343,11 +343,8 @@ impl<T> RecvArm<'_, T> {
     /// Under the lock.
     #[inline]
     fn try_in(&self, state: &mut State<T>, waits: &Waits) -> Tried {
-        match state.receive() {
-            Received::Value(value, sender) => {
-                self.waiter.slot.value.set(Some(value));
-                Tried::Done(sender)
-            }
+        match state.receive(&self.waiter.slot.value) {
+            Received::Value(sender) => Tried::Done(sender),
             Received::Closed => Tried::Done(None),
             Received::Empty => Tried::NotNow,
             Received::Promised(sender) => {
@@ -375,14 +372,11 @@ impl<T> Operations for RecvArm<'_, T> {
         }
         let state = core.lock();
         if state.can_pop() {
-            self.waiter.slot.value.set(Some(state.pop()));
+            state.pop_into(&self.waiter.slot.value);
             return Tried::Done(None);
         }
-        match state.meet_sender() {
-            Ok(value) => {
-                self.waiter.slot.value.set(Some(value));
-                Tried::Done(None)
-            }
+        match state.meet_sender(&self.waiter.slot.value) {
+            Ok(()) => Tried::Done(None),
             Err(mut state) => self.try_in(&mut state, waits),
         }
     }
@@ -399,20 +393,14 @@ impl<T> Operations for RecvArm<'_, T> {
     }
 
     fn promised(&self, waits: &Waits) -> bool {
-        let value = self.core.and_then(|core| core.await_promise(waits.blocker(), &self.waiter, WaitReason::Select));
-        let is_there = value.is_some();
-        self.waiter.slot.value.set(value);
-        is_there
+        self.core.is_some_and(|core| core.await_promise(waits.blocker(), &self.waiter, WaitReason::Select))
     }
 
     fn fulfilled(&self, token: Token) -> bool {
         if let Some(core) = self.core {
             core.end_promised(&self.waiter, token);
         }
-        let value = self.waiter.slot.take();
-        let is_there = value.is_some();
-        self.waiter.slot.value.set(value);
-        is_there
+        self.waiter.slot.is_filled()
     }
 
     unsafe fn take_value(&self, to: NonNull<()>) {
