@@ -210,37 +210,30 @@ impl<T> Receiver<T> {
             };
             let blocker = Blocker::current();
             waiter.assign(blocker.parker(), settled(0));
-            let token = match promised {
-                Some(sender) => {
-                    if self.core.commit(state, sender, &blocker, waiter, WaitReason::ChanRecv) {
-                        return Ok(());
-                    }
-                    None
-                }
+            let is_over = match promised {
+                Some(sender) => self.core.commit(state, sender, &blocker, waiter, WaitReason::ChanRecv),
                 None => {
                     blocker.arm();
                     // SAFETY: W2: the waiter stays in the caller's frame; it is claimed or given up below.
                     unsafe { state.wait_to_receive(waiter) };
                     state.release_loudly();
-                    Some(blocker.park(WaitReason::ChanRecv, deadline))
+                    let token = blocker.park(WaitReason::ChanRecv, deadline);
+                    if is_promise(token) {
+                        self.core.await_promise(&blocker, waiter, WaitReason::ChanRecv)
+                    } else if arm_of(token).is_some() {
+                        // A value; or closed, and then the slot is empty.
+                        true
+                    } else {
+                        self.core.lock().give_up_receive(waiter);
+                        if token == Token::ABORT {
+                            unwind_aborted();
+                        }
+                        return Err(RecvTimeoutError::Timeout);
+                    }
                 }
             };
-            match token {
-                Some(token) if is_promise(token) => {
-                    if self.core.await_promise(&blocker, waiter, WaitReason::ChanRecv) {
-                        return Ok(());
-                    }
-                }
-                // A value; or closed, and then the slot is empty.
-                Some(token) if arm_of(token).is_some() => return Ok(()),
-                Some(token) => {
-                    self.core.lock().give_up_receive(waiter);
-                    if token == Token::ABORT {
-                        unwind_aborted();
-                    }
-                    return Err(RecvTimeoutError::Timeout);
-                }
-                None => {}
+            if is_over {
+                return Ok(());
             }
             // The select that had chosen to send to us has given up.
             if matches!(limit, Limit::At(_)) {
@@ -280,6 +273,12 @@ impl<T> Receiver<T> {
         let state = self.core.lock();
         if state.can_pop() {
             return Ok(state.pop());
+        }
+        let state = self.core.fresh(state);
+        if state.has_nothing() {
+            drop(state);
+            polled_in_vain();
+            return Err(TryRecvError::Empty);
         }
         let waiter = Waiter::idle(Slot::new(None));
         match self.receive_into(state.into_guard(), &waiter, Limit::Now) {

@@ -249,6 +249,12 @@ impl<T> State<T> {
         Sent::Full
     }
 
+    /// Returns true if there is nothing to receive, and the channel is open.
+    #[inline]
+    pub(super) fn has_nothing(&self) -> bool {
+        self.buffer.is_empty() && !self.closed && self.sending.is_empty()
+    }
+
     /// Receives a value into `to`, which is empty, if that needs no waiting.
     #[inline(always)]
     pub(crate) fn receive(&mut self, to: &Cell<Option<T>>) -> Received {
