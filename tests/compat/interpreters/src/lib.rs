@@ -1,0 +1,1 @@
+//! Empty, because a package needs a library: all is in `tests`.
