@@ -71,7 +71,7 @@ pub(crate) type Outcome<T> = Result<T, End>;
 
 /// What is dropped when a goroutine has ended (J3).
 pub(crate) trait AtEnd {
-    /// Whether its drop may run somebody else's code, which may store something.
+    /// True if its drop may run somebody else's code, which may store something.
     const FOREIGN: bool;
 }
 
@@ -417,7 +417,7 @@ impl<T> JoinHandle<T> {
         self.handle.abort();
     }
 
-    /// Whether the result is there, so that `join` would not wait.
+    /// Returns true if the result is there, so that `join` would not wait.
     ///
     /// ```
     /// let (go_on, goes_on) = gorun::channel::<()>(0);

@@ -232,7 +232,7 @@ impl<T> ScopedJoinHandle<'_, T> {
         }
     }
 
-    /// Whether it has ended.
+    /// Returns true if it has ended.
     ///
     /// ```
     /// gorun::scope(|s| {

@@ -93,7 +93,7 @@ pub fn current_goroutine() -> Option<Handle> {
     goroutine::current::goroutine().map(Handle::of)
 }
 
-/// Whether a goroutine calls, and not a plain thread.
+/// Returns true if a goroutine calls, and not a plain thread.
 ///
 /// ```
 #[doc = include_str!("examples.txt")]

@@ -121,7 +121,7 @@ impl<T> Core<T> {
         self.state.note() & side.bits() != 0
     }
 
-    /// Whether it is a timer's.
+    /// Returns true if it is a timer's.
     #[inline]
     pub(crate) fn is_timed(&self) -> bool {
         self.state.note() & TIMED != 0

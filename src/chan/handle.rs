@@ -127,7 +127,7 @@ macro_rules! both_sides {
                 self.core.$close();
             }
 
-            /// Whether it has been closed, by [`close`](Self::close) or because one side is gone.
+            /// Returns true if it has been closed, by [`close`](Self::close) or because one side is gone.
             ///
             /// ```
             /// let (tx, rx) = gorun::channel::<u8>(1);
@@ -152,7 +152,7 @@ macro_rules! both_sides {
                 if self.core.sent_by == SentBy::Timer { 0 } else { self.core.lock().len() }
             }
 
-            /// Whether the buffer is empty. A snapshot.
+            /// Returns true if the buffer is empty. A snapshot.
             ///
             /// ```
             /// let (tx, rx) = gorun::channel(2);
@@ -165,7 +165,7 @@ macro_rules! both_sides {
                 poll(self.len() == 0)
             }
 
-            /// Whether the buffer is full; always, without capacity. A snapshot.
+            /// Returns true if the buffer is full; always, without capacity. A snapshot.
             ///
             /// ```
             /// let (tx, _rx) = gorun::channel(1);
@@ -189,7 +189,7 @@ macro_rules! both_sides {
                 if self.core.sent_by == SentBy::Timer { 0 } else { self.core.capacity }
             }
 
-            /// Whether both are handles of one channel.
+            /// Returns true if both are handles of one channel.
             ///
             /// ```
             /// let ((tx, rx), (other, _)) = (gorun::channel::<u8>(1), gorun::channel::<u8>(1));

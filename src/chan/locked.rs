@@ -67,7 +67,7 @@ impl<T> Core<T> {
 }
 
 impl<'a, T> Locked<'a, T> {
-    /// Whether a receive would come to a select's offer first.
+    /// Returns true if a receive would come to a select's offer first.
     pub(super) fn next_is_promise(&self) -> bool {
         self.len() == 0 && !self.is_closed() && self.sending.front().is_some_and(|slot| slot.offer)
     }
@@ -140,7 +140,7 @@ impl<'a, T> Locked<'a, T> {
         self.put_back(value)
     }
 
-    /// Whether [`Locked::push`] may follow: then that is all there is to a send (N3).
+    /// Returns true if [`Locked::push`] may follow: then that is all there is to a send (N3).
     #[inline(always)]
     pub(super) fn can_push(&self) -> bool {
         self.state.note() & (QUIET | Side::Send.bit()) == QUIET | Side::Send.bit()
@@ -153,7 +153,7 @@ impl<'a, T> Locked<'a, T> {
         self.release_quietly();
     }
 
-    /// Whether [`Locked::pop`] may follow: then that is all there is to a receive.
+    /// Returns true if [`Locked::pop`] may follow: then that is all there is to a receive.
     #[inline(always)]
     pub(crate) fn can_pop(&self) -> bool {
         self.state.note() & (QUIET | Side::Receive.bit()) == QUIET | Side::Receive.bit()

@@ -30,7 +30,7 @@ impl<T> SendingTimer<T> {
         self.process != process()
     }
 
-    /// Whether a value that comes back was sent before the timer was stopped, or set anew. Under the channel's lock.
+    /// Returns true if a value that comes back was sent before the timer was stopped, or set anew. Under the channel's lock.
     pub(super) fn is_stale(&self, value: &T) -> bool {
         // Relaxed: under the channel's lock.
         (self.number)(value) <= self.stale.load(Ordering::Relaxed)

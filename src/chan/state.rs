@@ -149,7 +149,7 @@ impl<T> State<T> {
         !self.is_watched() && self.permits | usize::from(self.closed | self.timed) == 0
     }
 
-    /// Whether somebody waits to send, and to receive.
+    /// Two answers: somebody waits to send; somebody waits to receive.
     #[inline(always)]
     pub(super) fn waited_for(&self) -> (bool, bool) {
         (!self.sending.is_empty(), !self.receiving.is_empty())
@@ -476,7 +476,7 @@ impl<T> State<T> {
         self.buffer.len()
     }
 
-    /// Whether an operation of that side may succeed (or fail) without waiting; waiters that were claimed elsewhere are
+    /// Returns true if an operation of that side may succeed (or fail) without waiting; waiters that were claimed elsewhere are
     /// taken for waiting ones.
     #[inline(always)]
     pub(crate) fn may_proceed(&self, side: Side) -> bool {

@@ -139,7 +139,7 @@ pub fn with<K: Hash + Eq + 'static, V: 'static, R>(key: &K, f: impl FnOnce(&V) -
     Some(f(look.value()))
 }
 
-/// Whether there is a value under `key`, of any type. The second result of go-tls's `Get`.
+/// Returns true if there is a value under `key`, of any type. The second result of go-tls's `Get`.
 ///
 /// ```
 /// assert!(!gorun::local::contains(&"key"));

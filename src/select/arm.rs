@@ -94,7 +94,7 @@ pub(super) trait Operations {
     /// # Safety
     /// `to` is that, and this is an arm that receives.
     unsafe fn take_value(&self, to: NonNull<()>);
-    /// Whether it has a permit. It is the caller's then.
+    /// Returns true if it has a permit. It is the caller's then.
     fn take_permit(&self) -> bool;
     /// Undoes what was selected: the value goes back, the permit too.
     fn abandon(&self);

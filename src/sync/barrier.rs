@@ -39,7 +39,7 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// Whether the caller was the last to come: one in each round.
+    /// Returns true if the caller was the last to come: one in each round.
     ///
     /// ```
     /// assert!(gorun::sync::Barrier::new(1).wait().is_leader());

@@ -58,7 +58,7 @@ impl Default for Waiting {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// Whether it did.
+    /// Returns true if it did.
     ///
     /// ```
     /// # use gorun::sync::{Condvar, Mutex};
@@ -219,7 +219,7 @@ impl Condvar {
         self.waiting.0.store(u32::from(!queue.is_empty()), Ordering::Relaxed);
     }
 
-    /// Whether it was notified.
+    /// Returns true if it was notified.
     fn wait_with<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
         checkpoint();
         // SAFETY: V2: what is unlocked is locked again before the guard is used, or dropped.

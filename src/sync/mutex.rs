@@ -142,7 +142,7 @@ impl<T: ?Sized> Mutex<T> {
         self.raw().acquire(Some(deadline)).then(|| self.guard())
     }
 
-    /// Whether somebody has the lock; that may be over when the caller looks at the answer.
+    /// Returns true if somebody has the lock; that may be over when the caller looks at the answer.
     ///
     /// ```
     /// let mutex = gorun::sync::Mutex::new(1);

@@ -45,7 +45,7 @@ pub struct OnceState {
 }
 
 impl OnceState {
-    /// Whether the last run panicked.
+    /// Returns true if the last run panicked.
     ///
     /// ```
     /// gorun::sync::Once::new().call_once_force(|state| assert!(!state.is_poisoned()));
@@ -86,7 +86,7 @@ impl Once {
         Once { word: AtomicU32::new(INCOMPLETE), queue: Lock::new(WaitQueue::new()) }
     }
 
-    /// Whether it has been done. If so, that happened before.
+    /// Returns true if it has been done. If so, that happened before.
     ///
     /// ```
     /// assert!(!gorun::sync::Once::new().is_completed());

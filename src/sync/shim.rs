@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 /// How long one waits for a lock before it has starved: Go's figure.
 const STARVED: Duration = Duration::from_millis(1);
 
-/// Whether somebody who has waited since then is to be handed the lock. A model says so by [`model::STARVING`].
+/// Returns true if somebody who has waited since then is to be handed the lock. A model says so by [`model::STARVING`].
 pub(super) fn has_starved(since: Instant) -> bool {
     #[cfg(loom)]
     return since.elapsed() > STARVED * 1_000_000 || model::STARVING.load(Ordering::SeqCst);
@@ -81,7 +81,7 @@ pub(super) mod model {
     use std::sync::OnceLock;
     use std::sync::atomic::AtomicBool;
 
-    /// Whether waiters count as starved.
+    /// True if waiters count as starved.
     pub(crate) static STARVING: AtomicBool = AtomicBool::new(false);
 
     macro_rules! atomic {

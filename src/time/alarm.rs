@@ -46,7 +46,7 @@ pub(super) struct SendTime {
     period: AtomicU64,
     /// The last value that was sent.
     last: AtomicU64,
-    /// Whether one was sent after what was stale was taken back.
+    /// True if one was sent after what was stale was taken back.
     sent: AtomicBool,
 }
 
@@ -206,12 +206,12 @@ impl FuncTimer {
         self.0.alarm().process != process()
     }
 
-    /// Whether it was pending.
+    /// Returns true if it was pending.
     pub(crate) fn set(&self, at: impl Into<Moment>) -> bool {
         self.0.set(at.into(), |_, pending| pending)
     }
 
-    /// Whether it was pending.
+    /// Returns true if it was pending.
     pub(crate) fn stop(&self) -> bool {
         self.0.stop(|_, pending| pending)
     }

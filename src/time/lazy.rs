@@ -42,7 +42,7 @@ impl LazyTimer {
         &self.made().receiver
     }
 
-    /// Whether it was pending, or its value not received.
+    /// Returns true if it was pending, or its value not received.
     #[inline]
     pub(super) fn set(&self, at: Moment) -> bool {
         self.change(at.number()).unwrap_or_else(|| self.made().set(at, None))
@@ -54,7 +54,7 @@ impl LazyTimer {
         self.change(STOPPED).unwrap_or_else(|| self.made().stop())
     }
 
-    /// Whether it was pending; `None` if the channel has been made.
+    /// Returns true if it was pending; `None` if the channel has been made.
     #[inline]
     fn change(&self, to: u64) -> Option<bool> {
         // Relaxed, all: the word is all there is to know, and what is `MADE` is seen through `made`.

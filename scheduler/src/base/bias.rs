@@ -169,7 +169,7 @@ impl Owner {
         Title(self.title.load(Ordering::Relaxed))
     }
 
-    /// Whether it is well advised to have another lock biased to it. By its worker.
+    /// Returns true if it is well advised to have another lock biased to it. By its worker.
     pub(crate) fn accepts(&self) -> bool {
         // Relaxed: a hint.
         let pause = self.pause.load(Ordering::Relaxed);

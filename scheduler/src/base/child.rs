@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 const MARK: &str = "GORUN_TEST_CHILD";
 
-/// Whether this process is such a child, running `test`.
+/// Returns true if this process is such a child, running `test`.
 pub(crate) fn is(test: &str) -> bool {
     if std::env::var(MARK).is_ok_and(|t| t == test) {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

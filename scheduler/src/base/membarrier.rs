@@ -44,7 +44,7 @@ pub(crate) fn register() {
     });
 }
 
-/// Whether the light fence costs nothing. Once it does it always will.
+/// Returns true if the light fence costs nothing. Once it does it always will.
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) fn is_cheap() -> bool {
     // Relaxed: see `register`.

@@ -66,7 +66,7 @@ impl Pace {
         (self.due, Some(now))
     }
 
-    /// Whether this is one of every `n` looks, without those that the monitor wanted.
+    /// Returns true if this is one of every `n` looks, without those that the monitor wanted.
     pub(crate) fn is_one_of(&self, n: u32) -> bool {
         self.looks.is_multiple_of(n)
     }

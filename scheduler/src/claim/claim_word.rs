@@ -391,7 +391,7 @@ pub(crate) enum Woken {
 }
 
 impl Wake {
-    /// Whether it wakes a future.
+    /// Returns true if it wakes a future.
     ///
     /// ```
     /// let futures = |wakes: &[gorun_scheduler::Wake]| wakes.iter().filter(|wake| wake.is_task()).count();

@@ -134,7 +134,7 @@ pub struct Goroutine {
     pub(crate) exiting: Cell<bool>,
     pub(crate) class: Cell<StackClass>,
     pub(crate) mode: Cell<ThreadLocals>,
-    /// Whether `name` is anything: it lies in a cache line that is not touched otherwise.
+    /// True if `name` is anything: it lies in a cache line that is not touched otherwise.
     named: Cell<bool>,
     /// How often it has locked its OS thread (`lock_thread`).
     pub(crate) locks: Cell<u16>,
@@ -217,7 +217,7 @@ impl Goroutine {
         (commit, asked)
     }
 
-    /// Whether it has been asked to end; looked at after its word was changed.
+    /// Returns true if it has been asked to end; looked at after its word was changed.
     #[inline]
     pub(crate) fn is_asked_to_end(&self) -> bool {
         // SeqCst: see `ask_to_end`.

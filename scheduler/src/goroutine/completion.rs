@@ -71,7 +71,7 @@ impl Completion {
         self.0.store(EMPTY, Ordering::Relaxed);
     }
 
-    /// Whether the result is there. If so, all that the goroutine did happens before.
+    /// Returns true if the result is there. If so, all that the goroutine did happens before.
     ///
     /// ```
     #[doc = include_str!("../examples.txt")]
@@ -134,7 +134,7 @@ impl Completion {
         self.0.store(LEFT, Ordering::Release);
     }
 
-    /// Whether the handle's reference was left to the goroutine, which has ended. By its worker.
+    /// Returns true if the handle's reference was left to the goroutine, which has ended. By its worker.
     pub(super) fn is_left(&self) -> bool {
         // Relaxed: written on this thread.
         self.0.load(Ordering::Relaxed) == LEFT

@@ -188,7 +188,7 @@ impl Handle {
         !g.done.is_finished() && process::is_parents(unsafe { &*g.runtime() }.process)
     }
 
-    /// Whether it has been asked to end.
+    /// Returns true if it has been asked to end.
     ///
     /// ```
     #[doc = include_str!("../examples.txt")]

@@ -33,7 +33,7 @@ static MAPPING_LIMIT: AtomicUsize = AtomicUsize::new(0);
 /// G3. Relaxed: it only becomes true, and is looked at again and again.
 static CAME_LATE: AtomicBool = AtomicBool::new(false);
 
-/// Whether each guard costs two memory mappings, so that `take` can run out of them although
+/// Returns true if each guard costs two memory mappings, so that `take` can run out of them although
 /// `reserve` succeeded.
 #[inline]
 pub(crate) fn guards_need_mappings() -> bool {
@@ -102,7 +102,7 @@ unsafe fn split_slow(at: *mut libc::c_void, len: usize) -> Result<(), StackError
     Ok(())
 }
 
-/// Whether one guard more than `splits` leaves a sixteenth of the process's mappings to everybody else (G2).
+/// Returns true if one guard more than `splits` leaves a sixteenth of the process's mappings to everybody else (G2).
 fn fits(splits: usize, limit: usize) -> bool {
     (splits + 1).saturating_mul(2) <= limit - limit / 16
 }

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::ptr;
 
 impl Goroutine {
-    /// D2. Whether an abort has found the shield, and is to be made up for.
+    /// D2. Returns true if an abort has found the shield, and is to be made up for.
     pub(crate) fn lift(&self, wait: Armed) -> bool {
         // The word without its shield, then the flag; the aborter writes the flag, then looks at the word.
         self.parker.unshield(wait) && self.is_asked_to_end()

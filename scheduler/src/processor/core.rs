@@ -139,7 +139,7 @@ impl Processor {
         self.seat.as_ptr().cast()
     }
 
-    /// Whether its worker runs nothing but what can go nowhere else; then another one was brought in for the rest.
+    /// Returns true if its worker runs nothing but what can go nowhere else; then another one was brought in for the rest.
     #[inline]
     pub(crate) fn is_aside(&self) -> bool {
         self.lockers.get() > 0 || self.spoilt.get()
@@ -222,7 +222,7 @@ impl Processor {
         polls
     }
 
-    /// Whether somebody is ready in one of the local queues.
+    /// Returns true if somebody is ready in one of the local queues.
     pub(crate) fn has_ready(&self) -> bool {
         !self.seat_ref().next.is_empty()
             || self.queue.ready() > 0
@@ -230,7 +230,7 @@ impl Processor {
             || !self.bound.borrow().is_empty()
     }
 
-    /// Counts one spawn of the running goroutine's. Whether it should let what was spawned go first: when one turn has
+    /// Counts one spawn of the running goroutine's. Returns true if it should let what was spawned go first: when one turn has
     /// spawned [`STREAK`] goroutines and as many wait. So they are run while they are in the cache, and a million short
     /// ones never exist at once.
     #[inline]
@@ -264,7 +264,7 @@ impl Processor {
         }
     }
 
-    /// Whether there are ready goroutines here, and their turns will be over in microseconds, as far as is known.
+    /// Returns true if there are ready goroutines here, and their turns will be over in microseconds, as far as is known.
     pub(crate) fn has_fine_ones(&self) -> bool {
         let ready = self.queue.ready() + self.bound.borrow().len();
         ready > 0 && !self.seat_ref().grain.is_worth(ready)
@@ -453,7 +453,7 @@ impl Processor {
         &self.warm[usize::from(mode == ThreadLocals::Isolated)]
     }
 
-    /// Whether [`Processor::give_carrier`] would keep it.
+    /// Returns true if [`Processor::give_carrier`] would keep it.
     pub(crate) fn keeps(&self, carrier: &Carrier) -> bool {
         carrier.class() == self.shared.class
             && self.warm(carrier.mode()).has_room(&self.shared.warm)

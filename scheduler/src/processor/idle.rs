@@ -81,7 +81,7 @@ impl Idle {
         self.wake_one(may)
     }
 
-    /// Whether some worker sleeps, as far as can be seen without a fence.
+    /// Returns true if some worker sleeps, as far as can be seen without a fence.
     #[inline]
     pub(crate) fn seems_asleep(&self) -> bool {
         // Relaxed: a hint: one that falls asleep at this very moment may not be seen. Then what was pushed waits for its
@@ -163,13 +163,13 @@ impl Idle {
         }
     }
 
-    /// Whether some worker sleeps, or is looking for work. A snapshot.
+    /// Returns true if some worker sleeps, or is looking for work. A snapshot.
     pub(crate) fn any_awaits_work(&self) -> bool {
         // Relaxed: a snapshot.
         self.any_asleep() || self.searching.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether some worker sleeps. A snapshot.
+    /// Returns true if some worker sleeps. A snapshot.
     pub(crate) fn any_asleep(&self) -> bool {
         // Relaxed: a snapshot.
         self.sleeping.load(Ordering::Relaxed) != 0

@@ -45,7 +45,7 @@ impl Crew {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// By the monitor. `set` sets the worker's flag, and says whether it was set before. Whether it is one more.
+    /// By the monitor. `set` sets the worker's flag, and says whether it was set before. Returns true if it is one more.
     pub(crate) fn found_stuck(&self, set: impl FnOnce() -> bool) -> bool {
         // C1: before.
         self.0.fetch_add(STUCK - 1, Ordering::SeqCst);
@@ -61,7 +61,7 @@ impl Crew {
         self.0.fetch_sub(STUCK - 1, Ordering::SeqCst);
     }
 
-    /// Whether more attend than are wanted: then the caller, which does, does not count any more.
+    /// Returns true if more attend than are wanted: then the caller, which does, does not count any more.
     #[inline]
     pub(crate) fn take_excess(&self, wanted: usize) -> bool {
         // Relaxed, here and in the exchange's failure: a guess; the exchange makes one worker of several the one.

@@ -81,13 +81,13 @@ impl NextSlot {
         before
     }
 
-    /// Whether nobody is there. By the owner.
+    /// Returns true if nobody is there. By the owner.
     pub(crate) fn is_empty(&self) -> bool {
         // Relaxed: as in `take`.
         self.word.load(Ordering::Relaxed).is_null()
     }
 
-    /// Whether something is there that [`NextSlot::steal`] could get. A snapshot.
+    /// Returns true if something is there that [`NextSlot::steal`] could get. A snapshot.
     pub(crate) fn has_stealable(&self) -> bool {
         // Relaxed: a hint.
         NextSlot::is_stealable(self.word.load(Ordering::Relaxed))

@@ -93,7 +93,7 @@ impl RunQueue {
         self.unbegun.pop_oldest().map(taken)
     }
 
-    /// Whether there are some that have not begun.
+    /// Returns true if there are some that have not begun.
     #[inline]
     pub(crate) fn has_unbegun(&self) -> bool {
         !self.unbegun.is_empty()

@@ -183,7 +183,7 @@ fn ask_to_yield(seat: &Seat) {
     }
 }
 
-/// Whether that is news.
+/// Returns true if that is news.
 fn found_stuck(shared: &Shared, seat: &Seat, now: u64) -> bool {
     if seat.is_unattended() {
         return false;

@@ -216,7 +216,7 @@ impl Seat {
         self.in_panic.store(in_panic, Ordering::Relaxed);
     }
 
-    /// Whether nobody looks after it (S4).
+    /// Returns true if nobody looks after it (S4).
     pub(crate) fn is_unattended(&self) -> bool {
         // SeqCst: see `set_unattended`.
         self.unattended.load(Ordering::SeqCst)
@@ -270,7 +270,7 @@ impl Seat {
         self.first_turn.store(self.rounds.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Whether its worker is in the first turn of a goroutine, as far as that was watched.
+    /// Returns true if its worker is in the first turn of a goroutine, as far as that was watched.
     pub(crate) fn is_in_first_turn(&self) -> bool {
         // Relaxed, both: V3 in `spares` is a guess. The end of each turn begins another round. What is running is not asked for:
         // that is noted when the goroutine has its stack, and meanwhile another worker would count on this one.
@@ -312,7 +312,7 @@ impl Seat {
         }
     }
 
-    /// Whether its worker sleeps, and will look for timers at that time, its own ones and, if it is an attended seat, those
+    /// Returns true if its worker sleeps, and will look for timers at that time, its own ones and, if it is an attended seat, those
     /// of the unattended ones.
     pub(crate) fn wakes_by(&self, at: u64) -> bool {
         // Acquire: pairs with the store of `asleep`, so that `until` is of this sleep and of none before. Relaxed: whatever
@@ -343,7 +343,7 @@ impl Seat {
         self.look_at.store(round, Ordering::Relaxed);
     }
 
-    /// Whether that round has come.
+    /// Returns true if that round has come.
     #[inline]
     pub(crate) fn look_is_due(&self, round: u32) -> bool {
         // Relaxed: as above.
@@ -365,7 +365,7 @@ impl Seat {
         }
     }
 
-    /// Whether its worker does not come to what waits here: nobody looks after it (S4), or it has been in one turn for long
+    /// Returns true if its worker does not come to what waits here: nobody looks after it (S4), or it has been in one turn for long
     /// (a hint). Others may take what they can from it, its next slot included.
     pub(crate) fn is_neglected(&self) -> bool {
         if self.is_unattended() {

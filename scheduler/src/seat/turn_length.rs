@@ -35,7 +35,7 @@ pub(crate) struct Grain {
     /// The mean length of a turn, in nanoseconds, in the coarser of the last two windows. A guess, with which
     /// nothing is published.
     turn: AtomicU32,
-    /// Whether who spawns here is a loop.
+    /// True if who spawns here is a loop.
     from_loop: AtomicBool,
 }
 
@@ -44,14 +44,14 @@ impl Grain {
         Grain { turn: AtomicU32::new(COARSE), from_loop: AtomicBool::new(false) }
     }
 
-    /// Whether so many ready goroutines are worth another worker.
+    /// Returns true if so many ready goroutines are worth another worker.
     #[inline]
     pub(crate) fn is_worth(&self, ready: usize) -> bool {
         // Relaxed: a guess.
         ready as u64 * u64::from(self.turn.load(Ordering::Relaxed)) >= WORTH
     }
 
-    /// Whether so many are, of which some have not begun.
+    /// Returns true if so many are, of which some have not begun.
     #[inline]
     pub(crate) fn is_worth_with(&self, unbegun: usize, ready: usize) -> bool {
         // Relaxed: a guess.

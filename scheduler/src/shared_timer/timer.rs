@@ -226,7 +226,7 @@ impl<A: Alarm> Owned<A> {
         unsafe { Arc::from_raw(node.cast::<Owned<A>>().as_ptr()) }
     }
 
-    /// Whether the caller runs on the worker of the seat to which it belongs.
+    /// Returns true if the caller runs on the worker of the seat to which it belongs.
     fn is_mine(&self) -> bool {
         Processor::current().is_some_and(|processor| std::ptr::eq(processor.seat_ref(), &raw const **self.seat))
     }
@@ -368,7 +368,7 @@ impl<A: Alarm> Timer<A> {
         Started::Pending
     }
 
-    /// Whether it is the earliest now, and was not.
+    /// Returns true if it is the earliest now, and was not.
     fn enter(&self, state: &mut State, at: Moment) -> bool {
         // Relaxed: a hint.
         self.0.due.store(at.0, Ordering::Relaxed);

@@ -73,7 +73,7 @@ impl WarmCache {
         self.first.pop()
     }
 
-    /// Whether one more would be kept.
+    /// Returns true if one more would be kept.
     #[inline]
     pub(crate) fn has_room(&self, pool: &WarmPool) -> bool {
         self.first.len() < self.size || (self.size > 0 && (self.second.len() == 0 || pool.keeps()))

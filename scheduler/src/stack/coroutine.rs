@@ -193,7 +193,7 @@ impl Carrier {
         self.block.as_ref().map(Block::base)
     }
 
-    /// Whether another goroutine may run on it.
+    /// Returns true if another goroutine may run on it.
     pub(crate) fn is_reusable(&self) -> bool {
         !self.block.as_ref().is_some_and(Block::is_stale)
     }

@@ -22,7 +22,7 @@ impl<W> Node<W> {
         Node { place: Cell::new(OUT), at: Cell::new(0), what }
     }
 
-    /// Whether it is in. Under the lock (M1).
+    /// Returns true if it is in. Under the lock (M1).
     pub(crate) fn is_in(&self) -> bool {
         self.place.get() != OUT
     }

@@ -39,7 +39,7 @@ pub(crate) enum What {
 pub struct Rung {
     /// Who is to be woken.
     pub wake: Option<Wake>,
-    /// Whether [`Alarm::call`](crate::Alarm::call) is to follow.
+    /// True if [`Alarm::call`](crate::Alarm::call) is to follow.
     pub call: bool,
     /// When it rings again; `None` if it is over.
     pub again: Option<Moment>,

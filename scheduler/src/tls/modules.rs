@@ -189,7 +189,7 @@ impl Modules {
         }
     }
 
-    /// Whether no library was loaded since.
+    /// Returns true if no library was loaded since.
     pub(super) fn is_up_to_date(&self) -> bool {
         match watch() {
             Watch::Words(words) => words.iter().zip(&self.state.0).all(|(word, was)| word.read() == *was),

@@ -352,7 +352,7 @@ unsafe extern "C" {
     fn pthread_setcanceltype(kind: i32, old: *mut i32) -> i32;
 }
 
-/// Whether the word there is, in part, of the area into which the kernel writes at any time.
+/// Returns true if the word there is, in part, of the area into which the kernel writes at any time.
 fn is_in_rseq(rseq: Option<isize>, at: isize) -> bool {
     rseq.is_some_and(|rseq| (rseq - WORD.cast_signed() + 1..rseq + RSEQ_SIZE).contains(&at))
 }
@@ -367,7 +367,7 @@ fn set_cancel(state: i32, kind: i32) {
     }
 }
 
-/// Whether the program's `malloc` is libc's own.
+/// Returns true if the program's `malloc` is libc's own.
 fn malloc_is_libcs() -> Result<bool, Unsupported> {
     let [malloc, libcs] = [symbol(c"malloc")?, symbol(c"_thread_db_sizeof_pthread")?].map(|address| {
         let mut info = MaybeUninit::<libc::Dl_info>::zeroed();

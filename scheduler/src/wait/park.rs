@@ -306,7 +306,8 @@ fn arm_goroutine(g: &Goroutine) {
     }
 }
 
-/// Whether it was the pinned goroutine that panics: see `abort_shields`. On its own stack.
+/// Notes that the wait of a pinned goroutine is shielded on suspicion, or lifts such shields: see `abort_shields`. On its own
+/// stack.
 #[inline]
 pub(crate) fn doubt(g: &Goroutine, shielded: Option<Armed>, panicking: bool) {
     let doubts = &Processor::of(g).doubts;
@@ -443,7 +444,7 @@ pub(crate) fn let_begin() {
 }
 
 /// Yields, if others are ready on this worker and all of them will have had their turns within microseconds, as far as is
-/// known (`turn_length`): for who would otherwise go to some length to wait for one of them. Whether it has.
+/// known (`turn_length`): for who would otherwise go to some length to wait for one of them. Returns true if it has.
 ///
 /// No cancellation point.
 ///

@@ -103,7 +103,7 @@ impl<S> Waiter<S> {
         unsafe { self.next.get().assume_init() }
     }
 
-    /// Whether it is in a queue. Only under the queue's lock.
+    /// Returns true if it is in a queue. Only under the queue's lock.
     ///
     /// ```
     #[doc = include_str!("wait_queue.txt")]
@@ -147,7 +147,7 @@ impl<S> WaitQueue<S> {
         WaitQueue { head: ptr::null(), tail: ptr::null() }
     }
 
-    /// Whether nobody is in it. Who is may have ended its wait already: only a claim tells.
+    /// Returns true if the queue is empty; queued waiters may already be claimed.
     ///
     /// ```
     #[doc = include_str!("wait_queue.txt")]

@@ -22,7 +22,7 @@ pub(super) struct Linger {
 }
 
 impl Linger {
-    /// Whether `come` came true in the moment that it is worth.
+    /// Returns true if `come` came true in the moment that it is worth.
     pub(super) fn until(&mut self, come: impl Fn() -> bool) -> bool {
         if self.skip > 0 {
             self.skip -= 1;

@@ -24,7 +24,7 @@ pub struct Metrics {
     pub peak_threads: usize,
     /// Workers whose goroutine has come to no runtime call for long.
     pub stuck_workers: usize,
-    /// Whether another worker was needed at any time and there were as many as there may be, or the kernel refused.
+    /// True if another worker was needed at any time and there were as many as there may be, or the kernel refused.
     pub refused_workers: bool,
     /// Live goroutines.
     pub goroutines: usize,

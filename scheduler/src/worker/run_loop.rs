@@ -242,7 +242,7 @@ impl Worker {
         found.and_then(|g| self.unless_held_back(g))
     }
 
-    /// Whether it is time to look beyond the local queues.
+    /// Returns true if it is time to look beyond the local queues.
     #[inline]
     fn begin_round(&mut self) -> bool {
         self.round = self.round.wrapping_add(1);

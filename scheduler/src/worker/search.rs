@@ -92,7 +92,7 @@ impl Worker {
         found.and_then(|g| self.unless_held_back(g))
     }
 
-    /// Whether this worker is to retire. Comes back first, if it was found stuck.
+    /// Returns true if this worker is to retire. Comes back first, if it was found stuck.
     fn is_one_too_many(&self) -> bool {
         let spares = &self.processor.shared.spares;
         spares.come_back(self.seat());
@@ -117,7 +117,7 @@ impl Worker {
         }
     }
 
-    /// Retires: gives away what it has, and waits in line. Whether it is to go on.
+    /// Retires: gives away what it has, and waits in line. Returns true if it is to go on.
     #[cold]
     fn step_aside(&mut self) -> bool {
         self.processor.give_away();
@@ -232,7 +232,7 @@ impl Worker {
         seats.map(|seat| seat.timers.earliest()).min().unwrap_or(NEVER)
     }
 
-    /// Parks the thread until it is unparked, at most until a time in the timers' nanoseconds. Whether it was not that late
+    /// Parks the thread until it is unparked, at most until a time in the timers' nanoseconds. Returns true if it was not that late
     /// already.
     #[expect(clippy::disallowed_methods, reason = "the worker has nothing to run")]
     fn sleep_until(&self, at: u64) -> bool {

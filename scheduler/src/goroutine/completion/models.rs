@@ -38,7 +38,7 @@ impl Ended {
         self.result.with_mut(|result| unsafe { (*result).take() })
     }
 
-    /// What the exit path does. Whether the goroutine dropped the result itself.
+    /// What the exit path does. Returns true if the goroutine dropped the result itself.
     fn end(&self) -> bool {
         // SAFETY: as above.
         self.storage.with_mut(|storage| unsafe { *storage = 7 });

@@ -39,7 +39,7 @@ impl Block {
         last
     }
 
-    /// Looks in by a walk. Whether what it then gave up was the last reference.
+    /// Looks in by a walk. Returns true if what it then gave up was the last reference.
     fn walk(&self) -> bool {
         let walk = self.walks.begin();
         let has = self.refs.try_add(&walk);

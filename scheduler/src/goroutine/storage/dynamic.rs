@@ -257,7 +257,7 @@ impl Locals {
         Some(Look { record: self, entry, _value: PhantomData })
     }
 
-    /// Whether there is a value under `key`.
+    /// Returns true if there is a value under `key`.
     ///
     /// ```
     /// // SAFETY: the record is ours, and stays while we run.

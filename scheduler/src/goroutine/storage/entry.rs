@@ -151,13 +151,13 @@ impl Kind {
         Kind { run: run_handler::<F>, ..Kind::of::<F>(Role::Handler) }
     }
 
-    /// Whether this is a pair whose key is a `K`.
+    /// Returns true if this is a pair whose key is a `K`.
     #[inline]
     pub(super) fn has_key<K: 'static>(&self) -> bool {
         (self.key_type)() == TypeId::of::<K>()
     }
 
-    /// Whether this is a pair whose value is a `V`.
+    /// Returns true if this is a pair whose value is a `V`.
     #[inline]
     pub(super) fn has_value<V: 'static>(&self) -> bool {
         (self.value_type)() == TypeId::of::<V>()

@@ -181,7 +181,7 @@ impl Locals {
         self.run_exit();
     }
 
-    /// Whether the target is the cleaning exit: whether anything was stored or registered.
+    /// Returns true if the target is the cleaning exit: whether anything was stored or registered.
     ///
     /// ```
     /// // SAFETY: the record is ours, and stays while we run.

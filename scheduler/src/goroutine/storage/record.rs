@@ -320,7 +320,7 @@ impl Locals {
         }
     }
 
-    /// Whether it holds nothing and its target is the bare exit (L6).
+    /// Returns true if it holds nothing and its target is the bare exit (L6).
     ///
     /// ```
     /// // SAFETY: the record is ours, and stays while we run.
