@@ -144,14 +144,6 @@ fn so_it_does_in_a_destructor_of_that_call() {
     }
 }
 
-/// Where no further thread can be had, the workers that there are have to do.
-#[test]
-fn so_it_does_without_spare_workers_while_one_is_not_in_a_panic() {
-    for (workers, depth) in [(2, 1), (8, 4)] {
-        within(move || waits_in_destructors(Builder::new().workers(workers).spare_workers(0), depth));
-    }
-}
-
 #[test]
 fn goexit_ends_the_caller() {
     let caller = gorun::go(|| timeout(LONG, || -> () { gorun::goexit() }));

@@ -7,8 +7,8 @@
 //!
 //! * **D1.** A processor's list is touched on its own thread only, by its pinned goroutines.
 //! * **D2.** A shield is lifted off the very wait that was noted, and no other: a later one may have its reasons.
-//! * **D3.** No pinned goroutine begins on a thread on which another one has left its stack in the middle of a panic, while
-//!   there is another worker or a further one can be had: `worker` notes on its seat after each turn whether the thread is
+//! * **D3.** No pinned goroutine begins on a thread on which another one has left its stack in the middle of a panic, while a
+//!   further worker can be had: `worker` notes on its seat after each turn whether the thread is
 //!   panicking, holds new ones back meanwhile, and `replacement` wants one worker more for each such seat. A new goroutine would be under suspicion from its
 //!   first wait on, and whoever panics may wait for its abort: `timeout` in a destructor does.
 //!

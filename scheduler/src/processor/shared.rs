@@ -131,13 +131,7 @@ impl Shared {
     /// D3 in `abort_shields`: returns true if a pinned goroutine may begin on a seat.
     #[inline]
     pub(crate) fn may_begin_at(&self, seat: &Seat) -> bool {
-        !seat.is_in_panic() || !(self.spares.can_be_had() || self.one_is_without_panic())
-    }
-
-    /// D3: returns true if a worker attends on whose thread nobody waits in a panic.
-    #[cold]
-    fn one_is_without_panic(&self) -> bool {
-        self.seats.worth_a_look().any(|seat| !seat.is_unattended() && !seat.is_in_panic())
+        !seat.is_in_panic() || !self.spares.can_be_had()
     }
 
     pub(crate) fn count_outside_spawn(&self) {
