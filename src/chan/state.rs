@@ -61,7 +61,7 @@ pub(crate) struct State<T> {
     receiving: WaitQueue<Slot<T>>,
     /// The committed receivers. Their claims are nobody's but ours.
     awaiting: WaitQueue<Slot<T>>,
-    /// Who wants to know that a send, or a receive, would not have to wait. Their slots are not used.
+    /// Watchers: selects that want to know when a send, or a receive, would not have to wait. Their slots are not used.
     pub(super) watching: [WaitQueue<Slot<T>>; 2],
 }
 

@@ -32,7 +32,7 @@ pub(super) enum Tried {
     Committed(Wake),
 }
 
-/// Who waits: made when somebody has to.
+/// The waiting goroutine or thread: made when the select has to wait.
 #[derive(Default)]
 pub(super) struct Waits(OnceCell<Blocker>);
 

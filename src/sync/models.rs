@@ -357,7 +357,7 @@ fn a_barrier_lets_all_go() {
     });
 }
 
-/// Who waits goes on when both are done, and sees what they did.
+/// The waiter goes on when both are done, and sees what they did.
 #[test]
 fn a_wait_group_waits_for_all() {
     model(3, false, || {
@@ -374,7 +374,7 @@ fn a_wait_group_waits_for_all() {
     });
 }
 
-/// Who comes when the counter is at zero does not wait, and sees what was done; also where the last one had another waiter to
+/// A waiter that comes when the counter is at zero does not wait, and sees what was done; also where the last one had another waiter to
 /// wake.
 #[test]
 fn a_wait_that_does_not_begin() {
@@ -403,7 +403,7 @@ fn a_wait_that_does_not_begin() {
     }
 }
 
-/// Who waits for the next round is not woken by the last one's end, and nobody of the last one sleeps on.
+/// A waiter for the next round is not woken by the last one's end, and nobody of the last one sleeps on.
 #[test]
 fn a_wait_group_tells_its_rounds_apart() {
     model(2, false, || {

@@ -134,7 +134,7 @@ impl<T: Send + 'static> Shards<T> {
         Shards { all: (0..n).map(|_| Shard::new()).collect(), idle, armed: AtomicBool::new(false) }
     }
 
-    /// Who calls from another processor meanwhile only meets another at a lock.
+    /// A caller that has moved to another processor meanwhile only meets others at a lock.
     fn mine(&self) -> usize {
         gorun_scheduler::processor_hint() % self.all.len()
     }

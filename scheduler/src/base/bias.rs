@@ -1,4 +1,4 @@
-//! Who a lock is biased to: the workers of the process, each with a title that can be taken from it.
+//! Owners of biased locks: the workers of the process, each with a title that can be revoked.
 //!
 //! A lock that one worker takes again and again (`short_lock`) is left to it: from then on that worker takes it without a
 //! locked exchange. Whoever else wants it takes the worker's *title* away, with a system call that pays for all the
@@ -162,14 +162,14 @@ impl Owner {
         title
     }
 
-    /// Its current title. By its worker.
+    /// Its current title. Called by its worker.
     #[inline]
     pub(crate) fn title(&self) -> Title {
         // Relaxed: B2: the light fence orders it.
         Title(self.title.load(Ordering::Relaxed))
     }
 
-    /// Returns true if it is well advised to have another lock biased to it. By its worker.
+    /// Returns true if it is well advised to have another lock biased to it. Called by its worker.
     pub(crate) fn accepts(&self) -> bool {
         // Relaxed: a hint.
         let pause = self.pause.load(Ordering::Relaxed);

@@ -134,7 +134,7 @@ impl Completion {
         self.0.store(LEFT, Ordering::Release);
     }
 
-    /// Returns true if the handle's reference was left to the goroutine, which has ended. By its worker.
+    /// Returns true if the handle's reference was left to the goroutine, which has ended. Called by its worker.
     pub(super) fn is_left(&self) -> bool {
         // Relaxed: written on this thread.
         self.0.load(Ordering::Relaxed) == LEFT

@@ -34,7 +34,7 @@ impl Goroutine {
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
     any: Cell<bool>,
-    /// By the goroutine's address: its last wait.
+    /// The last wait of each goroutine, keyed by its address.
     waits: RefCell<BTreeMap<usize, (Handle, Armed)>>,
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Processor {
     turn: Cell<bool>,
     /// The turn that last spawned something (`Seat::rounds`), and how much.
     spawns: Cell<(u32, u32)>,
-    /// Who that was. Only compared: it may be another goroutine by now.
+    /// The goroutine that spawned. Only compared: it may be another goroutine by now.
     spawner: Cell<*const Goroutine>,
     /// The turn that last polled in vain, and how often.
     polls: Cell<(u32, u32)>,

@@ -1,4 +1,4 @@
-//! Who sleeps and who is woken: no lost wake-up, and no useless ones while somebody is looking for work anyway.
+//! Which workers sleep and which one is woken: no lost wake-up, and no useless ones while a worker searches anyway.
 //!
 //! Called by `processor` and `shared` (a push announces itself with [`Idle::notify`]) and by `worker` (going to
 //! sleep, searching).

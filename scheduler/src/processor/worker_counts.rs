@@ -45,7 +45,7 @@ impl Crew {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// By the monitor. `set` sets the worker's flag, and says whether it was set before. Returns true if it is one more.
+    /// Called by the monitor. `set` sets the worker's flag, and says whether it was set before. Returns true if it is one more.
     pub(crate) fn found_stuck(&self, set: impl FnOnce() -> bool) -> bool {
         // C1: before.
         self.0.fetch_add(STUCK - 1, Ordering::SeqCst);

@@ -42,14 +42,14 @@ impl NextSlot {
         NextSlot { word: AtomicPtr::new(ptr::null_mut()), busy: AtomicBool::new(false), open: AtomicBool::new(false) }
     }
 
-    /// Puts `g` in; what was there comes back. By the owner.
+    /// Puts `g` in; what was there comes back. Called by the owner.
     #[inline]
     pub(crate) fn put(&self, g: Ref) -> Option<Ref> {
         let mark = if g.home.get().is_null() { 0 } else { PINNED };
         NextSlot::unmark(self.replace(g.as_ptr().cast_mut().map_addr(|addr| addr | mark)))
     }
 
-    /// Takes out what is there. By the owner.
+    /// Takes out what is there. Called by the owner.
     #[inline]
     pub(crate) fn take(&self) -> Option<Ref> {
         // Relaxed: the owner wrote it, or a thief made it null.
@@ -81,7 +81,7 @@ impl NextSlot {
         before
     }
 
-    /// Returns true if nobody is there. By the owner.
+    /// Returns true if nobody is there. Called by the owner.
     pub(crate) fn is_empty(&self) -> bool {
         // Relaxed: as in `take`.
         self.word.load(Ordering::Relaxed).is_null()

@@ -244,7 +244,7 @@ impl Seat {
         }
     }
 
-    /// By the monitor: whether it is worth a look. If it need not be, it is not any more.
+    /// Called by the monitor; returns true if it is worth a look. If it need not be, it is not any more.
     pub(crate) fn sweep(&self) -> bool {
         let needed = || !self.is_unattended() || self.has_work() || self.timers.earliest() != NEVER;
         if needed() {
@@ -337,7 +337,7 @@ impl Seat {
         fence(Ordering::SeqCst);
     }
 
-    /// By its worker: the round after which it looks beyond its own queues.
+    /// Called by its worker: the round after which it looks beyond its own queues.
     pub(crate) fn looks_at(&self, round: u32) {
         // Relaxed: L1 in `poll_interval`.
         self.look_at.store(round, Ordering::Relaxed);
@@ -350,13 +350,13 @@ impl Seat {
         round.wrapping_sub(self.look_at.load(Ordering::Relaxed)).cast_signed() >= 0
     }
 
-    /// By the monitor: the worker is to look before its next turn.
+    /// Called by the monitor: the worker is to look before its next turn.
     pub(crate) fn look_now(&self) {
         // Relaxed, both: as above.
         self.look_at.store(self.rounds.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// By the monitor: whether the turn of this round has been going on for long.
+    /// Called by the monitor; returns true if the turn of this round has been going on for long.
     pub(crate) fn set_long_turn(&self, round: Option<u32>) {
         let note = round.map_or(0, |round| u64::from(round) << 1 | 1);
         // Relaxed, both: a hint. Written only where it changes: others read the line.

@@ -59,7 +59,7 @@ impl Grain {
         tree || self.is_worth(unbegun + ready)
     }
 
-    /// By the worker: who spawns.
+    /// Called by the worker: the goroutine that spawns.
     #[inline]
     pub(crate) fn spawns_from_loop(&self, from_loop: bool) {
         // Relaxed, both: a guess, which only we write.

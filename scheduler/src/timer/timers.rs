@@ -37,7 +37,7 @@ pub(crate) enum What {
 /// What became of a timer that rang.
 #[derive(Debug)]
 pub struct Rung {
-    /// Who is to be woken.
+    /// The waiter to wake.
     pub wake: Option<Wake>,
     /// True if [`Alarm::call`](crate::Alarm::call) is to follow.
     pub call: bool,

@@ -48,7 +48,7 @@ const BIASED: u32 = 1 << 31;
 /// revoked, and after [`STRIKES`] never.
 const FIRST_RUN: u16 = if cfg!(loom) { 2 } else { 64 };
 const STRIKES: u8 = 3;
-/// Who it is that takes it is looked at now and then.
+/// The acquirer is sampled every `SAMPLE` acquisitions.
 const SAMPLE: u16 = if cfg!(loom) { 2 } else { 16 };
 
 /// A lock around a `T`, with a note: a small number that can be read without the lock.
@@ -87,7 +87,7 @@ unsafe impl<T: Send> Sync for ShortLock<T> {}
 impl<T> UnwindSafe for ShortLock<T> {}
 impl<T> RefUnwindSafe for ShortLock<T> {}
 
-/// Who has taken it by `taken`. The holder's.
+/// The last acquirers by `taken`. Accessed by the holder only.
 #[derive(Default)]
 struct History {
     /// How many titles were revoked for it.

@@ -28,7 +28,7 @@ impl Place {
         n
     }
 
-    /// By the owner: readies goroutine `n`.
+    /// Called by the owner: readies goroutine `n`.
     fn put(&self, n: usize) -> usize {
         // SAFETY: as above.
         self.goroutines[n].with_mut(|turns| unsafe { *turns += 1 });
