@@ -69,11 +69,13 @@ fn a_deadline_that_has_passed_ends_a_call_that_waits() {
 /// The result was there when the call had ended, though the time was up: it is not lost.
 #[test]
 fn a_late_value_is_given() {
+    /// Time enough for the call to begin, on a busy machine too: one that has not is ended.
+    const BEGINS: Duration = Duration::from_millis(500);
     Builder::new().workers(1).build().unwrap().run(|| {
-        let late = timeout(SHORT, || {
+        let late = timeout(BEGINS, || {
             // Holds up the only worker until it is too late.
             let start = Instant::now();
-            while start.elapsed() < 2 * SHORT {
+            while start.elapsed() < 2 * BEGINS {
                 std::hint::spin_loop();
             }
             7
