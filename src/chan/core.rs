@@ -37,7 +37,7 @@ impl Side {
         1 << self as u8
     }
 
-    /// As [`Side::bit`], for who looks again: a timer's channel may have something to receive by now.
+    /// The bits of [`Side::bit`], for a caller that looks again: a timer's channel may have something to receive by now.
     pub(crate) const fn bits(self) -> u32 {
         match self {
             Side::Send => self.bit(),

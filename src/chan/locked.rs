@@ -45,7 +45,7 @@ impl<T> Core<T> {
         Locked::new(self, guard)
     }
 
-    /// As [`Core::await_promise`], for a receiver that has just met a select's send arm under `state`.
+    /// Does what [`Core::await_promise`] does, for a receiver that has just met a select's send arm under `state`.
     #[cold]
     pub(crate) fn commit(
         &self,

@@ -14,7 +14,7 @@ pub(crate) fn goroutine_of(claimed: Claimed) -> Ref {
 }
 
 impl Wake {
-    /// Whom [`Wake::into_goroutine`] would give.
+    /// The goroutine that [`Wake::into_goroutine`] would give.
     #[inline]
     pub(crate) fn goroutine(&self) -> Option<Ref> {
         if let Woken::Goroutine(claimed) = self.0 { Some(goroutine_of(claimed)) } else { None }

@@ -57,7 +57,7 @@ fn report_exit_in_unwinding(at: &std::panic::Location<'_>) {
     let who = current::goroutine().map(Handle::of);
     let id = who.as_ref().map(|g| format!(" {}", g.id())).unwrap_or_default();
     let name = who.as_ref().and_then(|g| g.name()).map(|name| format!(" {name:?}")).unwrap_or_default();
-    // Of a pinned goroutine's thread std can't tell who panics (`abort_shields`).
+    // std can't tell which pinned goroutine of a thread panics (`abort_shields`).
     let what = match who.map(|g| g.thread_locals()) {
         Some(ThreadLocals::Pinned) => {
             "while a pinned goroutine on its thread unwinds: if that is itself, and no destructor catches this"

@@ -122,7 +122,7 @@ impl Processor {
         unsafe { &*g.processor.get().cast::<Processor>() }
     }
 
-    /// As a goroutine has it while it runs here.
+    /// The pointer that a goroutine has to it while it runs here.
     #[inline]
     pub(crate) fn as_above(&self) -> *const Above {
         ptr::from_ref(self).cast()

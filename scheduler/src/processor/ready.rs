@@ -27,7 +27,7 @@ pub(crate) fn ready(g: Ref) {
     }
 }
 
-/// As [`ready`], by a worker on no goroutine's stack.
+/// Does what [`ready`] does; called by a worker on no goroutine's stack.
 #[inline(never)]
 pub(crate) fn ready_by(processor: &Processor, g: Ref) {
     if processor.shared.runs(&g) {
@@ -37,7 +37,7 @@ pub(crate) fn ready_by(processor: &Processor, g: Ref) {
     }
 }
 
-/// As [`ready`], but not before what is runnable already: for the second and later ones of several that are woken
+/// Does what [`ready`] does, but not before what is runnable already: for the second and later ones of several that are woken
 /// together. The next slot has one place, so they would run last first.
 pub(crate) fn ready_last(g: Ref) {
     match processor_of(g) {

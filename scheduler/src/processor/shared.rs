@@ -95,7 +95,7 @@ impl Shared {
         self.head.set_phase(phase);
     }
 
-    /// As its goroutines have it.
+    /// The pointer that its goroutines have to it.
     pub(crate) fn as_runtime(self: &Arc<Shared>) -> *const RuntimeHead {
         Arc::as_ptr(self).cast()
     }

@@ -1,4 +1,4 @@
-//! Whether goroutines can have thread-locals of their own: found out by the first caller.
+//! Finds out, for the first caller, if goroutines can have thread-locals of their own.
 //!
 //! Called by `config`, before a runtime starts.
 

@@ -7,7 +7,7 @@ use std::ffi::c_void;
 pub(super) const WORD: usize = size_of::<usize>();
 /// glibc's malloc: its cache and its arena.
 pub(super) const MOST_CARRIED: usize = 2;
-/// Of glibc's `struct rseq`, at least.
+/// The least size of glibc's `struct rseq`.
 pub(super) const RSEQ_SIZE: isize = 32;
 /// `PTHREAD_KEY_1STLEVEL_SIZE` and `PTHREAD_KEY_2NDLEVEL_SIZE`.
 pub(super) const KEY_BLOCKS: usize = 32;
@@ -74,7 +74,7 @@ pub(crate) struct Layout {
     pub(super) carried: Vec<isize>,
     /// Where the message of `dlerror` hangs; 0: there is none.
     pub(super) load_error: Option<isize>,
-    /// Whether and how the thread can be canceled.
+    /// The bits that say if and how the thread can be canceled.
     pub(super) cancel: Option<Bits>,
     /// Where the state of `getrandom` hangs.
     pub(super) random_state: Option<usize>,

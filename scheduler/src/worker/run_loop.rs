@@ -171,7 +171,7 @@ impl Worker {
         match left.why {
             Suspended::Exit => {}
             Suspended::Yield => self.processor.push_back(left.g),
-            // By the monitor, which wakes whoever is needed: most often nothing waits, and it goes on.
+            // Called by the monitor, which wakes the workers that are needed: most often nothing waits, and it goes on.
             Suspended::Asked => self.processor.push_back_quietly(left.g),
             Suspended::Park => self.settle(left.g),
         }

@@ -53,6 +53,7 @@ pub struct Spec {
 ///
 /// ```
 #[doc = include_str!("../examples.txt")]
+/// // SAFETY: nothing is written: a plain thread calls.
 /// assert!(unsafe { spawn_here(&spec(), |_| unreachable!()) }.is_none(), "no goroutine calls");
 /// join(&go(|| {
 ///     let job: Job = Box::new(|| assert!(in_goroutine()));

@@ -96,6 +96,7 @@ impl Kind {
     #[doc = include_str!("../../examples.txt")]
     /// static KIND: Kind = Kind::inheriting(|depth: &u32| depth + 1);
     /// join(&go(|| {
+    ///     // SAFETY: the record is the goroutine's own, and stays while it runs.
     ///     let record = || unsafe { record().unwrap().as_ref() };
     ///     // SAFETY: the kind is that of key 1, here and everywhere.
     ///     unsafe { record().begin(1).unwrap().finish(&KIND, 0_u32) };

@@ -40,6 +40,7 @@ static ON_OVERRUN: Lock<fn(u64)> = Lock::new(report_overrun);
 /// ```
 #[doc = include_str!("../../examples.txt")]
 /// let before = cleaning_exits();
+/// // SAFETY: the record is the goroutine's own, and stays while it runs.
 /// join(&go(|| unsafe { record().unwrap().as_ref() }.at_exit(|| ())));
 /// assert!(cleaning_exits() > before);
 /// ```
@@ -54,6 +55,7 @@ pub fn cleaning_exits() -> u64 {
 /// ```
 #[doc = include_str!("../../examples.txt")]
 /// let before = exit_panics();
+/// // SAFETY: the record is the goroutine's own, and stays while it runs.
 /// join(&go(|| unsafe { record().unwrap().as_ref() }.at_exit(|| panic!("in a handler"))));
 /// assert!(exit_panics() > before);
 /// ```
@@ -84,10 +86,12 @@ pub fn exit_overruns() -> u64 {
 /// struct Again;
 /// impl Drop for Again {
 ///     fn drop(&mut self) {
+///         // SAFETY: the record is the goroutine's own, and stays while it runs.
 ///         if exit_overruns() == 0 { unsafe { record().unwrap().as_ref() }.set(7, "again", Again) }
 ///     }
 /// }
 /// on_exit_overrun(|id| WHOSE.store(id, Ordering::Release));
+/// // SAFETY: the record is the goroutine's own, and stays while it runs.
 /// let goroutine = go(|| unsafe { record().unwrap().as_ref() }.set(7, "again", Again));
 /// join(&goroutine);
 /// assert_eq!(WHOSE.load(Ordering::Acquire), goroutine.id().get());
