@@ -52,7 +52,9 @@ const FRAMES: usize = 16;
 /// A goroutine, whose type is above this floor.
 pub(crate) type Carried = *const ();
 /// What runs on each stack, for one goroutine after another: from its first turn to the end of its exit path.
-pub(crate) type Body = fn(Carried, Option<&Block>);
+///
+/// To be called on a carrier's own stack, with the goroutine that its worker owns (K2, G1).
+pub(crate) type Body = unsafe fn(Carried, Option<&Block>);
 type Loop = Coroutine<Carried, Suspended, (), SlotStack>;
 
 /// The part of a slot below the `Carrier`.
@@ -125,7 +127,8 @@ impl Carrier {
                     block.begin(tls::known());
                 }
                 let bomb = AbortOnUnwind("a panic left a goroutine");
-                body(goroutine, carrier.block.as_ref());
+                // SAFETY: K2 and G1: on this carrier's stack, with the goroutine that the worker resumed us for.
+                unsafe { body(goroutine, carrier.block.as_ref()) };
                 bomb.pass();
                 // N1: what the goroutine has set ends with it.
                 FloatControl::set_default();

@@ -31,9 +31,12 @@ use std::ptr::{self, NonNull};
 ///
 /// Not inlined: a free carrier of a pinned goroutine may be another thread's next time, so the loop that calls this must
 /// not keep a thread-local's address.
+///
+/// # Safety
+/// `g` is a control block, whose goroutine this stack was resumed for by the worker that owns it (K2, G1).
 #[inline(never)]
-pub(crate) fn run_to_end(g: Carried, block: Option<&Block>) {
-    // SAFETY: K2 and G1: the worker resumed this stack with a goroutine that it owns.
+pub(crate) unsafe fn run_to_end(g: Carried, block: Option<&Block>) {
+    // SAFETY: the caller's contract.
     let g = unsafe { &*g.cast::<Goroutine>() };
     if block.is_some() {
         current::adopt(g);
